@@ -1,0 +1,153 @@
+"""JSON lines in and out: UTF-8 whatever the locale, `.gz` and `.xz` read as they are, files written atomically.
+
+A line travels as the bytes the user gave. A prediction is spliced into those bytes, so that every other field,
+number and big integer comes out exactly as it came in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import lzma
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from nlpkit.errors import DataError, RecordError
+
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of input: its place (`file:line`, counted from 1), its number, and its bytes without the line end."""
+
+    where: str
+    number: int
+    raw: bytes
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object of the line. Raises RecordError where it is not one."""
+        try:
+            record = orjson.loads(self.raw)
+        except orjson.JSONDecodeError as error:
+            raise RecordError(f"not valid JSON: {error}") from None
+        if not isinstance(record, dict):
+            raise RecordError(f"expected a JSON object, got {type(record).__name__}")
+        return record
+
+
+def open_binary(path: str | Path) -> IO[bytes]:
+    """Opens a file for reading, decompressing `.gz` and `.xz`; `-` is stdin. Raises DataError where it can't."""
+    if str(path) == "-":
+        return sys.stdin.buffer
+    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+    try:
+        return openers.get(Path(path).suffix, open)(path, "rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_lines(path: str | Path) -> Iterator[Line]:
+    """The lines of a file, blank ones left out. A byte order mark and `\\r\\n` are accepted."""
+    name = "stdin" if str(path) == "-" else str(path)
+    with contextlib.ExitStack() as stack:
+        stream = open_binary(path)
+        if str(path) != "-":
+            stack.enter_context(stream)
+        try:
+            for number, raw in enumerate(stream, 1):
+                if number == 1 and raw.startswith(BOM):
+                    raw = raw[len(BOM) :]
+                raw = raw.strip()
+                if raw:
+                    yield Line(f"{name}:{number}", number, raw)
+        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise DataError(f"{name}: damaged archive: {error}") from None
+        except IsADirectoryError:
+            raise DataError(f"{name}: is a directory") from None
+
+
+def read_jsonl(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, record) of every line of one file or several. Raises DataError at the first line that is no object."""
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        for line in read_lines(path):
+            try:
+                yield line.where, line.record()
+            except RecordError as error:
+                raise error.at(line.where) from None
+
+
+def dumps(value: Any) -> bytes:
+    """Compact JSON; dataclasses, numpy scalars and tuples are understood; non-ASCII text stays as it is."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def with_field(raw: bytes, record: dict[str, Any], key: str, value: Any) -> bytes:
+    """The JSON object `raw` with `key` set to `value`, all its other bytes untouched.
+
+    `record` is the parsed `raw`. An old value of the key is removed and the new one goes to the end.
+    """
+    if key in record:
+        raw = b"{" + b",".join(f"{json.dumps(k, ensure_ascii=False)}:{v}".encode() for k, v in _fields(raw) if k != key)
+        raw += b"}"
+        record = {k: v for k, v in record.items() if k != key}
+    comma = b"," if record else b""
+    return raw[: raw.rindex(b"}")].rstrip() + comma + orjson.dumps(key) + b":" + dumps(value) + b"}"
+
+
+def _fields(raw: bytes) -> Iterator[tuple[str, str]]:
+    """The (key, text of the value) pairs of a valid JSON object, values as written."""
+    text, decode, skip = raw.decode(), json.JSONDecoder().raw_decode, " \t\r\n,:{"
+    position = 0
+    while True:
+        while text[position] in skip:
+            position += 1
+        if text[position] == "}":
+            return
+        key, position = decode(text, position)
+        while text[position] in " \t\r\n:":
+            position += 1
+        start = position
+        _, position = decode(text, start)
+        yield key, text[start:position]
+
+
+@contextlib.contextmanager
+def write_atomic(path: str | Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears under its name only when whole: temporary name, flush, fsync, rename.
+
+    Where the block raises, the temporary file goes and an older file of that name stays as it was.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with open(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    with contextlib.suppress(OSError):  # some file systems cannot sync a directory
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
