@@ -1,0 +1,62 @@
+"""Which examples go into which step: a pure function of (seed, step), so that a resumed run sees the same batches.
+
+Every epoch is shuffled, cut into pools, each pool sorted by length and cut into batches, and the batches shuffled: the
+examples of a batch have nearly the same length and little is spent on padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+POOL = 50  # batches that are sorted together: more means less padding, fewer means batches nearer to random
+
+
+class Batches:
+    """The batches of all epochs as lists of indices into the examples.
+
+    Args:
+        lengths: tokens of every example.
+        batch_size: examples of a step.
+        seed: of the shuffling.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.per_epoch = -(-len(lengths) // batch_size)
+        self._epoch = lru_cache(maxsize=1)(self._shuffled)
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """Indices of step `step`, counted from 0; the epoch follows from it."""
+        return self._epoch(step // self.per_epoch)[step % self.per_epoch]
+
+    def _shuffled(self, epoch: int) -> list[np.ndarray]:
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(len(self.lengths))
+        batches = []
+        for start in range(0, len(order), POOL * self.batch_size):
+            pool = order[start : start + POOL * self.batch_size]
+            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+            batches += [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
+        return [batches[index] for index in random.permutation(len(batches))]
+
+
+def split(indices: Sequence[int], lengths: Sequence[int], max_tokens: int, parts: int = 1) -> Iterator[list[int]]:
+    """Cuts a batch, by length, into pieces of at most `max_tokens` tokens with padding, and into at least `parts`.
+
+    A single example longer than `max_tokens` makes a piece of its own.
+    """
+    ordered = sorted(indices, key=lambda index: lengths[index])
+    most = -(-len(ordered) // parts)
+    piece: list[int] = []
+    for index in ordered:
+        if piece and (len(piece) == most or (len(piece) + 1) * lengths[index] > max_tokens):
+            yield piece
+            piece = []
+        piece.append(index)
+    if piece:
+        yield piece

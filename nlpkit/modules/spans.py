@@ -1,0 +1,78 @@
+"""What span-scoring tasks share: candidate spans above a threshold, and a threshold tuned on scored predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from nlpkit.errors import RecordError
+from nlpkit.metrics import best_threshold
+
+T = TypeVar("T")
+
+LOOSE_THRESHOLD = -5.0
+LOOSE_SPANS = 24  # a text's best spans of one head that loose decoding goes on with; an untrained model has thousands
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something `data check` has to say of a line; `lost` is the gold fact that the model can never see, if one is."""
+
+    kind: str
+    message: str
+    lost: Hashable | None = None
+
+
+def read_text(record: dict[str, Any]) -> str:
+    """The field `text`. Raises RecordError where it is missing or no string."""
+    text = record.get("text")
+    if text is None:
+        raise RecordError('missing field "text"')
+    if not isinstance(text, str):
+        raise RecordError(f"text: expected a string, got {type(text).__name__}")
+    return text
+
+
+def threshold_for(threshold: float | None, loose: bool) -> float:
+    """The threshold to decode with: the loose one, the one set or tuned, or the loss's own 0."""
+    if loose:
+        return LOOSE_THRESHOLD
+    return 0.0 if threshold is None else threshold
+
+
+def spans_above(scores_BTT: torch.Tensor, threshold: float, loose: bool) -> tuple[torch.Tensor, ...]:
+    """(text, first token, last token, score) of the spans scored above the threshold, sorted by text.
+
+    Loose decoding keeps the LOOSE_SPANS best of each text.
+    """
+    if loose:
+        flat_BX = scores_BTT.flatten(1)
+        least_B1 = flat_BX.topk(min(LOOSE_SPANS, flat_BX.shape[1]), 1).values[:, -1:]
+        scores_BTT = scores_BTT.masked_fill(scores_BTT < least_B1[:, :, None], float("-inf"))
+    b_N, i_N, j_N = (scores_BTT > threshold).nonzero(as_tuple=True)
+    return b_N, i_N, j_N, scores_BTT[b_N, i_N, j_N]
+
+
+def tune_threshold(
+    pairs: Iterable[tuple[T, T]],
+    facts: Callable[[T], dict[Any, str]],
+    items: Callable[[T], Sequence[Any]],
+    fact: Callable[[Any], Any],
+) -> tuple[float, list[list[Any]]]:
+    """The threshold with the best F1 of loose predictions, and the items of every prediction that lie above it.
+
+    `items` are the scored things of a prediction, `fact` what one of them states, `facts` what gold states.
+    """
+    scored: list[tuple[float, bool]] = []
+    predicted: list[Sequence[Any]] = []
+    gold_count = 0
+    for gold, prediction in pairs:
+        gold_facts = facts(gold)
+        gold_count += len(gold_facts)
+        predicted.append(items(prediction))
+        scored += [(item.score, fact(item) in gold_facts) for item in items(prediction)]
+    threshold = best_threshold(scored, gold_count)
+    return threshold, [[item for item in found if item.score > threshold] for found in predicted]

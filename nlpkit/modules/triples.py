@@ -1,0 +1,159 @@
+"""Triples as relation extraction reads, compares and checks them: the JSONL of DuIE 1.0, 2.0 and plain lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nlpkit.errors import DataError, RecordError, did_you_mean
+from nlpkit.jsonl import read_lines
+from nlpkit.modules.spans import Finding
+from nlpkit.text.tokenizer import Encoding, Span, occurrences
+
+Schema = dict[str, list[list[str]]]  # predicate -> the [subject type, object type] pairs it may have
+
+
+@dataclass(frozen=True)
+class Triple:
+    """A subject, a predicate and an object as strings of the text, with their characters where they are known."""
+
+    subject: str
+    predicate: str
+    object: str
+    subject_span: Span | None = None
+    object_span: Span | None = None
+    score: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes two triples the same under the strict rule."""
+        return self.subject, self.predicate, self.object
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The triples of a text, each once."""
+
+    spo_list: list[Triple]
+
+
+def parse_triples(value: dict[str, Any]) -> Prediction:
+    """The triples of `spo_list`, each once, in the order given. Raises RecordError."""
+    triples = value.get("spo_list")
+    if not isinstance(triples, list):
+        raise RecordError(f"spo_list: expected a list, got {type(triples).__name__}")
+    parsed = [_parse(triple, f"spo_list[{index}]") for index, triple in enumerate(triples)]
+    return Prediction(best_of(parsed))
+
+
+def best_of(triples: Iterable[Triple]) -> list[Triple]:
+    """Each triple once, with its best score, in the order of first sight."""
+    best: dict[tuple[str, str, str], Triple] = {}
+    for triple in triples:
+        known = best.setdefault(triple.key, triple)
+        if (triple.score or 0.0) > (known.score or 0.0):
+            best[triple.key] = triple
+    return list(best.values())
+
+
+def _parse(triple: Any, where: str) -> Triple:
+    """A triple from DuIE's object form or from a list of three strings."""
+    if isinstance(triple, list) and len(triple) == 3:
+        triple = dict(zip(("subject", "predicate", "object"), triple, strict=True))
+    if not isinstance(triple, dict):
+        raise RecordError(f"{where}: expected an object or a list of three strings, got {triple!r}")
+    strings = (_string(triple, name, where) for name in ("subject", "predicate", "object"))
+    spans = (tuple(triple[key]) if triple.get(key) else None for key in ("subject_span", "object_span"))
+    return Triple(*strings, *spans, score=triple.get("score"))  # type: ignore[arg-type]
+
+
+def _string(triple: dict[str, Any], name: str, where: str) -> str:
+    if name not in triple:
+        raise RecordError(f'{where}: missing field "{name}"')
+    value = triple[name]
+    if isinstance(value, dict):  # DuIE 2.0: {"@value": the object, other slots...}
+        value = value.get("@value")
+    if not isinstance(value, str) or not value:
+        raise RecordError(f"{where}: {name}: expected a non-empty string, got {value!r}")
+    return value
+
+
+def collect_schema(records: Iterable[tuple[str, dict[str, Any]]], path: str | None) -> Schema:
+    """The predicates of a schema file, to which the data must keep, or else those of the data, sorted.
+
+    Raises DataError where the data has a predicate, or types of it, that the file has not.
+    """
+    schema = read_schema(path) if path else {}
+    for where, record in records:
+        for triple in record.get("spo_list") or ():
+            types = [triple.get(f"{role}_type") for role in ("subject", "object")] if isinstance(triple, dict) else []
+            try:
+                predicate = _parse(triple, "spo_list").predicate
+            except RecordError as error:
+                raise error.at(where) from None
+            if path:
+                _check_against(schema, predicate, types, where)
+            else:
+                known = schema.setdefault(predicate, [])
+                if all(isinstance(t, str) for t in types) and types and types not in known:
+                    known.append(types)
+    if not schema:
+        raise DataError("no line has a triple in spo_list: there is no relation to learn")
+    return dict(sorted(schema.items()))
+
+
+def _check_against(schema: Schema, predicate: str, types: list[Any], where: str) -> None:
+    if predicate not in schema:
+        raise DataError(f'{where}: predicate "{predicate}" is not in the schema{did_you_mean(predicate, schema)}')
+    if schema[predicate] and types and all(isinstance(t, str) for t in types) and types not in schema[predicate]:
+        allowed = " or ".join("-".join(pair) for pair in schema[predicate])
+        raise DataError(
+            f'{where}: types of "{predicate}" clash with the schema: expected {allowed}, got {"-".join(types)}'
+        )
+
+
+def read_schema(path: str | Path) -> Schema:
+    """One relation a line: a bare name, or DuIE's {"predicate", "subject_type", "object_type"}. Raises DataError."""
+    schema: Schema = {}
+    for line in read_lines(path):
+        if not line.raw.startswith(b"{"):
+            schema.setdefault(line.raw.decode(), [])
+            continue
+        try:
+            record = line.record()
+            predicate = _string(record, "predicate", "schema")
+        except RecordError as error:
+            raise error.at(line.where) from None
+        types = [record.get("subject_type"), record.get("object_type")]
+        types[1] = types[1].get("@value") if isinstance(types[1], dict) else types[1]
+        known = schema.setdefault(predicate, [])
+        if all(isinstance(t, str) for t in types):
+            known.append([str(t) for t in types])
+    return schema
+
+
+def write_schema(schema: Schema, path: Path) -> None:
+    """A JSON file from predicate to its type pairs."""
+    path.write_text(json.dumps(schema, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def check_triples(triples: Iterable[Triple], windows: list[Encoding], known: dict[str, int]) -> Iterator[Finding]:
+    """What a model cannot see of the triples: no such predicate, a string not in the text, not of whole tokens, both
+    strings in no common window; and, losing nothing, strings that occur more than once."""
+    for triple in triples:
+        if known and triple.predicate not in known:
+            near = did_you_mean(triple.predicate, known)
+            yield Finding("unknown predicate", f'"{triple.predicate}"{near}', triple.key)
+        for role, string in (("subject", triple.subject), ("object", triple.object)):
+            count = len(occurrences(windows[0].text, string))
+            if count == 0:
+                yield Finding("not in the text", f'{role} "{string}"', triple.key)
+            elif not any(window.find(string) for window in windows):
+                yield Finding("not of whole tokens", f'{role} "{string}"', triple.key)
+            elif count > 1:
+                yield Finding("occurs more than once", f'{role} "{string}", {count} times')
+        if not any(window.find(triple.subject) and window.find(triple.object) for window in windows):
+            yield Finding("in no common window", f'"{triple.subject}" and "{triple.object}"', triple.key)

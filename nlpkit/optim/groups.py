@@ -1,0 +1,78 @@
+r"""Parameter groups: a learning rate for every layer, patterns for the rest, no weight decay on vectors.
+
+    rate(parameter) = learning_rate * layer_decay ** (depth of the top layer - depth of the parameter) * multiplier
+
+where the multiplier is that of the first pattern (a regular expression searched in the parameter's name) that fits.
+Everything outside the encoder (the head) counts as one layer above it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from nlpkit.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning rate and a weight decay."""
+
+    learning_rate: float
+    weight_decay: float
+    names: list[str]
+    parameters: list[nn.Parameter]
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
+
+def parse_rates(rates: Sequence[str]) -> list[tuple[re.Pattern[str], float]]:
+    """`regex=multiplier` strings as pairs. Raises SettingsError where one is not of this form."""
+    pairs = []
+    for rate in rates:
+        pattern, equals, factor = rate.rpartition("=")
+        try:
+            pairs.append((re.compile(pattern), float(factor)))
+        except (ValueError, re.error) as error:
+            raise SettingsError(f'train.rates: "{rate}": expected regex=multiplier: {error}') from None
+        if not equals or not pattern:
+            raise SettingsError(f'train.rates: "{rate}": expected regex=multiplier')
+    return pairs
+
+
+def parameter_groups(
+    model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float, rates: Sequence[str]
+) -> list[Group]:
+    """The groups of a model with an attribute `encoder` (see the module docstring), highest rate first.
+
+    Raises SettingsError where a pattern of `rates` fits no parameter, or only ones that an earlier pattern took.
+    """
+    patterns, used = parse_rates(rates), set()
+    encoder: Any = model.encoder
+    groups: dict[tuple[float, float], Group] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        inside = name.removeprefix("encoder.")
+        depth = encoder.depth_of(inside) if inside != name else encoder.depth + 1
+        rate = learning_rate * layer_decay ** (encoder.depth + 1 - depth)
+        for index, (pattern, factor) in enumerate(patterns):
+            if pattern.search(name):
+                used.add(index)
+                rate *= factor
+                break
+        key = (rate, weight_decay if parameter.dim() > 1 else 0.0)
+        group = groups.setdefault(key, Group(*key, [], []))
+        group.names.append(name)
+        group.parameters.append(parameter)
+    for index, (pattern, _) in enumerate(patterns):
+        if index not in used:
+            raise SettingsError(f'train.rates: no parameter is left for the pattern "{pattern.pattern}"')
+    return [groups[key] for key in sorted(groups, reverse=True)]

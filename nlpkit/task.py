@@ -1,0 +1,115 @@
+"""START HERE: what a task is, and the way of the data.
+
+    JSONL line --read_jsonl--> dict --task.read--> Example --task.collate--> Batch --model--> loss_B          (train)
+                                                                               |
+                                                                         task.decode
+                                                                               v
+    JSONL line <-with_field--- dict <---asdict---------------------------- Prediction
+                                                                               |
+                                 Example.gold ------------------ task.score ---+------> metrics               (eval)
+
+A long text is cut into windows (`task.windows`) between `read` and `collate`; `task.merge` joins their predictions.
+Gold and prediction have one type, so that training, `eval` of a model and `eval` of a file of predictions share one scorer.
+
+A new task is one file `nlpkit/tasks/<name>.py` with a class `Task` of the methods below, a grammar of made-up data
+`nlpkit/samples/<name>.py`, and ten lines in `tests/golden/<name>/sample.jsonl` for the contract test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from torch import nn
+
+from nlpkit.text.tokenizer import Tokenizer
+
+P = TypeVar("P")  # Prediction: a dataclass; asdict of it is what the user gets
+
+
+class Example(Protocol[P]):
+    """A record as the model will see it. `gold` is a Prediction, or None where the record has none."""
+
+    gold: P | None
+
+    def __len__(self) -> int:
+        """Tokens, for batches of equal length."""
+        ...
+
+
+class Batch(Protocol):
+    """Tensors of some examples; targets are None where gold is None."""
+
+    def to(self, device: Any) -> Batch:
+        """The batch on a device."""
+        ...
+
+
+E = TypeVar("E", bound=Example[Any])
+B = TypeVar("B", bound=Batch)
+
+
+class Task(Protocol[E, B, P]):
+    """The methods of a task, in the order of the data. A task holds no weights."""
+
+    Config: ClassVar[type]
+    """Frozen dataclass of settings, a docstring under every field."""
+    monitor: ClassVar[str]
+    """The metric that picks the best checkpoint; higher is better."""
+    group: ClassVar[str]
+    """What `eval --by` groups by: the second part of every value of `facts`."""
+
+    config: Any
+
+    @classmethod
+    def prepare(cls, config: Any, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Any:
+        """Once, at training: reads (place, record) pairs, writes what the task needs (schema, KB) to the run `folder`
+        and returns the settings completed. Raises DataError."""
+        ...
+
+    def __init__(self, config: Any, tokenizer: Tokenizer, folder: Path): ...
+
+    def read(self, record: dict[str, Any]) -> E:
+        """A JSON object as an example. Raises RecordError that names the field."""
+        ...
+
+    def windows(self, example: E) -> list[E]:
+        """The example cut to pieces that the encoder can take; the example itself where it is short."""
+        ...
+
+    def collate(self, examples: Sequence[E]) -> B:
+        """Pads examples to a batch."""
+        ...
+
+    def build_model(self, encoder: nn.Module) -> nn.Module:
+        """A module with attribute `encoder` and model(batch) -> loss_B, one loss for each example."""
+        ...
+
+    def decode(self, model: nn.Module, batch: B, *, loose: bool = False) -> list[P]:
+        """One prediction a row, in order. `loose` keeps what falls below the threshold too, for `tune`."""
+        ...
+
+    def merge(self, example: E, predictions: Sequence[P]) -> P:
+        """One prediction for the example from those of its windows, in the order of `windows`."""
+        ...
+
+    def tune(self, pairs: Iterable[tuple[P, P]]) -> tuple[Any, list[P]]:
+        """Settings with the thresholds tuned on loose (gold, prediction) pairs, and those predictions cut to them."""
+        ...
+
+    def facts(self, prediction: P) -> dict[Any, str]:
+        """What a prediction states, each fact with the group it counts under. Scores compare these."""
+        ...
+
+    def score(self, pairs: Iterable[tuple[P, P]]) -> dict[str, Any]:
+        """Metrics of (gold, prediction) pairs; they name the rule of matching."""
+        ...
+
+    def parse(self, value: dict[str, Any]) -> P:
+        """A prediction as found in a file. Raises RecordError."""
+        ...
+
+    def report(self, example: E) -> list[str]:
+        """What of the example's gold the model can never see, one sentence each (`data check`)."""
+        ...

@@ -1,0 +1,23 @@
+"""One file is one task; the file name is the task's name. Nothing is registered anywhere."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from nlpkit.errors import SettingsError, did_you_mean
+
+
+def names() -> list[str]:
+    """The tasks that exist: the files of this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> type:
+    """The class `Task` of the task `name` (`-` and `_` are the same). Raises SettingsError for an unknown one."""
+    wanted = name.replace("-", "_")
+    if wanted not in names():
+        raise SettingsError(
+            f'unknown task "{name}"{did_you_mean(wanted, names())}', hint=f"tasks: {', '.join(names())}"
+        )
+    return importlib.import_module(f"nlpkit.tasks.{wanted}").Task

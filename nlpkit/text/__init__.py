@@ -1,0 +1,1 @@
+"""From characters to tokens and back: tokenizers with offsets, jieba words, windows over long texts."""

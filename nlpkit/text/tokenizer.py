@@ -1,0 +1,156 @@
+"""Text to tokens with offsets, tokens to batches, spans of characters to spans of tokens and back.
+
+Units: characters are code points of the text as given, tokens are counted with [CLS] at 0. Spans are half-open.
+Legend: B batch, T tokens (padded on the right).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import tokenizers
+import torch
+
+Span = tuple[int, int]
+
+
+class WordFeatures(Protocol):
+    """What an encoder wants to know of the words around each character (see `nlpkit.text.words`)."""
+
+    def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """(word ids, tag ids), one for each character of `text`; 0 means none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One text as tokens: [CLS] tokens [SEP]. Starts and ends are characters; the two special tokens are empty."""
+
+    text: str
+    token_ids_T: np.ndarray
+    starts_T: np.ndarray
+    ends_T: np.ndarray
+    word_ids_T: np.ndarray | None = None
+    tag_ids_T: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.token_ids_T)
+
+    def token_span(self, span: Span) -> Span | None:
+        """The tokens that cover exactly these characters, or None where an edge falls inside a token or on none."""
+        start, end = span
+        first = int(np.searchsorted(self.starts_T[1:-1], start, "left")) + 1
+        last = int(np.searchsorted(self.ends_T[1:-1], end, "right"))
+        aligned = 1 <= first <= last < len(self) - 1 and self.starts_T[first] == start and self.ends_T[last] == end
+        return (first, last + 1) if aligned and start < end else None
+
+    def find(self, string: str) -> list[Span]:
+        """The token spans of all occurrences of a string that are made of whole tokens of this encoding."""
+        spans = (self.token_span(span) for span in occurrences(self.text, string))
+        return [span for span in spans if span]
+
+    def char_span(self, token_span: Span) -> Span:
+        """The characters that these tokens cover."""
+        first, end = token_span
+        return int(self.starts_T[first]), int(self.ends_T[end - 1])
+
+    @cached_property
+    def _boundaries(self) -> np.ndarray:
+        """Tokens before which the text may be cut: those that do not share a character with the one before."""
+        return np.flatnonzero(self.starts_T[1:-1] >= np.concatenate([[0], self.ends_T[1:-2]])) + 1
+
+    def slice(self, first: int, end: int) -> Encoding:
+        """The tokens `first..end` between [CLS] and [SEP]; offsets stay those of the whole text."""
+        keep = np.r_[0, first:end, len(self) - 1]
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Encoding(**{k: v[keep] if isinstance(v, np.ndarray) else v for k, v in parts.items()})
+
+    def windows(self, max_length: int | None, overlap: float = 0.25) -> list[Encoding]:
+        """Slices of at most `max_length` tokens that cover the text; neighbours share `overlap` of their length."""
+        if max_length is None or len(self) <= max_length:
+            return [self]
+        inner, windows, first = max_length - 2, [], 1
+        while True:
+            end = min(first + inner, len(self) - 1)
+            windows.append(self.slice(first, end))
+            if end == len(self) - 1:
+                return windows
+            wish = end - int(inner * overlap)
+            cuts = self._boundaries[(self._boundaries > first) & (self._boundaries <= wish)]
+            first = int(cuts[-1]) if len(cuts) else wish
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Encodings as tensors. `mask_BT` is true on tokens, `content_BT` on tokens of the text, not on [CLS] [SEP]."""
+
+    token_ids_BT: torch.Tensor
+    segment_ids_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    content_BT: torch.Tensor
+    word_ids_BT: torch.Tensor | None = None
+    tag_ids_BT: torch.Tensor | None = None
+
+    def to(self, device: Any) -> TokenBatch:
+        """The batch on a device."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return TokenBatch(**{k: v if v is None else v.to(device, non_blocking=True) for k, v in parts.items()})
+
+
+class Tokenizer:
+    """A `tokenizers` tokenizer together with the word features and the longest input of the encoder it serves."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, words: WordFeatures | None = None, max_length: int | None = None):
+        self.backend = backend
+        self.words = words
+        self.max_length = max_length
+        self.cls_id, self.sep_id, self.pad_id = (backend.token_to_id(t) for t in ("[CLS]", "[SEP]", "[PAD]"))
+
+    def encode(self, text: str) -> Encoding:
+        """[CLS] text [SEP], uncut."""
+        encoded = self.backend.encode(text, add_special_tokens=False)
+        offsets = np.array(encoded.offsets, dtype=np.int32).reshape(-1, 2)
+        starts = np.concatenate([[0], offsets[:, 0], [len(text)]]).astype(np.int32)
+        ends = np.concatenate([[0], offsets[:, 1], [len(text)]]).astype(np.int32)
+        token_ids = np.array([self.cls_id, *encoded.ids, self.sep_id], dtype=np.int32)
+        if self.words is None:
+            return Encoding(text, token_ids, starts, ends)
+        of_tokens = [np.pad(ids[offsets[:, 0]], 1) for ids in self.words(text)]
+        return Encoding(text, token_ids, starts, ends, *of_tokens)
+
+    def collate(self, encodings: Sequence[Encoding]) -> TokenBatch:
+        """Encodings padded to the longest of them."""
+        lengths = torch.tensor([len(encoding) for encoding in encodings])
+        position_T = torch.arange(int(lengths.max()))
+        mask_BT = position_T < lengths[:, None]
+        token_ids_BT = pad([e.token_ids_T for e in encodings], self.pad_id)
+        with_words = self.words is not None
+        return TokenBatch(
+            token_ids_BT=token_ids_BT,
+            segment_ids_BT=torch.zeros_like(token_ids_BT),
+            mask_BT=mask_BT,
+            content_BT=(position_T > 0) & (position_T < lengths[:, None] - 1),
+            word_ids_BT=pad([e.word_ids_T for e in encodings]) if with_words else None,
+            tag_ids_BT=pad([e.tag_ids_T for e in encodings]) if with_words else None,
+        )
+
+
+def pad(rows: Sequence[Any], value: int = 0) -> torch.Tensor:
+    """int64 (rows, longest row), filled on the right with `value`."""
+    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return torch.from_numpy(padded)
+
+
+def occurrences(text: str, string: str) -> list[Span]:
+    """All occurrences of a string in a text, overlapping ones too; none of an empty string."""
+    spans, start = [], text.find(string) if string else -1
+    while start >= 0:
+        spans.append((start, start + len(string)))
+        start = text.find(string, start + 1)
+    return spans

@@ -1,0 +1,282 @@
+"""The trainer: a generator of events that knows no task, and the state that a checkpoint holds.
+
+    for event in train(state, batches, evaluate):      # the caller saves, draws, logs, or breaks
+        ...
+
+Accumulation is exact for any split of a batch, over micro-batches and over processes: every backward pass adds the
+gradient of a *sum* of losses, and the sum is divided once by the number of examples of the whole step. A step therefore
+does not depend on how its batch was cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nlpkit.errors import NlpkitError, SettingsError
+from nlpkit.optim.ema import WeightAverage
+from nlpkit.optim.groups import parameter_groups
+from nlpkit.optim.schedule import multiplier, parse_schedule
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of the trainer, section `train`."""
+
+    epochs: int = 20
+    """Passes over the training data."""
+    batch_size: int = 32
+    """Examples of an optimiser step, over all processes."""
+    accumulate: int = 1
+    """Cuts every batch into at least this many pieces, to save memory; the result is the same."""
+    max_tokens: int = 16384
+    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same result."""
+    learning_rate: float | None = None
+    """Top of the schedule; none takes the encoder's own."""
+    layer_decay: float = 1.0
+    """Every layer of the encoder learns at this multiple of the rate of the layer above it."""
+    rates: tuple[str, ...] = ()
+    """`regex=multiplier` for the rate of the parameters whose names fit, e.g. `["embedding=0.1"]`; first fit wins."""
+    schedule: str = "0:0 0.1:1 1:0"
+    """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
+    weight_decay: float = 0.01
+    """Of AdamW; vectors (biases, norms) have none."""
+    clip_norm: float = 1.0
+    """Largest norm of a step's gradient; 0 for any."""
+    average: float = 0.0
+    """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights themselves."""
+    precision: str = "auto"
+    """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
+    evaluate_every: float = 1.0
+    """Epochs between evaluations."""
+    patience: int = 0
+    """Stop after this many evaluations without a new best; 0 for never."""
+    seed: int = 1
+    """Of weights, batches and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f'precision: expected auto, fp32 or bf16, got "{self.precision}"')
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average: expected a decay in [0, 1), got {self.average}")
+        if self.evaluate_every <= 0:
+            raise ValueError(f"evaluate_every: expected more than 0 epochs, got {self.evaluate_every}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimiser step is done. `loss` is the mean over the examples of the step."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    examples: int
+    interrupted: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The model was evaluated after `step`."""
+
+    step: int
+    epoch: float
+    metrics: dict[str, Any]
+    value: float
+    is_best: bool
+
+
+@dataclass
+class TrainState:
+    """All that a checkpoint holds: weights, optimiser, average, position, best value and the generators' state.
+
+    Args:
+        model: model(batch) -> loss_B, with an attribute `encoder`.
+        config: settings; `learning_rate` must be set.
+        steps: optimiser steps of the whole run.
+        accelerator: an `accelerate.Accelerator`: the device, the processes and their sums.
+    """
+
+    model: nn.Module
+    config: TrainConfig
+    steps: int
+    accelerator: Any
+    step: int = 0
+    best: float = float("-inf")
+    bad_evaluations: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    interrupted: bool = False  # set by a signal handler of any process; every process hears of it with the next step
+
+    def __post_init__(self) -> None:
+        config = self.config
+        if config.learning_rate is None:
+            raise SettingsError("train.learning_rate: not set, and the encoder has no default")
+        self.model.to(self.accelerator.device)
+        self.points = parse_schedule(config.schedule)
+        self.groups = parameter_groups(
+            self.model, config.learning_rate, config.weight_decay, config.layer_decay, config.rates
+        )
+        self.optimizer = torch.optim.AdamW(
+            [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in self.groups],
+            fused=True,
+        )
+        self.average = WeightAverage(self.model, config.average) if config.average else None
+
+    @contextlib.contextmanager
+    def evaluated_weights(self) -> Iterator[None]:
+        """Within the block the model has the weights that count (the average, if there is one) and is in eval mode."""
+        self.model.eval()
+        with self.average.applied() if self.average else contextlib.nullcontext():
+            yield
+        self.model.train()
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tensors by name, and plain values, from which `restore` continues bit for bit. All processes must call it."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+        if self.average:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.average.items()}
+        tensors |= {f"random.{name}": state for name, state in _random_states(self.accelerator).items()}
+        plain = {name: getattr(self, name) for name in ("step", "steps", "bad_evaluations", "history")}
+        plain["best"] = self.best if self.history else None
+        plain["average_steps"] = self.average.steps if self.average else 0
+        return tensors, plain
+
+    def restore(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
+        """Continues from what `state` gave."""
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "average": {}, "random": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        if self.average:
+            self.average.steps = plain["average_steps"]
+            for name, tensor in parts["average"].items():
+                self.average.average[name].copy_(tensor)
+        self.step, self.bad_evaluations, self.history = plain["step"], plain["bad_evaluations"], plain["history"]
+        self.best = float("-inf") if plain["best"] is None else plain["best"]
+        _set_random_states(self.accelerator, parts["random"])
+
+
+def train(
+    state: TrainState,
+    micro_batches: Callable[[int], Iterable[Any]],
+    evaluate: Callable[[], dict[str, Any]],
+    monitor: str,
+    steps_per_epoch: int,
+) -> Iterator[Step | Evaluation]:
+    """Trains from `state.step` to `state.steps`, yielding after every step and every evaluation.
+
+    `micro_batches(step)` gives this process's pieces of a step's batch; `evaluate()` is called under
+    `state.evaluated_weights()` and its `monitor` picks the best (higher is better). All processes must iterate alike.
+    """
+    config = state.config
+    every = max(1, round(config.evaluate_every * steps_per_epoch))
+    state.model.train()
+    while state.step < state.steps:
+        step = _step(state, micro_batches(state.step), steps_per_epoch)
+        yield step
+        if state.step % every == 0 or state.step == state.steps:
+            with state.evaluated_weights():
+                metrics = evaluate()
+            value = float(metrics[monitor])
+            is_best = value > state.best
+            state.best = max(value, state.best)
+            state.bad_evaluations = 0 if is_best else state.bad_evaluations + 1
+            state.history.append({"step": state.step, "epoch": round(step.epoch, 3), "loss": step.loss, **metrics})
+            yield Evaluation(state.step, step.epoch, metrics, value, is_best)
+            if config.patience and state.bad_evaluations >= config.patience:
+                return
+
+
+def _step(state: TrainState, pieces: Iterable[Any], steps_per_epoch: int) -> Step:
+    """One optimiser step: gradients of summed losses, added up over pieces and processes, divided once."""
+    config, accelerator = state.config, state.accelerator
+    totals = torch.zeros(3, device=accelerator.device, dtype=torch.float64)  # loss, examples, interrupts
+    totals[2] = float(state.interrupted)
+    for batch in pieces:
+        with accelerator.autocast():
+            loss_B = state.model(batch.to(accelerator.device))
+        loss_B.sum().backward()
+        totals[0] += loss_B.detach().sum()
+        totals[1] += len(loss_B)
+    totals = accelerator.reduce(totals, "sum")
+    parameters = [p for group in state.groups for p in group.parameters]
+    _reduce_gradients(accelerator, parameters)
+    loss, examples, interrupts = totals.tolist()
+    if not torch.isfinite(totals).all():
+        raise NlpkitError(f"the loss is {loss} at step {state.step + 1}", hint="try a smaller train.learning_rate")
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    torch._foreach_div_(gradients, examples)
+    if config.clip_norm:
+        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+    state.step += 1
+    factor = multiplier(state.points, state.step, state.steps)
+    for group, settings in zip(state.groups, state.optimizer.param_groups, strict=True):
+        settings["lr"] = group.learning_rate * factor
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    if state.average:
+        state.average.update()
+    return Step(
+        step=state.step,
+        steps=state.steps,
+        epoch=state.step / steps_per_epoch,
+        loss=loss / examples,
+        learning_rate=max(settings["lr"] for settings in state.optimizer.param_groups),
+        examples=int(examples),
+        interrupted=interrupts > 0,
+    )
+
+
+def _reduce_gradients(accelerator: Any, parameters: list[nn.Parameter]) -> None:
+    """Adds the gradients up over the processes, as one message; a process without any piece takes part with zeros."""
+    if accelerator.num_processes == 1:
+        return
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+    flat = accelerator.reduce(flat, "sum")
+    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = gradient.view_as(parameter).clone()
+
+
+def _random_states(accelerator: Any) -> dict[str, torch.Tensor]:
+    """The states of the generators, a row for each process."""
+    states = {"cpu": torch.get_rng_state()}
+    if accelerator.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(accelerator.device)
+    return {name: accelerator.gather(state[None].to(accelerator.device)).cpu() for name, state in states.items()}
+
+
+def _set_random_states(accelerator: Any, states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"][accelerator.process_index].clone())
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"][accelerator.process_index].clone(), accelerator.device)
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively (GPU, AVX512-BF16, AMX)."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    try:
+        flags = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return "fp32"
+    return "bf16" if device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags) else "fp32"
