@@ -1,0 +1,139 @@
+"""One interface over the BERT-family models of `transformers`: BERT, ERNIE, ELECTRA and RoFormer (v1).
+
+RoBERTa-wwm and MacBERT are BERTs. The model is its embeddings and its blocks: no pooler, no heads. The attention masks
+are built here and nowhere else, and handed to the blocks as an additive float mask, since eager attention adds a
+boolean one to its scores without a word.
+
+    full    a token sees every token
+    prefix  the source (segment 0) sees the source; the target (segment 1) sees the source and itself up to here
+
+Source: Dong et al. 2019, Unified Language Model Pre-training, arxiv.org/abs/1905.03197, equation 2.
+B batch, T tokens (Q as queries, K as keys), E embedding, H hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+import huggingface_hub.errors
+import torch
+import transformers
+from torch import nn
+
+from nlpkit.errors import SettingsError, did_you_mean
+
+if TYPE_CHECKING:
+    from nlpkit.text.tokenizer import TokenBatch
+
+Attention = Literal["full", "prefix"]
+
+FAMILIES = {"bert": "Bert", "electra": "Electra", "ernie": "Ernie", "roformer": "RoFormer"}
+"""model_type -> how `transformers` starts the names of its classes."""
+
+HIDDEN_FROM_SIGHT = -3e4
+"""Added to a score. Finite in float16 and bfloat16, unlike finfo(float32).min, so that under mixed precision a row
+that sees nothing does not become NaN; far enough from every score for a weight of exactly 0."""
+
+_SETTINGS = [
+    *("vocab_size", "embedding_size", "type_vocab_size", "task_type_vocab_size", "use_task_id", "pad_token_id"),
+    *("max_position_embeddings", "rotary_value", "hidden_size", "intermediate_size", "hidden_act"),
+    *("num_hidden_layers", "num_attention_heads", "hidden_dropout_prob", "attention_probs_dropout_prob"),
+    *("layer_norm_eps", "initializer_range"),
+]
+"""What defines an encoder in a config.json; the rest (dtype, architectures, generation, labels) is not passed on."""
+
+_BAD_SETTING = (
+    AssertionError,  # a pad_token_id outside the vocabulary
+    TypeError,
+    ValueError,
+    getattr(huggingface_hub.errors, "StrictDataclassError", ValueError),  # older releases do not check the types
+)
+
+
+class TransformerEncoder(nn.Module):
+    """Embeddings and blocks of a BERT-family model, with random weights in float32.
+
+    `config` is a `transformers` config as a dict with `model_type`; keys that do not define an encoder are ignored.
+    `attn_implementation` is "sdpa" or "eager"; None takes sdpa where the class supports it.
+    Raises SettingsError where the family is unknown or the settings make no model.
+    """
+
+    def __init__(self, config: dict[str, Any], attn_implementation: str | None = None):
+        super().__init__()
+        self.model = _build(config, attn_implementation)
+        self.hidden_size: int = self.model.config.hidden_size
+        self.depth: int = self.model.config.num_hidden_layers
+        self.max_length: int = self.model.config.max_position_embeddings
+
+    def forward(self, tokens: TokenBatch, attention: Attention = "full") -> torch.Tensor:
+        """hidden_BTH of the last block. Vectors at padded tokens are finite and mean nothing."""
+        length = tokens.token_ids_BT.shape[1]
+        if length > self.max_length:
+            raise SettingsError(f"encoder: input too long: expected at most {self.max_length} tokens, got {length}")
+        hidden_BTH = self._embed(tokens)
+        mask_B1QK = additive_mask(tokens.mask_BT, tokens.segment_ids_BT, attention, hidden_BTH.dtype)
+        # The blocks are called directly: what a model's own forward does to a 4-D mask differs between releases.
+        return self.model.encoder(hidden_BTH, attention_mask=mask_B1QK)[0]
+
+    def _embed(self, tokens: TokenBatch) -> torch.Tensor:
+        embedded_BTE = self.model.embeddings(input_ids=tokens.token_ids_BT, token_type_ids=tokens.segment_ids_BT)
+        project = getattr(self.model, "embeddings_project", None)
+        return embedded_BTE if project is None else project(embedded_BTE)
+
+    def depth_of(self, parameter_name: str) -> int:
+        """0 for a parameter of the embeddings, 1 to `depth` for one of a block; for layer-wise learning rates."""
+        block = re.search(r"\bencoder\.layer\.(\d+)\.", parameter_name)
+        return int(block[1]) + 1 if block else 0
+
+    def spec(self) -> dict[str, Any]:
+        """`{"kind": "transformer", "config": {...}}`, JSON-able; all but `kind` rebuilds the architecture."""
+        config = self.model.config
+        settings = {key: getattr(config, key) for key in _SETTINGS if hasattr(config, key)}
+        return {"kind": "transformer", "config": {"model_type": config.model_type, **settings}}
+
+
+def additive_mask(
+    mask_BT: torch.Tensor, segment_ids_BT: torch.Tensor, attention: Attention, dtype: torch.dtype
+) -> torch.Tensor:
+    """Added to the attention scores, 0 where query Q sees key K: (B, 1, 1, T) for full, (B, 1, T, T) for prefix.
+
+    `mask_BT` is True at real tokens; padding is never seen.
+    """
+    visible_BQK = mask_BT.bool()[:, None, :]
+    if attention == "prefix":
+        visible_BQK = visible_BQK & _prefix(segment_ids_BT > 0)
+    elif attention != "full":
+        raise ValueError(f'attention: expected "full" or "prefix", got "{attention}"')
+    mask_BQK = torch.zeros(visible_BQK.shape, dtype=dtype, device=visible_BQK.device)
+    return mask_BQK.masked_fill_(~visible_BQK, HIDDEN_FROM_SIGHT)[:, None]
+
+
+def _prefix(is_target_BT: torch.Tensor) -> torch.Tensor:
+    position_T = torch.arange(is_target_BT.shape[1], device=is_target_BT.device)
+    not_later_QK = position_T[None, :] <= position_T[:, None]
+    return ~is_target_BT[:, None, :] | (is_target_BT[:, :, None] & not_later_QK)
+
+
+def _build(config: dict[str, Any], attn_implementation: str | None) -> Any:
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        near = did_you_mean(str(family), FAMILIES)
+        raise SettingsError(f"encoder: unknown model_type: expected one of {', '.join(FAMILIES)}, got {family}{near}")
+    try:
+        return _model(getattr(transformers, FAMILIES[family] + "Config"), config, attn_implementation)
+    except KeyError as error:
+        raise SettingsError(f"encoder: unknown hidden_act {error}") from None
+    except _BAD_SETTING as error:
+        raise SettingsError(f"encoder: the settings make no {family}: {' '.join(str(error).split())}") from None
+
+
+def _model(config_class: Any, config: dict[str, Any], attn_implementation: str | None) -> Any:
+    known = config_class()
+    settings = {key: config[key] for key in _SETTINGS if key in config and hasattr(known, key)}
+    typed = config_class(**settings, attn_implementation=attn_implementation)
+    if typed.hidden_size % typed.num_attention_heads:
+        heads = typed.num_attention_heads
+        raise ValueError(f"hidden_size: expected a multiple of the {heads} heads, got {typed.hidden_size}")
+    model_class = getattr(transformers, FAMILIES[typed.model_type] + "Model")
+    return model_class(typed, add_pooling_layer=False) if typed.model_type in ("bert", "ernie") else model_class(typed)

@@ -1,0 +1,104 @@
+"""The weight files of a checkpoint directory: names, shapes and types of the tensors, and the tensors one by one.
+
+`model.safetensors`, whole or in shards, of which the headers alone can be read. A `pytorch_model.bin` is opened only
+where `pickle=True` asks for it, and then as tensors only: nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle as pickle_format
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from nlpkit.errors import SettingsError
+
+_NUMBERS = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint"}
+_BIN_HINT = (
+    "a pytorch_model.bin is read only with --set encoder.pickle=true (info --pickle; pickle=True in Python), "
+    "and then as tensors only; better convert it to model.safetensors"
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a tensor without reading it; `dtype` has torch's name."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def weight_files(folder: Path, pickle: bool) -> list[Path]:
+    """The one file or the shards. Raises SettingsError where there is none, or only a pickle not asked for."""
+    for name in ["model.safetensors", "pytorch_model.bin"][: 1 + pickle]:
+        if (folder / name).is_file():
+            return [folder / name]
+        if (index := folder / f"{name}.index.json").is_file():
+            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+            return [folder / Path(shard).name for shard in shards]  # the name alone: a shard lies beside its index
+    raise SettingsError(f"{folder}: no weights: expected model.safetensors", _BIN_HINT)
+
+
+def headers(path: Path) -> Iterator[tuple[str, Header]]:
+    """(name, header) of every tensor of one file; no weights come into memory. Raises SettingsError for a bad file."""
+    if path.suffix == ".bin":
+        for name, tensor in _unpickle(path, "meta").items():
+            yield name, Header(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        return
+    with _open_safetensors(path) as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            part = file.get_slice(name)
+            yield name, Header(tuple(part.get_shape()), _torch_name(part.get_dtype()))
+
+
+def tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of every tensor of one file, on the CPU. Raises SettingsError for a bad file."""
+    if path.suffix == ".bin":
+        yield from _unpickle(path, "cpu").items()
+        return
+    with _open_safetensors(path) as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            yield name, file.get_tensor(name)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file. Raises SettingsError where there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise SettingsError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _torch_name(dtype: str) -> str:
+    """BF16 -> bfloat16; what is not letters and bits (BOOL, F8_E4M3) stays as it is."""
+    kind = re.fullmatch(r"([A-Z]+)(\d+)", dtype)
+    return _NUMBERS.get(kind[1], kind[1]) + kind[2] if kind else dtype
+
+
+def _open_safetensors(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise SettingsError(f"{path}: damaged or missing: {error}") from None
+
+
+def _unpickle(path: Path, device: str) -> dict[str, torch.Tensor]:
+    try:
+        tensors = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle_format.UnpicklingError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise SettingsError(f"{path}: damaged, missing or more than tensors: {why}") from None
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise SettingsError(f"{path}: expected a dict of tensors")
+    return tensors
