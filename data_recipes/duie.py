@@ -1,0 +1,117 @@
+"""DuIE 1.0 and 2.0 to `gplinker`: sentences with subject-predicate-object triples.
+
+The version is read off every line. In DuIE 1.0 an object is a string; its `postag` is dropped:
+
+    in   {"postag": [], "text": "《雾灯》是许蓁的小说", "spo_list": [{"predicate": "作者", "object_type": "人物",
+          "subject_type": "图书作品", "object": "许蓁", "subject": "雾灯"}]}
+    out  {"text": "《雾灯》是许蓁的小说", "spo_list": [{"subject": "雾灯", "predicate": "作者", "object": "许蓁",
+          "subject_type": "图书作品", "object_type": "人物"}]}
+
+In DuIE 2.0 an object is a set of slots. `@value` becomes the object and the other slots go, as they are, to
+`object_extra`; with `slots` each of them becomes a triple of its own instead:
+
+    in   {"text": "许蓁在《雾灯》演船长", "spo_list": [{"predicate": "饰演", "subject": "许蓁", "subject_type": "人物",
+          "object": {"@value": "船长", "inWork": "雾灯"}, "object_type": {"@value": "人物", "inWork": "影视作品"}}]}
+    out  {"text": ..., "spo_list": [{"subject": "许蓁", "predicate": "饰演", "object": "船长", "subject_type": "人物",
+          "object_type": "人物", "object_extra": {"inWork": "雾灯"}}]}
+    out  {"text": ..., "spo_list": [{"subject": "许蓁", "predicate": "饰演", "object": "船长", ...},
+          {"subject": "许蓁", "predicate": "饰演.inWork", "object": "雾灯", ..., "object_type": "影视作品"}]}   (slots)
+
+Lines already in the output form (`object_extra`) are read as well. Other fields are kept. A test line without
+`spo_list` passes without gold. That a triple's strings occur in the text is not checked here: `nlpkit data check`
+reports those that don't.
+
+Source: Li et al., DuIE: A Large-Scale Chinese Dataset for Information Extraction, NLPCC 2019 (1.0); the relation
+extraction task of the Language and Intelligence Challenge 2020 (2.0), where every slot but `@value` may be absent.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from data_recipes import Record, convert_each, field, run
+from nlpkit.errors import RecordError
+
+MAIN_SLOT = "@value"
+
+SEEN_SHARE = 0.001
+"""`complete_for="seen"` takes a predicate with at least this share of all triples; fewer are slips of annotation."""
+
+
+def convert(paths: Sequence[str], *, slots: bool = False, complete_for: str | Sequence[str] = ()) -> Iterator[Record]:
+    """The lines of DuIE files as `gplinker` records, in order.
+
+    Args:
+        paths: raw files; none, or `-`, is stdin.
+        slots: the further slots of an object become triples with the predicate `饰演.inWork`.
+        complete_for: every line with gold gets `predicates`, the relations that it is completely annotated for: its
+            silence on the others then means "not annotated", not "no". Predicates as a list or between commas, or the
+            word `seen` for those with at least 0.1 % of this input's triples, which reads the whole input first.
+            The triples of other relations stay.
+
+    Raises DataError with `file:line` at the first line that is not DuIE.
+    """
+    records = convert_each(paths, partial(_record, slots=slots))
+    if complete_for == "seen":
+        kept = list(records)
+        records, complete_for = iter(kept), _seen(kept)
+    predicates = (
+        [name for name in complete_for.split(",") if name] if isinstance(complete_for, str) else [*complete_for]
+    )
+    for record in records:
+        yield {**record, "predicates": predicates} if predicates and "spo_list" in record else record
+
+
+def _seen(records: list[Record]) -> list[str]:
+    """The predicates with at least SEEN_SHARE of the triples, the most frequent first."""
+    counts = Counter(triple["predicate"] for record in records for triple in record.get("spo_list", ()))
+    return [predicate for predicate, count in counts.most_common() if count >= SEEN_SHARE * counts.total()]
+
+
+def _record(raw: Record, slots: bool) -> Record:
+    field(raw, "text", str)
+    record = {name: value for name, value in raw.items() if name != "postag"}
+    if "spo_list" in raw:
+        triples = [triple for triple in field(raw, "spo_list", list) for triple in _triples(triple, slots)]
+        record["spo_list"] = triples
+    return record
+
+
+def _triples(raw: Any, slots: bool) -> list[Record]:
+    """The triple, and with `slots` one more for each further slot of its object."""
+    objects = _slots(raw, "object")
+    if "object_extra" in raw:
+        field(raw, "object_extra", dict)
+        objects.update(_slots(raw, "object_extra"))
+    types = _slots(raw, "object_type") if "object_type" in raw else {}
+    main = objects.pop(MAIN_SLOT, None)
+    if main is None:
+        raise RecordError(f'field "object": missing slot "{MAIN_SLOT}"')
+    subject, predicate = field(raw, "subject", str), field(raw, "predicate", str)
+    subject_type = {"subject_type": field(raw, "subject_type", str)} if "subject_type" in raw else {}
+
+    def triple(predicate: str, object_: str, slot: str) -> Record:
+        object_type = {"object_type": types[slot]} if slot in types else {}
+        return {"subject": subject, "predicate": predicate, "object": object_, **subject_type, **object_type}
+
+    if slots:
+        return [triple(predicate, main, MAIN_SLOT), *(triple(f"{predicate}.{s}", o, s) for s, o in objects.items())]
+    return [triple(predicate, main, MAIN_SLOT) | ({"object_extra": objects} if objects else {})]
+
+
+def _slots(raw: Any, name: str) -> dict[str, str]:
+    """An object or object type by slot; in DuIE 1.0, a string, it is the main slot."""
+    value = raw.get(name) if isinstance(raw, dict) else None
+    slots = value if isinstance(value, dict) else {MAIN_SLOT: field(raw, name, str)}
+    for slot, text in slots.items():
+        if not isinstance(text, str):
+            raise RecordError(f'field "{name}", slot "{slot}": expected str, got {type(text).__name__}')
+    return dict(slots)
+
+
+if __name__ == "__main__":
+    sys.exit(run(convert))

@@ -1,0 +1,30 @@
+"""Made-up training data, one module per task, so that every task can be tried at once and with no download.
+
+A module is named as its task and has `records(count, seed)`, a generator of the task's JSONL records with gold. The
+same seed gives the same records on every machine. All names are invented (see `world`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+from nlpkit.errors import SettingsError, did_you_mean
+
+SHARED = {"world", "grammar"}
+
+
+def tasks() -> list[str]:
+    """The tasks that have made-up data, in alphabetical order."""
+    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - SHARED)
+
+
+def records(task: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """`count` records of a task; `-` and `_` in its name are the same. Raises SettingsError for an unknown task."""
+    name, known = task.replace("-", "_"), tasks()
+    if name not in known:
+        message = f'data sample: no made-up data for task "{task}"{did_you_mean(name, known)}'
+        raise SettingsError(message, hint=f"tasks that have some: {', '.join(known)}")
+    return importlib.import_module(f"{__name__}.{name}").records(count, seed)

@@ -1,0 +1,224 @@
+"""Recipes: raw lines in and records out, places of bad lines, and each recipe as a filter in a shell."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import subprocess
+import sys
+
+import orjson
+import pytest
+
+from nlpkit.errors import DataError
+
+DUIE_1 = {
+    "postag": [{"word": "《", "pos": "w"}],
+    "text": "《雾灯》是许蓁的小说",
+    "spo_list": [
+        {"predicate": "作者", "object_type": "人物", "subject_type": "图书作品", "object": "许蓁", "subject": "雾灯"}
+    ],
+}
+DUIE_2 = {
+    "text": "许蓁在《雾灯》演船长",
+    "spo_list": [
+        {
+            "predicate": "饰演",
+            "subject": "许蓁",
+            "subject_type": "人物",
+            "object": {"@value": "船长", "inWork": "雾灯"},
+            "object_type": {"@value": "角色", "inWork": "影视作品"},
+        }
+    ],
+}
+DUIE_LOCAL = {
+    "id": 7,
+    "text": "许蓁配音船长",
+    "spo_list": [{"subject": "许蓁", "predicate": "配音", "object": "船长", "object_extra": {"inWork": "雾灯"}}],
+}
+AUTHOR = {
+    "subject": "雾灯",
+    "predicate": "作者",
+    "object": "许蓁",
+    "subject_type": "图书作品",
+    "object_type": "人物",
+}
+ROLE = {"subject": "许蓁", "predicate": "饰演", "object": "船长", "subject_type": "人物", "object_type": "角色"}
+
+GOLDEN = {
+    "duie": (
+        [DUIE_1, DUIE_2, DUIE_LOCAL],
+        [
+            {"text": DUIE_1["text"], "spo_list": [AUTHOR]},
+            {"text": DUIE_2["text"], "spo_list": [{**ROLE, "object_extra": {"inWork": "雾灯"}}]},
+            DUIE_LOCAL,
+        ],
+    ),
+    "news_sro": (
+        [
+            {"text": "许蓁任职船厂\n", "sro_list": [{"subject": "许蓁", "object": "船厂", "relation": "任职"}]},
+            {"text": "今天下雨。\u3000", "sro_list": []},
+            {"id": 3, "text": "没有标注"},
+        ],
+        [
+            {"text": "许蓁任职船厂\n", "spo_list": [{"subject": "许蓁", "predicate": "任职", "object": "船厂"}]},
+            {"text": "今天下雨。\u3000", "spo_list": []},
+            {"id": 3, "text": "没有标注"},
+        ],
+    ),
+    "cluener": (
+        [
+            {
+                "text": "许蓁到云泽，许蓁笑了",
+                "label": {"name": {"许蓁": [[6, 7], [0, 1]]}, "address": {"云泽": [[3, 4]]}},
+            },
+            {"text": "今天下雨", "label": {}},
+            {"id": 0, "text": "没有标注"},
+        ],
+        [
+            {
+                "text": "许蓁到云泽，许蓁笑了",
+                "entities": [
+                    {"start": 0, "end": 2, "label": "name"},
+                    {"start": 3, "end": 5, "label": "address"},
+                    {"start": 6, "end": 8, "label": "name"},
+                ],
+            },
+            {"text": "今天下雨", "entities": []},
+            {"id": 0, "text": "没有标注"},
+        ],
+    ),
+}
+
+BAD = [
+    ("duie", "[]", "expected a JSON object"),
+    ("duie", '{"spo_list": []}', 'missing field "text"'),
+    ("duie", '{"text": "甲", "spo_list": {}}', 'field "spo_list": expected list, got dict'),
+    ("duie", '{"text": "甲", "spo_list": ["乙"]}', 'expected an object with "object", got str'),
+    ("duie", '{"text": "甲", "spo_list": [{"object": "乙", "predicate": "丙"}]}', 'missing field "subject"'),
+    ("duie", '{"text": "甲", "spo_list": [{"object": {"inWork": "乙"}}]}', 'missing slot "@value"'),
+    ("duie", '{"text": "甲", "spo_list": [{"object": {"@value": 1}}]}', 'slot "@value": expected str, got int'),
+    ("duie", '{"text": "甲", "spo_list": [{"object": "乙", "object_extra": "丙"}]}', '"object_extra": expected dict'),
+    ("news_sro", '{"text": "甲", "sro_list": [{"subject": "甲", "object": "乙"}]}', 'missing field "relation"'),
+    ("news_sro", '{"text": null}', 'field "text": expected str, got NoneType'),
+    (
+        "cluener",
+        '{"text": "甲乙", "label": {"name": {"乙": [[0, 0]]}}}',
+        'span [0, 0] is "甲" in the text: expected "乙"',
+    ),
+    ("cluener", '{"text": "甲乙", "label": {"name": {"乙": [[-1, -1]]}}}', "span [-1, -1]"),
+    ("cluener", '{"text": "甲乙", "label": {"name": {"乙": [1, 1]}}}', 'span of "乙": expected [first, last], got 1'),
+    ("cluener", '{"text": "甲乙", "label": {"name": ["乙"]}}', 'field "name": expected dict, got list'),
+]
+
+
+def lines(records) -> bytes:
+    return b"".join(orjson.dumps(record) + b"\n" for record in records)
+
+
+def convert(recipe, path, **options):
+    return list(importlib.import_module(f"data_recipes.{recipe}").convert([str(path)], **options))
+
+
+def shell(recipe, *arguments, stdin=b""):
+    command = [sys.executable, "-m", f"data_recipes.{recipe}", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False)
+
+
+@pytest.fixture(params=sorted(GOLDEN))
+def recipe(request):
+    return request.param
+
+
+@pytest.fixture
+def raw(tmp_path, recipe):
+    path = tmp_path / "raw.json"
+    path.write_bytes(lines(GOLDEN[recipe][0]))
+    return path
+
+
+def test_three_raw_lines_give_three_records(recipe, raw):
+    assert convert(recipe, raw) == GOLDEN[recipe][1]
+
+
+def test_byte_order_mark_line_ends_blank_lines_and_gz_are_accepted(recipe, raw, tmp_path):
+    windows = tmp_path / "windows.json.gz"
+    windows.write_bytes(gzip.compress(b"\xef\xbb\xbf" + raw.read_bytes().replace(b"\n", b"\r\n\r\n")))
+    assert convert(recipe, windows) == GOLDEN[recipe][1]
+
+
+def test_stdin_is_read_without_a_path_and_with_a_dash(recipe, raw):
+    for arguments in ((), ("-",)):
+        done = shell(recipe, *arguments, stdin=raw.read_bytes())
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == lines(GOLDEN[recipe][1])
+
+
+@pytest.mark.parametrize(("recipe", "line", "why"), BAD)
+def test_a_bad_line_is_named_by_file_and_line(recipe, line, why, tmp_path):
+    path = tmp_path / "raw.json"
+    path.write_text('{"text": "好"}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        convert(recipe, path)
+    assert caught.value.message.startswith(f"{path}:2: ")
+    assert why in caught.value.message
+
+
+def test_good_lines_before_a_bad_one_are_written_first():
+    done = shell("cluener", stdin=lines([{"text": "好"}]) + b"{\n")
+    assert done.returncode == 3
+    assert done.stdout == lines([{"text": "好"}])
+    assert done.stderr.startswith(b"error: stdin:2: not valid JSON")
+
+
+def test_a_missing_file_is_an_error_of_data(tmp_path):
+    done = shell("duie", tmp_path / "none.json")
+    assert done.returncode == 3
+    assert b"none.json: cannot be read" in done.stderr
+
+
+def test_a_reader_that_goes_away_ends_the_filter_silently(tmp_path):
+    path = tmp_path / "raw.json"
+    path.write_bytes(lines([{"text": "雾" * 100}] * 3000))
+    command = f"{sys.executable} -m data_recipes.news_sro {path} | head -n 1 > /dev/null; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_duie_reads_its_own_output(tmp_path):
+    path = tmp_path / "again.json"
+    path.write_bytes(lines(GOLDEN["duie"][1]))
+    assert convert("duie", path) == GOLDEN["duie"][1]
+
+
+def test_duie_slots_become_triples(tmp_path):
+    path = tmp_path / "raw.json"
+    path.write_bytes(lines([DUIE_2, DUIE_LOCAL]))
+    first, second = convert("duie", path, slots=True)
+    in_work = {**ROLE, "predicate": "饰演.inWork", "object": "雾灯", "object_type": "影视作品"}
+    assert first["spo_list"] == [ROLE, in_work]
+    assert second["spo_list"] == [
+        {"subject": "许蓁", "predicate": "配音", "object": "船长"},
+        {"subject": "许蓁", "predicate": "配音.inWork", "object": "雾灯"},
+    ]
+    assert orjson.loads(shell("duie", "--slots", path).stdout.splitlines()[0]) == first
+
+
+@pytest.mark.parametrize("chosen", ["作者,导演", ["作者", "导演"]])
+def test_duie_lines_say_which_relations_they_are_complete_for(chosen, tmp_path):
+    path = tmp_path / "raw.json"
+    path.write_bytes(lines([DUIE_1, {"text": "没有标注"}]))
+    with_gold, without = convert("duie", path, complete_for=chosen)
+    assert with_gold["predicates"] == ["作者", "导演"]
+    assert without == {"text": "没有标注"}
+
+
+def test_duie_seen_takes_a_thousandth_of_the_triples(tmp_path):
+    path = tmp_path / "raw.json"
+    rare = {"text": "乙甲", "spo_list": [{"subject": "甲", "predicate": "号", "object": "乙"}]}
+    path.write_bytes(lines([DUIE_1] * 1000 + [rare]))
+    assert {tuple(record["predicates"]) for record in convert("duie", path, complete_for="seen")} == {("作者",)}
+    path.write_bytes(lines([DUIE_1] * 999 + [rare]))
+    records = [orjson.loads(line) for line in shell("duie", "--complete-for", "seen", path).stdout.splitlines()]
+    assert {tuple(record["predicates"]) for record in records} == {("作者", "号")}
+    assert records[-1]["spo_list"] == rare["spo_list"]
