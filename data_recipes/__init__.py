@@ -2,21 +2,26 @@
 
     python -m data_recipes.duie train_data.json > train.jsonl
     zcat train_data.json.gz | python -m data_recipes.duie --complete-for seen > train.jsonl
+    nlpkit data convert duie train_data.json --set complete_for=seen > train.jsonl
 
 A recipe is a module with `convert(paths, **options)`, a generator of records; no paths, or `-`, is stdin. Its
-keyword-only parameters are its options on the command line.
+keyword-only parameters are its options on the command line: one that is False by default is a switch, any other takes
+a string.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import os
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any, TypeVar
 
-from nlpkit.errors import NlpkitError, RecordError
+from nlpkit.errors import NlpkitError, RecordError, SettingsError, did_you_mean
 from nlpkit.jsonl import dumps, read_jsonl
 
 Record = dict[str, Any]
@@ -24,6 +29,46 @@ Value = TypeVar("Value")
 
 CLOSED_PIPE = 141
 """Exit code of a filter whose reader went away."""
+
+
+def recipes() -> list[str]:
+    """The names of the recipes, in alphabetical order."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(recipe: str) -> ModuleType:
+    """The module of a recipe; `-` and `_` in its name are the same. Raises SettingsError for an unknown one."""
+    name, known = recipe.replace("-", "_"), recipes()
+    if name not in known:
+        message = f'data convert: unknown recipe "{recipe}"{did_you_mean(name, known)}'
+        raise SettingsError(message, hint=f"recipes: {', '.join(known)}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def parse_options(recipe: str, settings: Sequence[str]) -> dict[str, Any]:
+    """The options of a recipe from `key=value` strings. Raises SettingsError for an unknown key or a bad switch."""
+    known = _options(load(recipe).convert)
+    options: dict[str, Any] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in known:
+            raise SettingsError(f'{recipe}: unknown option "{name}"{did_you_mean(name, known)}')
+        options[name] = _switch(recipe, name, value) if known[name] is False else value
+    return options
+
+
+def _switch(recipe: str, name: str, value: str) -> bool:
+    switches = {"true": True, "false": False}
+    if value.lower() not in switches:
+        raise SettingsError(f'{recipe}: option "{name}": expected true or false, got "{value}"')
+    return switches[value.lower()]
+
+
+def _options(convert: Callable[..., Iterator[Record]]) -> dict[str, Any]:
+    """The keyword-only parameters of `convert` with their defaults."""
+    parameters = inspect.signature(convert).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
 
 
 def convert_each(paths: Sequence[str], convert_one: Callable[[Record], Record]) -> Iterator[Record]:
@@ -76,8 +121,7 @@ def _parser(convert: Callable[..., Iterator[Record]]) -> argparse.ArgumentParser
     about = f"{inspect.getdoc(inspect.getmodule(convert))}\n\n{inspect.getdoc(convert)}"
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", metavar="RAW", help="raw files; none, or -, is stdin")
-    for parameter in inspect.signature(convert).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            flag: dict[str, Any] = {"action": "store_true"} if parameter.default is False else {}
-            parser.add_argument(f"--{parameter.name.replace('_', '-')}", default=parameter.default, **flag)
+    for name, default in _options(convert).items():
+        flag: dict[str, Any] = {"action": "store_true"} if default is False else {}
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, **flag)
     return parser

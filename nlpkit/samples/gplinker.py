@@ -108,7 +108,7 @@ class Profile(NamedTuple):
 
 PROFILES = [
     Profile(
-        ["<person1>", "<person1>（[男|女]）", "[作家|演员|歌手|学者]<person1>", "<person1>，[知名作家|演员|企业家]"],
+        ["<person1>", "<person1>（[简历|人物]）", "[作家|演员|歌手|学者]<person1>", "<person1>，[知名作家|演员|企业家]"],
         [
             {
                 "person1 出生地 place1": ["出生于<place1>", "出生地：<place1>"],
@@ -199,7 +199,7 @@ def records(count: int, seed: int) -> Iterator[dict[str, Any]]:
 
 def _record(world: World) -> dict[str, Any]:
     template, stated = (world.random.choice(SILENT), "") if world.chance(1 / 12) else _sentence(world)
-    if stated and world.chance(1 / 3):
+    if stated and world.chance(1 / 6):
         more, also_stated = _sentence(world)
         template, stated = f"{template}。{_others(more)}", f"{stated}; {_others(also_stated)}"
     template = world.random.choice(LEADS) + template + world.random.choice(TAILS)

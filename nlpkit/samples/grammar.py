@@ -16,7 +16,7 @@ from nlpkit.samples.world import World
 _SLOT = re.compile(r"<(\w+)>")
 _CHOICE = re.compile(r"\[([^\]]*)\]")
 _ORGANISATIONS = ("firm", "school")
-_HOME_SHARE = 0.5
+_HOME_SHARE = 0.4
 """How many places, and how many organisations, take the place that a record calls home."""
 
 SHORTEST, LONGEST = 15, 120

@@ -57,7 +57,7 @@ class World:
     def person(self) -> str:
         """A Chinese name of two to four characters, or one time in seven a transliterated one such as 贝洛·萨维特."""
         if self.chance(1 / 7):
-            return "·".join(self._letters(SYLLABLES, 2, 4) for _ in range(self.random.choice((2, 2, 2, 3))))
+            return "·".join(self._letters(SYLLABLES, 2, 3) for _ in range(self.random.choice((2, 2, 2, 3))))
         surname = self.random.choice(LONG_SURNAMES) if self.chance(0.1) else self.random.choice(SURNAMES)
         return surname + self._letters(GIVEN, 1, 2)
 

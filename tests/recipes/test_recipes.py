@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import subprocess
 import sys
 
 import orjson
 import pytest
 
-from nlpkit.errors import DataError
+import data_recipes
+from nlpkit.errors import DataError, SettingsError
 
 DUIE_1 = {
     "postag": [{"word": "《", "pos": "w"}],
@@ -117,7 +117,7 @@ def lines(records) -> bytes:
 
 
 def convert(recipe, path, **options):
-    return list(importlib.import_module(f"data_recipes.{recipe}").convert([str(path)], **options))
+    return list(data_recipes.load(recipe).convert([str(path)], **options))
 
 
 def shell(recipe, *arguments, stdin=b""):
@@ -222,3 +222,25 @@ def test_duie_seen_takes_a_thousandth_of_the_triples(tmp_path):
     records = [orjson.loads(line) for line in shell("duie", "--complete-for", "seen", path).stdout.splitlines()]
     assert {tuple(record["predicates"]) for record in records} == {("作者", "号")}
     assert records[-1]["spo_list"] == rare["spo_list"]
+
+
+def test_every_recipe_has_its_golden_lines_and_an_unknown_one_a_near_miss():
+    assert data_recipes.recipes() == sorted(GOLDEN)
+    assert data_recipes.load("news-sro") is data_recipes.load("news_sro")
+    with pytest.raises(SettingsError, match='unknown recipe "clue_ner"; did you mean "cluener"'):
+        data_recipes.load("clue_ner")
+
+
+def test_options_are_read_from_settings():
+    settings = ["slots=true", "complete-for=作者,导演"]
+    assert data_recipes.parse_options("duie", settings) == {"slots": True, "complete_for": "作者,导演"}
+    assert data_recipes.parse_options("cluener", []) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [("slot=true", 'unknown option "slot"; did you mean "slots"'), ("slots=ja", 'expected true or false, got "ja"')],
+)
+def test_a_wrong_option_is_a_settings_error(setting, why):
+    with pytest.raises(SettingsError, match=why):
+        data_recipes.parse_options("duie", [setting])
