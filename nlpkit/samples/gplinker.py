@@ -108,7 +108,12 @@ class Profile(NamedTuple):
 
 PROFILES = [
     Profile(
-        ["<person1>", "<person1>（[简历|人物]）", "[作家|演员|歌手|学者]<person1>", "<person1>，[知名作家|演员|企业家]"],
+        [
+            "<person1>",
+            "<person1>（[简历|人物]）",
+            "[作家|演员|歌手|学者]<person1>",
+            "<person1>，[作家|演员|商人]",
+        ],
         [
             {
                 "person1 出生地 place1": ["出生于<place1>", "出生地：<place1>"],
