@@ -12,7 +12,6 @@ import json
 import lzma
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import IO, Any
 
 import orjson
 
-from nlpkit.errors import DataError, RecordError
+from nlpkit.errors import DataError, NlpkitError, RecordError
 
 BOM = b"\xef\xbb\xbf"
 
@@ -124,30 +123,30 @@ def _fields(raw: bytes) -> Iterator[tuple[str, str]]:
 def write_atomic(path: str | Path) -> Iterator[IO[bytes]]:
     """A binary file that appears under its name only when whole: temporary name, flush, fsync, rename.
 
-    Where the block raises, the temporary file goes and an older file of that name stays as it was.
+    Where the block raises, the temporary file goes and an older file of that name stays as it was. Raises NlpkitError
+    where the file cannot be written (permission, a full disk).
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(handle, "wb") as stream:
+        with open(temporary, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    with contextlib.suppress(OSError):  # some file systems cannot sync a directory
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise NlpkitError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in the folder survive a loss of power, where the file system can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)

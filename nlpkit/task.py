@@ -9,7 +9,7 @@
                                  Example.gold ------------------ task.score ---+------> metrics               (eval)
 
 A long text is cut into windows (`task.windows`) between `read` and `collate`; `task.merge` joins their predictions.
-Gold and prediction have one type, so that training, `eval` of a model and `eval` of a file of predictions share one scorer.
+Gold and prediction have one type, so that training, `eval` of a model and `eval` of a file share one scorer.
 
 A new task is one file `nlpkit/tasks/<name>.py` with a class `Task` of the methods below, a grammar of made-up data
 `nlpkit/samples/<name>.py`, and ten lines in `tests/golden/<name>/sample.jsonl` for the contract test.
@@ -17,7 +17,7 @@ A new task is one file `nlpkit/tasks/<name>.py` with a class `Task` of the metho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -72,6 +72,10 @@ class Task(Protocol[E, B, P]):
 
     def read(self, record: dict[str, Any]) -> E:
         """A JSON object as an example. Raises RecordError that names the field."""
+        ...
+
+    def augmenter(self, examples: Sequence[E]) -> Callable[[E, Any], E] | None:
+        """What makes another example of one, with a `numpy` generator, each time training meets it; None for nothing."""
         ...
 
     def windows(self, example: E) -> list[E]:

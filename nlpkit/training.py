@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -267,16 +266,3 @@ def _set_random_states(accelerator: Any, states: dict[str, torch.Tensor]) -> Non
     torch.set_rng_state(states["cpu"][accelerator.process_index].clone())
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"][accelerator.process_index].clone(), accelerator.device)
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively (GPU, AVX512-BF16, AMX)."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    try:
-        flags = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return "fp32"
-    return "bf16" if device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags) else "fp32"

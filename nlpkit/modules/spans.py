@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from nlpkit.errors import RecordError
@@ -76,3 +77,9 @@ def tune_threshold(
         scored += [(item.score, fact(item) in gold_facts) for item in items(prediction)]
     threshold = best_threshold(scored, gold_count)
     return threshold, [[item for item in found if item.score > threshold] for found in predicted]
+
+
+def with_rows(cells: Sequence[np.ndarray]) -> torch.Tensor:
+    """(head, i, j) cells of each text as one tensor of (text, head, i, j): (N, 4)."""
+    rows = np.repeat(np.arange(len(cells)), [len(some) for some in cells])
+    return torch.from_numpy(np.column_stack([rows, np.concatenate(cells)]))

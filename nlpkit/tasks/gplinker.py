@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,7 @@ from torch import nn
 from nlpkit.errors import RecordError
 from nlpkit.metrics import MicroF1
 from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
-from nlpkit.modules.spans import Finding, read_text, spans_above, threshold_for, tune_threshold
+from nlpkit.modules.spans import Finding, read_text, spans_above, threshold_for, tune_threshold, with_rows
 from nlpkit.modules.triples import (
     Prediction,
     Triple,
@@ -46,6 +46,7 @@ from nlpkit.modules.triples import (
     parse_triples,
     write_schema,
 )
+from nlpkit.text.replacement import build_pool, draw, replace_all
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 SCORES_AT_ONCE = 1 << 22  # scores of subject-object pairs held in memory while decoding
@@ -67,6 +68,8 @@ class Config:
     """A triple is predicted where its score lies above; none: tuned on the dev set at every evaluation."""
     max_length: int = 512
     """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+    replace: float = 0.5
+    """Chance of a subject or object to be replaced, while training, by another of the same predicate's."""
     match: Literal["strict", "tokens"] = "strict"
     """Two triples are equal if their strings are (strict), or if their tokens are (tokens)."""
 
@@ -183,6 +186,26 @@ class Task:
                 cells[2].add((predicate, subject[1] - 1, object_[1] - 1))
         return tuple(np.array(sorted(c), dtype=np.int64).reshape(-1, 3) for c in cells)
 
+    def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
+        """Replaces subjects and objects by others of the same predicate's, in texts of a single window."""
+        if not self.config.replace:
+            return None
+        triples = [triple for example in examples if example.gold for triple in example.gold.spo_list]
+        pool = build_pool(pair for triple in triples for pair in _roles(triple))
+
+        def augment(example: Example, random: Any) -> Example:
+            if example.gold is None or example.encoding.is_part:
+                return example
+            strings = {string: role for triple in example.gold.spo_list for role, string in _roles(triple)}
+            chosen = draw(strings, pool, self.config.replace, random)
+            if not chosen:
+                return example
+            text = replace_all(example.encoding.text, chosen)
+            gold = Prediction([_renamed(triple, chosen) for triple in example.gold.spo_list])
+            return self._example(self.tokenizer.encode(text), gold, example.annotated)
+
+        return augment
+
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows; a triple is labelled in every window that holds both its spans."""
         most = min(self.config.max_length, self.tokenizer.max_length or self.config.max_length)
@@ -203,7 +226,7 @@ class Task:
                 )
         cells = None
         if all(example.labels is not None for example in examples):
-            cells = tuple(_with_rows(labels) for labels in zip(*(e.labels for e in examples), strict=True))  # type: ignore
+            cells = tuple(with_rows(labels) for labels in zip(*(e.labels for e in examples), strict=True))  # type: ignore
         return Batch(encodings, self.tokenizer.collate(encodings), cells, annotated_BP)
 
     def build_model(self, encoder: nn.Module) -> Model:
@@ -284,7 +307,11 @@ def _pairs(s_rows_S: torch.Tensor, o_rows_O: torch.Tensor, heads: int) -> Iterat
         yield s_N, first_S[s_N] + pair_N - (ends_S - count_S)[s_N]
 
 
-def _with_rows(labels: Sequence[np.ndarray]) -> torch.Tensor:
-    """(head, i, j) cells of each text as one tensor of (text, head, i, j)."""
-    rows = np.repeat(np.arange(len(labels)), [len(cells) for cells in labels])
-    return torch.from_numpy(np.column_stack([rows, np.concatenate(labels)]))
+def _roles(triple: Triple) -> list[tuple[tuple[str, str], str]]:
+    """The two strings of a triple, each with the role it plays."""
+    return [((triple.predicate, "subject"), triple.subject), ((triple.predicate, "object"), triple.object)]
+
+
+def _renamed(triple: Triple, chosen: dict[str, str]) -> Triple:
+    subject, object_ = (chosen.get(string, string) for string in (triple.subject, triple.object))
+    return Triple(subject, triple.predicate, object_)

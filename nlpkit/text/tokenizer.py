@@ -17,6 +17,8 @@ import torch
 
 Span = tuple[int, int]
 
+LENGTH_STEP = 8  # batches have few different lengths, so that kernels compiled for a shape are found again
+
 
 class WordFeatures(Protocol):
     """What an encoder wants to know of the words around each character (see `nlpkit.text.words`)."""
@@ -39,6 +41,11 @@ class Encoding:
 
     def __len__(self) -> int:
         return len(self.token_ids_T)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether this is a window of the text rather than the whole."""
+        return len(self) > 2 and (self.starts_T[1] > 0 or self.ends_T[-2] < len(self.text.rstrip()))
 
     def token_span(self, span: Span) -> Span | None:
         """The tokens that cover exactly these characters, or None where an edge falls inside a token or on none."""
@@ -123,11 +130,11 @@ class Tokenizer:
         return Encoding(text, token_ids, starts, ends, *of_tokens)
 
     def collate(self, encodings: Sequence[Encoding]) -> TokenBatch:
-        """Encodings padded to the longest of them."""
+        """Encodings padded to the longest of them, rounded up (see LENGTH_STEP)."""
         lengths = torch.tensor([len(encoding) for encoding in encodings])
-        position_T = torch.arange(int(lengths.max()))
-        mask_BT = position_T < lengths[:, None]
         token_ids_BT = pad([e.token_ids_T for e in encodings], self.pad_id)
+        position_T = torch.arange(token_ids_BT.shape[1])
+        mask_BT = position_T < lengths[:, None]
         with_words = self.words is not None
         return TokenBatch(
             token_ids_BT=token_ids_BT,
@@ -140,8 +147,9 @@ class Tokenizer:
 
 
 def pad(rows: Sequence[Any], value: int = 0) -> torch.Tensor:
-    """int64 (rows, longest row), filled on the right with `value`."""
-    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    """int64 (rows, longest row rounded up to LENGTH_STEP), filled on the right with `value`."""
+    length = -(-max(map(len, rows)) // LENGTH_STEP) * LENGTH_STEP
+    padded = np.full((len(rows), length), value, dtype=np.int64)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row
     return torch.from_numpy(padded)

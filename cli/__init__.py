@@ -1,0 +1,1 @@
+"""The terminal: Typer and rich; only here is anything printed."""

@@ -1,0 +1,120 @@
+"""What people see, on stderr: progress while training, tables of metrics and of parameter groups."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from nlpkit.fit import Fit
+    from nlpkit.training import Evaluation, Step, TrainState
+
+LINE_EVERY = 10.0  # seconds between two lines where stderr is no terminal
+
+
+def console() -> Console:
+    """stderr; `NO_COLOR` and `TERM=dumb` are rich's to respect."""
+    return Console(stderr=True, highlight=False)
+
+
+class TrainingDisplay:
+    """A bar where stderr is a terminal, else a line every few seconds; a line for every evaluation."""
+
+    def __init__(self, fit: Fit, shown: bool):
+        self.fit, self.shown, self.console = fit, shown, console()
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        self.bar = Progress(*columns, console=self.console, transient=True, disable=not (shown and sys.stderr.isatty()))
+        self.last = time.monotonic()
+        self.examples = 0
+
+    def __enter__(self) -> TrainingDisplay:
+        fit = self.fit
+        if self.shown:
+            data = fit.run.config["data"]
+            self.say(f"{data['train_lines']} lines to train on, {data['dev_lines']} to evaluate on")
+            if fit.lost:
+                self.say(f"{fit.lost} of {fit.facts} gold facts can't be learned from (nlpkit data check says why)")
+            if fit.state.step:
+                self.say(f"continuing after step {fit.state.step} of {fit.state.steps}")
+        self.bar.start()
+        self.task = self.bar.add_task("", total=fit.state.steps, completed=fit.state.step)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line of text as it is."""
+        if self.shown:
+            self.console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, event: Step | Evaluation) -> None:
+        """Draws an event."""
+        if hasattr(event, "metrics"):
+            values = " ".join(f"{key} {value}" for key, value in event.metrics.items())
+            self.say(f"epoch {event.epoch:.2f}: {values}{' *' if event.is_best else ''}")
+            return
+        self.examples += event.examples
+        passed = time.monotonic() - self.last
+        text = f"epoch {event.epoch:.2f} loss {event.loss:.4f}"
+        self.bar.update(self.task, completed=event.step, description=text)
+        if self.bar.disable and passed > LINE_EVERY:
+            self.say(f"step {event.step}/{event.steps} {text} {self.examples / passed:.0f} examples/s")
+        if passed > LINE_EVERY:
+            self.last, self.examples = time.monotonic(), 0
+
+
+@contextlib.contextmanager
+def on_interrupt(state: TrainState) -> Iterator[None]:
+    """Within the block the first Ctrl-C asks the trainer to stop after its step, the second one stops at once."""
+
+    def ask(number: int, frame: Any) -> None:
+        state.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def show_rehearsal(fit: Fit, examples: int, peak: float) -> None:
+    """The table of `--dry-run`."""
+    data, err = fit.run.config["data"], console()
+    table = Table("rate", "decay", "weights", "tensors", "for example", title="parameter groups")
+    for group in fit.state.groups:
+        row = f"{group.learning_rate:.3g}", f"{group.weight_decay:g}", f"{group.size:,}", str(len(group.names))
+        table.add_row(*row, escape(group.names[0]))
+    err.print(table)
+    err.print(f"{data['train_lines']} lines in {len(fit.examples)} examples, {fit.state.steps} steps;", end=" ")
+    err.print(f"gold facts that can't be learned: {fit.lost} of {fit.facts}")
+    err.print(f"longest batch: {examples} examples, peak memory {peak:.0f} MiB")
+
+
+def show_metrics(metrics: dict[str, Any]) -> None:
+    """JSON on stdout where it is piped; a table on stderr where a person looks."""
+    from cli.train import print_json
+
+    if not sys.stdout.isatty():
+        print_json(metrics)
+        return
+    table = Table(show_header=False)
+    for name, value in metrics.items():
+        if not isinstance(value, dict):
+            table.add_row(name, escape(str(value)))
+    console().print(table)
+    if "by" in metrics:
+        table = Table("", "precision", "recall", "f1", "gold")
+        for name, values in metrics["by"].items():
+            table.add_row(escape(name), *(str(values[key]) for key in ("precision", "recall", "f1", "gold")))
+        console().print(table)

@@ -1,0 +1,58 @@
+"""`nlpkit data`: raw data sets to JSONL, made-up data, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+Option = typer.Option
+app = typer.Typer(help="Convert, make up and check data.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def convert(
+    recipe: Annotated[str, typer.Argument(help="The data set, e.g. duie, news_sro, cluener.")],
+    raw: Annotated[list[str] | None, typer.Argument(help="Raw files, also .gz and .xz; default: stdin.")] = None,
+    set_: Annotated[list[str] | None, Option("--set", help="An option of the recipe: key=value.")] = None,
+) -> None:
+    """Turn a raw public data set into the JSONL of its task, on stdout."""
+    import data_recipes
+    from nlpkit.jsonl import dumps
+
+    for record in data_recipes.load(recipe).convert(raw or ["-"], **data_recipes.parse_options(recipe, set_ or [])):
+        sys.stdout.buffer.write(dumps(record) + b"\n")
+
+
+@app.command()
+def sample(
+    task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
+    count: Annotated[int, Option(help="Lines.")] = 3000,
+    seed: Annotated[int, Option(help="Same seed, same lines.")] = 1,
+) -> None:
+    """Write made-up training data of a task, so that everything can be tried at once."""
+    from nlpkit import samples
+    from nlpkit.jsonl import dumps
+
+    for record in samples.records(task, count, seed):
+        sys.stdout.buffer.write(dumps(record) + b"\n")
+
+
+@app.command()
+def check(
+    task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
+    file: Annotated[str, typer.Argument(help="JSONL as for training.")],
+    dev: Annotated[str | None, Option(help="Also look for its lines in FILE, and for labels FILE has not.")] = None,
+    encoder: Annotated[str, Option(help="Whose tokenizer to check with.")] = "dgcnn",
+    set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
+) -> int:
+    """Report gold that training can never see, by file and line; a summary as JSON on stdout."""
+    from cli.train import print_json
+    from nlpkit.checking import check_data
+
+    checking = check_data(task, file, dev, encoder, set_ or [])
+    for where, kind, message in checking:
+        print(f"{where}: {kind}: {message}", file=sys.stderr)
+    print_json(checking.summary())
+    return 3 if checking.unreadable else 0

@@ -1,0 +1,59 @@
+"""`nlpkit eval`: metrics of a run on data, or of a file that `predict` wrote."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nlpkit.errors import SettingsError, did_you_mean
+
+Option = typer.Option
+
+
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="A run directory; or use --task.")] = None,
+    data: Annotated[str, Option(help="JSONL with gold; with --task also with predictions.")] = "-",
+    task: Annotated[str | None, Option(help="Score the predictions in --data as this task, without a run.")] = None,
+    set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
+    by: Annotated[str | None, Option(help="Also metrics by group, e.g. predicate or label.")] = None,
+    errors: Annotated[Path | None, Option(help="Write the lines with missed or extra facts here.")] = None,
+    min_: Annotated[list[str] | None, Option("--min", help="A gate, e.g. f1=0.8: below it the exit code is 5.")] = None,
+    batch_size: Annotated[int, Option(help="Most texts of a batch.")] = 64,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+) -> int:
+    """Score a run, or a file of predictions: JSON on stdout where it is piped, a table for people."""
+    from cli.console import show_metrics
+    from nlpkit.evaluation import Scoring, predicted_pairs, run_pairs, scoring_task
+
+    gates = [parse_gate(gate) for gate in min_ or []]
+    if (run is None) == (task is None):
+        raise SettingsError("eval takes a run directory or --task", hint="nlpkit eval RUN --data FILE")
+    scorer, model = scoring_task(run, task, set_ or [], device)
+    pairs = run_pairs(scorer, model, data, batch_size) if run else predicted_pairs(scorer, data)
+    metrics = Scoring(scorer, by, errors).score(pairs)
+    show_metrics({**({"run": str(run)} if run else {}), "data": data, **metrics})
+    return check_gates(gates, metrics)
+
+
+def parse_gate(gate: str) -> tuple[str, float]:
+    """`f1=0.8` as ("f1", 0.8). Raises SettingsError."""
+    name, _, least = gate.partition("=")
+    try:
+        return name, float(least)
+    except ValueError:
+        raise SettingsError(f'--min: expected metric=number, got "{gate}"') from None
+
+
+def check_gates(gates: list[tuple[str, float]], metrics: dict[str, Any]) -> int:
+    """5 where a metric lies below its gate, else 0. Raises SettingsError for a metric that is none."""
+    code = 0
+    for name, least in gates:
+        if not isinstance(metrics.get(name), (int, float)):
+            raise SettingsError(f'--min: no metric "{name}"{did_you_mean(name, metrics)}')
+        if metrics[name] < least:
+            print(f"gate not met: {name} {metrics[name]} < {least}", file=sys.stderr)
+            code = 5
+    return code

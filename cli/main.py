@@ -1,0 +1,92 @@
+"""The command line: every command, and how an error becomes one line and an exit code.
+
+0 done   1 unexpected failure   2 usage or settings   3 bad input data   4 finished, some lines skipped
+5 a quality gate not met   130 Ctrl-C   141 the reader of a pipe went away
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from cli import data, encoder, evaluate, predict, train
+from nlpkit import __version__
+from nlpkit.errors import NlpkitError
+
+CLICK_ERROR = typer.BadParameter.__mro__[2]  # ClickException, of the installed click or of Typer's own copy
+
+app = typer.Typer(
+    name="nlpkit",
+    help="Train, predict and evaluate Chinese NLP models on JSONL.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(train.train)
+app.command()(predict.predict)
+app.command("eval")(evaluate.evaluate)
+app.add_typer(data.app, name="data")
+app.add_typer(encoder.app, name="encoder")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nlpkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train, predict and evaluate Chinese NLP models on JSONL."""
+
+
+def main() -> None:
+    """The entry point of `nlpkit`."""
+    sys.exit(run(app))
+
+
+def run(command: Any) -> int:
+    """Runs the app and returns its exit code; errors of the user's are one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    try:
+        code = command(standalone_mode=False)
+        sys.stdout.flush()
+        return code or 0
+    except NlpkitError as error:
+        _say(f"error: {error.message}", error.hint)
+        return error.exit_code
+    except CLICK_ERROR as error:
+        is_help = type(error).__name__ == "NoArgsIsHelpError"
+        _say(("" if is_help else "error: ") + error.format_message(), None)  # type: ignore[attr-defined]
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted", None)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush is silent too
+        return 141
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        _say(f"error: output: {error.strerror}", None)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _say(message: str, hint: str | None) -> None:
+    print(message, file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""`nlpkit predict`: a Unix filter, JSONL in, the same lines out with `prediction` added."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Option = typer.Option
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    file: Annotated[str, typer.Argument(help="JSONL, also .gz and .xz; - is stdin.")] = "-",
+    output: Annotated[Path | None, Option("--output", "-o", help="A file instead of stdout, atomic.")] = None,
+    only_output: Annotated[bool, Option(help="Write the predictions alone.")] = False,
+    batch_size: Annotated[int, Option(help="Most texts of a batch.")] = 64,
+    on_error: Annotated[Literal["fail", "skip", "emit"], Option(help="What to do with a bad line.")] = "fail",
+    long: Annotated[Literal["fail", "split", "cut"], Option(help="What to do with a text too long.")] = "split",
+    unbuffered: Annotated[bool, Option(help="Predict line by line.")] = False,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+) -> int:
+    """Add predictions to the lines of a file or pipe, in their order; every other field stays as it is."""
+    from nlpkit.devices import resolve_device
+    from nlpkit.jsonl import open_binary, read_lines, write_atomic
+    from nlpkit.prediction import Filter
+    from nlpkit.run import load
+
+    if file != "-":
+        open_binary(file).close()  # a wrong name is told before a model is loaded
+    trained = load(run, resolve_device(device))
+    filter_ = Filter(trained.task, trained.model, batch_size, on_error, long, only_output, unbuffered)
+    if output:
+        with write_atomic(output) as stream:
+            stream.writelines(filter_(read_lines(file)))
+    else:
+        for chunk in filter_(read_lines(file)):
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+    if filter_.cut:
+        print(f"{filter_.cut} of {filter_.lines} texts were cut short", file=sys.stderr)
+    if filter_.skipped:
+        print(f"{filter_.skipped} of {filter_.lines} lines gave no prediction", file=sys.stderr)
+    return 4 if filter_.skipped else 0

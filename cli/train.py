@@ -1,0 +1,128 @@
+"""`nlpkit train`: from options to a plan, and from events to lines on stderr."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from nlpkit.fit import Plan
+
+Option = typer.Option
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
+    data: Annotated[list[str], Option(help="Training data, JSONL; may be given several times.")],
+    dev: Annotated[list[str] | None, Option(help="Data to evaluate on; default: a tenth of --data.")] = None,
+    out: Annotated[Path | None, Option(help="The run directory; default: runs/TASK.")] = None,
+    encoder: Annotated[str | None, Option(help="dgcnn, tiny, or a BERT-family directory or hub id.")] = None,
+    epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, Option(help="Examples of a step.")] = None,
+    accumulate: Annotated[int | None, Option(help="Cut every batch into so many pieces; same result.")] = None,
+    learning_rate: Annotated[float | None, Option(help="Top of the schedule.")] = None,
+    seed: Annotated[int | None, Option(help="Of weights, batches and dropout.")] = None,
+    config: Annotated[Path | None, Option(help="Settings as TOML.")] = None,
+    set_: Annotated[list[str] | None, Option("--set", help="A setting: section.key=value; may be repeated.")] = None,
+    resume: Annotated[Literal["auto", "never"], Option(help="Continue the unfinished run in --out.")] = "auto",
+    force: Annotated[bool, Option(help="Overwrite the run in --out.")] = False,
+    dry_run: Annotated[bool, Option(help="Show data, groups of parameters and peak memory; write nothing.")] = False,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    processes: Annotated[int, Option(help="Processes that share every batch.")] = 1,
+) -> int:
+    """Train a task on JSONL and write a run directory; the last line on stdout says where and how good."""
+    flags = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
+    flags |= {"learning_rate": learning_rate, "seed": seed}
+    if processes > 1:
+        return launch(processes)
+    plan = make_plan(task, data, dev, out, encoder, config, set_ or [], flags, device, resume, force)
+    return rehearse(plan) if dry_run else perform(plan)
+
+
+def make_plan(
+    task: str,
+    data: list[str],
+    dev: list[str] | None,
+    out: Path | None,
+    encoder: str | None,
+    config: Path | None,
+    pairs: list[str],
+    flags: dict[str, Any],
+    device: str,
+    resume: str,
+    force: bool,
+) -> Plan:
+    """The plan of the options: flag > --set > --config > default."""
+    from nlpkit.config import parse_pairs, read_toml
+    from nlpkit.fit import Plan, task_name
+
+    values = [read_toml(config) if config else {}, parse_pairs(pairs)]
+    values.append({"train": {name: value for name, value in flags.items() if value is not None}})
+    named = [section.get("encoder", {}).pop("name", None) for section in values]
+    return Plan(
+        task=task,
+        data=tuple(data),
+        dev=tuple(dev or ()),
+        out=out or Path("runs") / task_name(task),
+        encoder=encoder or named[1] or named[0] or "dgcnn",
+        values=tuple(values),
+        device=device,
+        resume=resume,
+        force=force,
+    )
+
+
+def launch(processes: int) -> int:
+    """The same command in several processes, started by `accelerate launch`."""
+    import torch
+
+    on_gpu = torch.cuda.device_count() >= processes and "cpu" not in sys.argv
+    options = {"num_processes": processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu" if on_gpu else "--cpu"]
+    launcher += [f"--{name}={value}" for name, value in options.items()]
+    command = [*launcher, "-m", "cli.main", *sys.argv[1:], "--processes=1"]
+    return subprocess.run(command, check=False).returncode
+
+
+def perform(plan: Plan) -> int:
+    """Trains; on Ctrl-C a checkpoint is saved once and the exit code is 130."""
+    from cli.console import TrainingDisplay, on_interrupt
+    from nlpkit.devices import accelerator_for
+    from nlpkit.fit import open_fit, settings_of
+
+    accelerator = accelerator_for(plan.device, settings_of(plan)["train"].precision)
+    fit = open_fit(plan, accelerator)
+    with TrainingDisplay(fit, shown=accelerator.is_main_process) as display, on_interrupt(fit.state):
+        for event in fit.events():
+            display.show(event)
+    if fit.state.interrupted:
+        raise KeyboardInterrupt
+    if accelerator.is_main_process:
+        print_json(fit.summary())
+    return 0
+
+
+def rehearse(plan: Plan) -> int:
+    """What `--dry-run` shows: the data, the groups of parameters, and the memory of the longest batch."""
+    import tempfile
+
+    from cli.console import show_rehearsal
+    from nlpkit.devices import accelerator_for
+    from nlpkit.fit import Fit, settings_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        accelerator = accelerator_for(plan.device, settings_of(plan)["train"].precision)
+        fit = Fit(plan, accelerator, Path(folder))
+        show_rehearsal(fit, *fit.rehearse())
+    return 0
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout."""
+    from nlpkit.jsonl import dumps
+
+    sys.stdout.write(dumps(value).decode() + "\n")

@@ -1,0 +1,92 @@
+"""What `nlpkit data check` finds: reads every line as training would, and tells which gold no model can ever see."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nlpkit import encoders, tasks
+from nlpkit.config import build, parse_pairs
+from nlpkit.errors import RecordError, SettingsError
+from nlpkit.jsonl import read_lines
+
+Place = tuple[str, str, str]  # file:line, kind, message
+
+
+@dataclass
+class Checking:
+    """Findings, to iterate over once; the counts are complete afterwards."""
+
+    task: Any
+    files: list[str]
+    lines: int = 0
+    unreadable: int = 0
+    facts: int = 0
+    lost: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Place]:
+        for path in self.files:
+            for line in read_lines(path):
+                self.lines += 1
+                try:
+                    findings = list(self._findings(line.record(), line.where))
+                except RecordError as error:
+                    self.unreadable += 1
+                    findings = [("unreadable", error.message)]
+                for kind, message in findings:
+                    self.kinds[kind] += 1
+                    yield line.where, kind, message
+
+    def _findings(self, record: dict[str, Any], where: str) -> Iterator[tuple[str, str]]:
+        example = self.task.read(record)
+        if example.gold is None:
+            yield "no gold", "neither training nor evaluation can use the line"
+            return
+        self.facts += len(self.task.facts(example.gold))
+        lost = set()
+        for finding in self.task.report(example):
+            lost |= {finding.lost} - {None}
+            yield finding.kind, finding.message
+        self.lost += len(lost)
+        first = self.places.setdefault(record.get("text", where), where)
+        if first != where:
+            yield "duplicate", f"the same text as {first}"
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, and the share of the gold facts that survives encoding."""
+        share = 1 - self.lost / self.facts if self.facts else 1.0
+        counts = {"lines": self.lines, "unreadable": self.unreadable, "facts": self.facts, "lost": self.lost}
+        return {**counts, "survives": round(share, 6), "findings": dict(self.kinds.most_common())}
+
+
+def check_data(name: str, file: str, dev: str | None, encoder: str, pairs: list[str]) -> Checking:
+    """Prepares the check: labels are those of `file`, or of the settings. Raises SettingsError, DataError."""
+    task_class = tasks.load(name)
+    section = name.replace("-", "_")
+    values = parse_pairs(pairs)
+    config = build(task_class.Config, values.pop(section, {}), section)
+    for unknown in values:
+        raise SettingsError(f'unknown section "{unknown}"')
+    tokenizer = encoders.load_tokenizer(encoder)
+    probe = task_class(config, tokenizer, None)
+    with tempfile.TemporaryDirectory() as folder:
+        config = task_class.prepare(config, _readable(probe, file), Path(folder))
+        task = task_class(config, tokenizer, Path(folder))
+    return Checking(task, [file] + ([dev] if dev else []))
+
+
+def _readable(probe: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records that the task can read; the others are reported later."""
+    for line in read_lines(path):
+        try:
+            record = line.record()
+            probe.read(record)
+        except RecordError:
+            continue
+        yield line.where, record

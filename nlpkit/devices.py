@@ -1,0 +1,51 @@
+"""Where a model runs: the device, the precision it multiplies in, and the processes that share a training."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nlpkit.errors import SettingsError
+
+
+def resolve_device(device: str) -> torch.device:
+    """`cpu`, `cuda`, or `auto`: the GPU if there is one. Raises SettingsError for an absent or unknown device."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise SettingsError(f'--device: expected auto, cpu or cuda, got "{device}"')
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("--device cuda: torch sees no GPU")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def accelerator_for(device: str, precision: str) -> Any:
+    """The processes, the device and the precision, as an `accelerate.Accelerator`."""
+    from accelerate import Accelerator
+
+    place = resolve_device(device)
+    kind = resolve_precision(precision, place)
+    return Accelerator(cpu=place.type == "cpu", mixed_precision="bf16" if kind == "bf16" else "no")
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively (GPU, AVX512-BF16, AMX)."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    try:
+        flags = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return "fp32"
+    return "bf16" if device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags) else "fp32"
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory so far, in MiB: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,109 @@
+"""One scorer for a run on data and for a file of predictions, streamed: neither logits nor predictions are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nlpkit import encoders, run, tasks
+from nlpkit.config import build, parse_pairs
+from nlpkit.dataset import read_examples
+from nlpkit.devices import resolve_device
+from nlpkit.errors import DataError, RecordError, SettingsError, did_you_mean
+from nlpkit.jsonl import Line, read_lines, with_field, write_atomic
+from nlpkit.metrics import MicroF1
+from nlpkit.prediction import WINDOW, predict_examples
+
+Pair = tuple[Line, dict[str, Any], Any, Any]  # line, record, gold, prediction
+
+
+def scoring_task(folder: Path | None, name: str | None, pairs: list[str], device: str) -> tuple[Any, Any]:
+    """(task, model) of a run, or (task, None) of a task by its name, with the settings given. Raises SettingsError."""
+    values = parse_pairs(pairs)
+    if folder is None:
+        task_class = tasks.load(str(name))
+        section = str(name).replace("-", "_")
+        config = build(task_class.Config, values.pop(section, {}), section)
+        task, model = task_class(config, encoders.load_tokenizer("tiny"), None), None
+    else:
+        loaded = run.load(folder, resolve_device(device))
+        task, model, section = loaded.task, loaded.model, loaded.config["task"]
+        changed = {**dataclasses.asdict(task.config), **values.pop(section, {})}
+        task.config = build(type(task.config), changed, section)
+    for unknown in values:
+        raise SettingsError(f'unknown section "{unknown}"{did_you_mean(unknown, [section])}')
+    return task, model
+
+
+def run_pairs(task: Any, model: Any, path: str, batch_size: int) -> Iterator[Pair]:
+    """Gold and the model's prediction for every line of a file."""
+    lines = read_lines(path)
+    while chunk := list(itertools.islice(lines, WINDOW)):
+        records = [_record(line) for line in chunk]
+        examples = read_examples(task, [(line.where, record) for line, record in zip(chunk, records, strict=True)])
+        predictions = predict_examples(task, model, examples, batch_size=batch_size)
+        golds = [example.gold for example in examples]
+        yield from zip(chunk, records, golds, predictions, strict=True)
+
+
+def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
+    """Gold and the prediction that the line carries, for every line of a file that `predict` wrote."""
+    for line in read_lines(path):
+        record = _record(line)
+        try:
+            if not isinstance(record.get("prediction"), dict):
+                raise RecordError('missing field "prediction"', hint="nlpkit predict RUN FILE writes it")
+            yield line, record, task.parse(record), task.parse(record["prediction"])
+        except RecordError as error:
+            raise error.at(line.where) from None
+
+
+def _record(line: Line) -> dict[str, Any]:
+    try:
+        return line.record()
+    except RecordError as error:
+        raise error.at(line.where) from None
+
+
+@dataclass
+class Scoring:
+    """Metrics of pairs; `by` groups them, `errors` takes the lines with missed or extra facts."""
+
+    task: Any
+    by: str | None = None
+    errors: Path | None = None
+
+    def score(self, pairs: Iterator[Pair]) -> dict[str, Any]:
+        """The task's metrics and, if asked for, those of every group under `by`. Raises SettingsError, DataError."""
+        if self.by not in (None, self.task.group):
+            raise SettingsError(f'--by: this task groups by {self.task.group}, not by "{self.by}"')
+        groups, count = MicroF1(), 0
+        with contextlib.ExitStack() as stack:
+            sink = stack.enter_context(write_atomic(self.errors)) if self.errors else None
+
+            def seen() -> Iterator[tuple[Any, Any]]:
+                nonlocal count
+                for line, record, gold, prediction in pairs:
+                    count += 1
+                    facts = self.task.facts(gold), self.task.facts(prediction)
+                    groups.add(*facts)
+                    if sink and facts[0].keys() != facts[1].keys():
+                        sink.write(_with_errors(line, record, *facts) + b"\n")
+                    yield gold, prediction
+
+            metrics = self.task.score(seen())
+        if not count:
+            raise DataError("no records to evaluate")
+        return {"lines": count, **metrics, **({"by": groups.by_group()} if self.by else {})}
+
+
+def _with_errors(line: Line, record: dict[str, Any], gold: dict[Any, str], predicted: dict[Any, str]) -> bytes:
+    """The line with what was missed and what was extra."""
+    missed, extra = sorted(gold.keys() - predicted.keys()), sorted(predicted.keys() - gold.keys())
+    raw = with_field(line.raw, record, "missed", missed)
+    return with_field(raw, {**record, "missed": missed}, "extra", extra)

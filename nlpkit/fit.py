@@ -1,0 +1,262 @@
+"""From a plan to a trained run: data, task, encoder and trainer put together, checkpoints kept, as events.
+
+A training that was interrupted, or killed at any moment, continues from its last checkpoint with the same result as one
+that was not; it is refused where data, settings, encoder or the number of processes differ.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nlpkit import encoders, tasks
+from nlpkit.batching import Batches, split
+from nlpkit.card import model_card
+from nlpkit.config import Values, build, resolve
+from nlpkit.dataset import Records, read_examples, read_records, split_by_content
+from nlpkit.devices import peak_memory
+from nlpkit.errors import SettingsError
+from nlpkit.jsonl import write_atomic
+from nlpkit.prediction import predict_examples
+from nlpkit.run import Run, describe, load_tensors, read_config, save_tensors, vocabulary_hash
+from nlpkit.training import Evaluation, Step, TrainConfig, TrainState, train
+
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_EVERY = 300  # seconds; besides, one after every evaluation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the user asked for. `values` are the sections of settings, already in order of precedence."""
+
+    task: str
+    data: tuple[str, ...]
+    out: Path
+    dev: tuple[str, ...] = ()
+    encoder: str = "dgcnn"
+    values: tuple[Values, ...] = ()
+    device: str = "auto"
+    resume: str = "auto"
+    force: bool = False
+
+
+def settings_of(plan: Plan) -> dict[str, Any]:
+    """The settings of all sections: `train`, `encoder`, and one with the name of the task. Raises SettingsError."""
+    task = tasks.load(plan.task)
+    sections = {"train": TrainConfig, "encoder": encoders.settings_of(plan.encoder), task_name(plan.task): task.Config}
+    return resolve(sections, *plan.values)
+
+
+def task_name(name: str) -> str:
+    """The name of a task's file and section."""
+    return name.replace("-", "_")
+
+
+class Fit:
+    """A training ready to go: `run`, `state`, and the examples. Iterate over `events()`.
+
+    Args:
+        plan: what to do.
+        accelerator: an `accelerate.Accelerator` (see `nlpkit.devices`).
+        folder: where files are written; it exists.
+        old: the `config.json` of the run to continue, None for a new one. Raises SettingsError where the plan differs.
+    """
+
+    def __init__(self, plan: Plan, accelerator: Any, folder: Path, old: dict[str, Any] | None = None):
+        self.accelerator = accelerator
+        self.started = time.monotonic()
+        settings = settings_of(plan)
+        train_records, dev_records = _read(plan)
+        torch.manual_seed(settings["train"].seed)
+        encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"])
+        if settings["train"].learning_rate is None:
+            settings["train"] = replace(settings["train"], learning_rate=encoder.learning_rate)
+        self.config: TrainConfig = settings["train"]
+        config = describe(
+            task_name(plan.task), plan.encoder, settings, _describe_data(plan, train_records, dev_records)
+        )
+        config["encoder"]["spec"] = encoder.spec()
+        config["tokenizer_sha256"] = vocabulary_hash(tokenizer.backend)
+        config |= {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
+        _refuse_differences(old or config, config)
+        task_config = self._prepare(plan, settings[config["task"]], train_records, folder, old)
+        config["prepared"] = asdict(task_config)
+        task = tasks.load(plan.task)(task_config, tokenizer, folder)
+        self.run = Run(folder, config, task, tokenizer, task.build_model(encoder))
+        self.tunes = getattr(task_config, "threshold", 0.0) is None
+        examples = read_examples(task, train_records.pairs)
+        self.facts = sum(len(task.facts(e.gold)) for e in examples)
+        self.lost = sum(len({f.lost for f in task.report(e) if f.lost is not None}) for e in examples)
+        self.examples = [piece for example in examples for piece in task.windows(example)]
+        self.augment = task.augmenter(self.examples)
+        self.dev = read_examples(task, dev_records.pairs)
+        self.batches = Batches([len(e) for e in self.examples], self.config.batch_size, self.config.seed)
+        self.state = TrainState(self.run.model, self.config, self.config.epochs * self.batches.per_epoch, accelerator)
+        torch.manual_seed(self.config.seed * 1000 + accelerator.process_index)
+
+    def _prepare(self, plan: Plan, config: Any, records: Records, folder: Path, old: dict[str, Any] | None) -> Any:
+        """The task's settings after `prepare`, which a continued run has behind it."""
+        task_class = tasks.load(plan.task)
+        if old is not None:
+            return build(task_class.Config, old["prepared"], old["task"])
+        with self.accelerator.main_process_first():
+            return task_class.prepare(config, records.pairs, folder)
+
+    def micro_batches(self, step: int) -> Iterator[Any]:
+        """This process's pieces of the batch of a step."""
+        lengths = self.batches.lengths
+        ordered = sorted(self.batches[step].tolist(), key=lambda index: lengths[index])
+        mine = ordered[self.accelerator.process_index :: self.accelerator.num_processes]
+        for piece in split(mine, lengths, self.config.max_tokens, self.config.accumulate):
+            yield self.run.task.collate([self._example(index, step) for index in piece])
+
+    def _example(self, index: int, step: int) -> Any:
+        """An example as it is, or as the task's augmenter makes it for this step: the same however the batch is cut."""
+        if self.augment is None:
+            return self.examples[index]
+        return self.augment(self.examples[index], np.random.default_rng((self.config.seed, step, index)))
+
+    def evaluate(self) -> dict[str, Any]:
+        """Metrics on dev; thresholds that the user left open are tuned there."""
+        task = self.run.task
+        predictions = predict_examples(task, self.run.model, self.dev, loose=self.tunes)
+        golds = [example.gold for example in self.dev]
+        tuned = {}
+        if self.tunes:
+            task.config, predictions = task.tune(zip(golds, predictions, strict=True))
+            tuned = {"threshold": round(task.config.threshold, 4)}
+        return {**task.score(zip(golds, predictions, strict=True)), **tuned}
+
+    def events(self) -> Iterator[Step | Evaluation]:
+        """Trains to the end, or until `state.interrupted` is set; writes the best model and checkpoints on the way."""
+        saved = time.monotonic()
+        monitor = self.run.task.monitor
+        for event in train(self.state, self.micro_batches, self.evaluate, monitor, self.batches.per_epoch):
+            interrupted = isinstance(event, Step) and event.interrupted
+            if isinstance(event, Evaluation) and event.is_best and self.accelerator.is_main_process:
+                with self.state.evaluated_weights():
+                    self.run.save_model(event.metrics)
+            if isinstance(event, Evaluation) or interrupted or self._due(saved):
+                self.save_checkpoint()
+                saved = time.monotonic()
+            yield event
+            if interrupted:
+                return
+        if self.accelerator.is_main_process:
+            self._finish()
+
+    def _due(self, saved: float) -> bool:
+        """Whether the clock asks for a checkpoint; never with several processes, whose clocks differ."""
+        return self.accelerator.num_processes == 1 and time.monotonic() - saved > CHECKPOINT_EVERY
+
+    def save_checkpoint(self) -> None:
+        """Writes the state; all processes must call it."""
+        tensors, plain = self.state.state()
+        if self.accelerator.is_main_process:
+            save_tensors(self.run.folder / CHECKPOINT, tensors, plain)
+            self.run.save_history(self.state.history)
+
+    def summary(self) -> dict[str, Any]:
+        """The last line of `nlpkit train`."""
+        result = self.run.config["result"]
+        return {"run": str(self.run.folder), **{key: result[key] for key in ("monitor", "value", "seconds")}}
+
+    def rehearse(self) -> tuple[int, float]:
+        """Forward and backward of the longest batch: (examples in it, peak memory in MiB)."""
+        longest = max(range(self.batches.per_epoch), key=lambda step: self.batches.lengths[self.batches[step]].sum())
+        for batch in self.micro_batches(longest):
+            with self.accelerator.autocast():
+                loss_B = self.run.model(batch.to(self.accelerator.device))
+            loss_B.sum().backward()
+        return len(self.batches[longest]), peak_memory(self.accelerator.device)
+
+    def _finish(self) -> None:
+        """Notes what was reached, writes the model card, and drops the checkpoint."""
+        run, monitor = self.run, self.run.task.monitor
+        best = max(self.state.history, key=lambda line: line[monitor])
+        seconds = round(time.monotonic() - self.started, 1)
+        run.config["result"] = {"monitor": monitor, "value": best[monitor], "metrics": best, "seconds": seconds}
+        run.save_config()
+        with write_atomic(run.folder / "README.md") as stream:
+            stream.write(model_card(run.config).encode())
+        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def open_fit(plan: Plan, accelerator: Any) -> Fit:
+    """A new training in `plan.out`, or the one in it continued.
+
+    Raises SettingsError where the folder holds something else, a finished run without `force`, or a run that differs.
+    """
+    folder = plan.out
+    old = read_config(folder) if (folder / "config.json").exists() else None
+    unfinished = old is not None and "result" not in old
+    resume = unfinished and (folder / CHECKPOINT).exists() and plan.resume == "auto" and not plan.force
+    if old is None and folder.exists() and any(folder.iterdir()):
+        raise SettingsError(f"{folder}: holds something that is no run", hint="choose another --out")
+    if old is not None and not unfinished and not plan.force:
+        raise SettingsError(f"{folder}: holds a finished run", hint="--force overwrites it, --out names another")
+    if unfinished and not resume and not plan.force and (folder / CHECKPOINT).exists():
+        raise SettingsError(
+            f"{folder}: holds an unfinished run", hint="--resume auto continues it, --force overwrites it"
+        )
+    accelerator.wait_for_everyone()
+    if resume:
+        fit = Fit(plan, accelerator, folder, old)
+        fit.state.restore(*load_tensors(folder / CHECKPOINT))
+        return fit
+    if accelerator.is_main_process:
+        _make_empty(folder)
+    accelerator.wait_for_everyone()
+    fit = Fit(plan, accelerator, folder)
+    if accelerator.is_main_process:
+        fit.run.save_new()
+    return fit
+
+
+def _read(plan: Plan) -> tuple[Records, Records]:
+    if plan.dev:
+        return read_records(plan.data), read_records(plan.dev)
+    return split_by_content(plan.data)
+
+
+def _describe_data(plan: Plan, train: Records, dev: Records) -> dict[str, Any]:
+    return {
+        "train": list(plan.data),
+        "dev": list(plan.dev) or "a tenth of train, by content",
+        "train_lines": len(train.pairs),
+        "dev_lines": len(dev.pairs),
+        "train_sha256": train.sha256,
+        "dev_sha256": dev.sha256,
+    }
+
+
+def _make_empty(folder: Path) -> None:
+    """An empty folder; what an earlier run left in it goes."""
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be written: {error.strerror}") from None
+
+
+def _refuse_differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> None:
+    """Raises SettingsError with the first thing in which the plan differs from the run to resume."""
+    for key in new:
+        where = f"{path}.{key}" if path else key
+        if key == "versions" or old.get(key) == new[key]:
+            continue
+        if isinstance(new[key], dict) and isinstance(old.get(key), dict):
+            _refuse_differences(old[key], new[key], where)
+        else:
+            raise SettingsError(
+                f"cannot resume: {where} is now {new[key]!r}, the run has {old.get(key)!r}",
+                hint="--force starts anew, --out names another folder",
+            )

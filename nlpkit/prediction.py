@@ -1,0 +1,153 @@
+"""Predictions for many examples, and the filter of `predict`: lines in, the same lines out with `prediction` added.
+
+Memory is bounded: a window of lines is read, cut to the encoder's length, sorted by length, decoded in batches, merged
+and written in the order it came. `eval` uses the same `predict_examples`, so its score is that of the filter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from nlpkit.batching import split
+from nlpkit.errors import DataError, NlpkitError, RecordError
+from nlpkit.jsonl import Line, dumps, with_field
+
+MAX_TOKENS = 8192  # of a batch, padding included
+WINDOW = 1024  # lines that are sorted by length together
+WAIT = 0.2  # seconds without a new line after which a partial window goes out
+
+OnError = Literal["fail", "skip", "emit"]
+Long = Literal["fail", "split", "cut"]
+
+
+def predict_examples(
+    task: Any, model: torch.nn.Module, examples: Sequence[Any], *, batch_size: int = 64, loose: bool = False
+) -> list[Any]:
+    """One prediction for each example, in order."""
+    return predict_windows(task, model, examples, [task.windows(e) for e in examples], batch_size, loose)
+
+
+@torch.inference_mode()
+def predict_windows(
+    task: Any, model: torch.nn.Module, examples: Sequence[Any], windows: list[list[Any]], batch_size: int, loose: bool
+) -> list[Any]:
+    """One prediction for each example from its windows."""
+    device = next(model.parameters()).device
+    pieces = [piece for some in windows for piece in some]
+    lengths = [len(piece) for piece in pieces]
+    decoded: list[Any] = [None] * len(pieces)
+    parts = -(-len(pieces) // batch_size)
+    for indices in split(range(len(pieces)), lengths, MAX_TOKENS, parts) if pieces else ():
+        batch = task.collate([pieces[index] for index in indices]).to(device)
+        for index, prediction in zip(indices, task.decode(model, batch, loose=loose), strict=True):
+            decoded[index] = prediction
+    found = iter(decoded)
+    return [task.merge(example, [next(found) for _ in some]) for example, some in zip(examples, windows, strict=True)]
+
+
+@dataclass
+class Filter:
+    """The filter of `predict`. After it ran, `skipped` counts lines that gave no prediction, `cut` texts cut short."""
+
+    task: Any
+    model: torch.nn.Module
+    batch_size: int = 64
+    on_error: OnError = "fail"
+    long: Long = "split"
+    only_output: bool = False
+    unbuffered: bool = False
+    lines: int = 0
+    skipped: int = 0
+    cut: int = 0
+
+    def __call__(self, lines: Iterable[Line]) -> Iterator[bytes]:
+        """Output lines, without line ends, in the order of the input; a chunk of bytes holds one or more.
+
+        Raises DataError at the first bad line under on_error="fail", after the output of all lines before it.
+        """
+        for window in _windows(lines, 1 if self.unbuffered else WINDOW):
+            broken = window.pop() if isinstance(window[-1], Exception) else None
+            outputs, failed = self._window(window)
+            if outputs:
+                yield b"\n".join(outputs) + b"\n"
+            if failed or broken:
+                raise failed or broken
+
+    def _window(self, window: list[Line]) -> tuple[list[bytes], DataError | None]:
+        """Outputs of the lines, up to the first bad one under on_error="fail", and that one's error."""
+        read: list[tuple[Line, dict[str, Any], Any, list[Any]]] = []
+        outputs: list[bytes | None] = []
+        failed = None
+        for line in window:
+            self.lines += 1
+            try:
+                record = line.record()
+                example = self.task.read(record)
+                read.append((line, record, example, self._cut(example)))
+                outputs.append(None)
+            except RecordError as error:
+                self.skipped += 1
+                if self.on_error == "fail":
+                    failed = error.at(line.where)
+                    break
+                if self.on_error == "emit":
+                    outputs.append(dumps({"error": error.message, "line": line.number}))
+        examples, windows = [item[2] for item in read], [item[3] for item in read]
+        predictions = predict_windows(self.task, self.model, examples, windows, self.batch_size, False)
+        done = (self._output(*item, p) for item, p in zip(read, predictions, strict=True))
+        return [next(done) if output is None else output for output in outputs], failed
+
+    def _cut(self, example: Any) -> list[Any]:
+        windows = self.task.windows(example)
+        if len(windows) > 1 and self.long == "fail":
+            raise RecordError(f"too long: {len(example)} tokens, {len(windows[0])} fit", hint="--long split or cut")
+        if len(windows) > 1 and self.long == "cut":
+            self.cut += 1
+            return windows[:1]
+        return windows
+
+    def _output(self, line: Line, record: dict[str, Any], example: Any, windows: list[Any], prediction: Any) -> bytes:
+        value = dataclasses.asdict(prediction)
+        return dumps(value) if self.only_output else with_field(line.raw, record, "prediction", value)
+
+
+def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:
+    """Lists of up to `size` lines. A thread reads ahead; where it waits for more, what there is goes out.
+
+    An error of the reader comes as the last element.
+    """
+    ahead: queue.Queue[Any] = queue.Queue(maxsize=2 * size)
+    end = object()
+
+    def read() -> None:
+        try:
+            for line in lines:
+                ahead.put(line)
+        except (NlpkitError, OSError) as error:
+            ahead.put(error)
+        ahead.put(end)
+
+    threading.Thread(target=read, daemon=True).start()
+    item = None
+    while item is not end:
+        window: list[Any] = []
+        deadline = float("inf")
+        while len(window) < size:
+            try:
+                item = ahead.get(timeout=None if deadline == float("inf") else max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if item is end:
+                break
+            window.append(item)
+            deadline = time.monotonic() + WAIT
+        if window:
+            yield window

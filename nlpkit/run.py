@@ -1,0 +1,133 @@
+"""A run directory: a trained model with all that it needs, and the checkpoint that its training resumes from.
+
+    config.json              task, settings, encoder, versions, data hash, what was reached
+    model.safetensors        the best weights so far and, in its header, the task's settings tuned with them
+    tokenizer.json           and what the task prepared (schema, labels, KB)
+    metrics.jsonl            one line for each evaluation
+    README.md                model card
+    checkpoint.safetensors   the last state of a training that is not finished
+
+Every file is written to a temporary name, flushed and renamed; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import tokenizers
+import torch
+from torch import nn
+
+from nlpkit import encoders, tasks
+from nlpkit.config import build
+from nlpkit.errors import SettingsError
+from nlpkit.jsonl import write_atomic
+from nlpkit.text.tokenizer import Tokenizer
+
+PACKAGES = ("nlpkit", "torch", "transformers", "tokenizers", "jieba", "numpy")
+
+
+@dataclass
+class Run:
+    """A task with its model, as trained or to be trained, in a folder."""
+
+    folder: Path
+    config: dict[str, Any]
+    task: Any
+    tokenizer: Tokenizer
+    model: nn.Module
+
+    def save_config(self) -> None:
+        """Writes `config.json`."""
+        with write_atomic(self.folder / "config.json") as stream:
+            stream.write(json.dumps(self.config, ensure_ascii=False, indent=1).encode() + b"\n")
+
+    def save_new(self) -> None:
+        """Writes what a run has before it has a model: config and tokenizer."""
+        with write_atomic(self.folder / "tokenizer.json") as stream:
+            stream.write(self.tokenizer.backend.to_str().encode())
+        self.save_config()
+
+    def save_model(self, metrics: dict[str, Any]) -> None:
+        """Writes the weights with the task's settings as they are now (thresholds are tuned while training)."""
+        plain = {"settings": asdict(self.task.config), "metrics": metrics}
+        save_tensors(self.folder / "model.safetensors", self.model.state_dict(), plain)
+
+    def save_history(self, history: list[dict[str, Any]]) -> None:
+        """Writes `metrics.jsonl`."""
+        with write_atomic(self.folder / "metrics.jsonl") as stream:
+            stream.write(b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in history))
+
+
+def describe(task: str, encoder_name: str, settings: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """The `config.json` of a new run; `settings` are the sections as instances, `data` the files and their hashes."""
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    sections = {name: asdict(section) for name, section in settings.items()}
+    return {"task": task, "encoder": {"name": encoder_name}, "settings": sections, "data": data, "versions": versions}
+
+
+def load(folder: str | Path, device: str = "cpu") -> Run:
+    """A trained run, ready to decode. Raises SettingsError where it is none or its parts do not fit together."""
+    folder = Path(folder)
+    config = read_config(folder)
+    task_class = tasks.load(config["task"])
+    encoder = encoders.build(config["encoder"]["spec"])
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # noqa: BLE001 - the binding raises bare Exception
+        raise SettingsError(f"{folder}/tokenizer.json: {error}") from None
+    if vocabulary_hash(backend) != config["tokenizer_sha256"]:
+        raise SettingsError(f"{folder}/tokenizer.json: not the vocabulary this model was trained with")
+    if not (folder / "model.safetensors").exists():
+        raise SettingsError(f"{folder}: no model yet", hint="the training was stopped before its first evaluation")
+    weights, plain = load_tensors(folder / "model.safetensors")
+    tokenizer = encoders.tokenizer_of(encoder, backend)
+    task = task_class(build(task_class.Config, plain["settings"], config["task"]), tokenizer, folder)
+    model = task.build_model(encoder)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise SettingsError(f"{folder}/model.safetensors: does not fit config.json: {[*missing, *unexpected][:3]}")
+    return Run(folder, config, task, tokenizer, model.to(device).eval())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a run. Raises SettingsError where there is none."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config["task"] and config["encoder"]["spec"]:
+            return config
+    except FileNotFoundError:
+        pass
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise SettingsError(f"{folder}/config.json: not the config of a run: {error}") from None
+    raise SettingsError(f"{folder}: not a run directory: no config.json", hint="nlpkit train TASK makes one")
+
+
+def vocabulary_hash(backend: tokenizers.Tokenizer) -> str:
+    """sha256 of the tokens in the order of their ids, as `nlpkit encoder info` prints it."""
+    tokens = sorted(backend.get_vocab().items(), key=lambda pair: pair[1])
+    return hashlib.sha256("\n".join(token for token, _ in tokens).encode()).hexdigest()
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
+    """A safetensors file with plain values as JSON in its header."""
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with write_atomic(path) as stream:
+        stream.write(safetensors.torch.save(own, {"plain": json.dumps(plain)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What `save_tensors` wrote. Raises SettingsError for a damaged file."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["plain"])  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from None

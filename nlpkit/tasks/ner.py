@@ -1,0 +1,281 @@
+r"""Named entities with GlobalPointer: a score for every span and label.
+
+    in   {"text": "郑阿姨去了文汇路", "entities": [{"start": 0, "end": 3, "label": "name"}]}
+    out  {..., "prediction": {"entities": [{"start": 0, "end": 3, "label": "name", "text": "郑阿姨", "score": 5.2}]}}
+
+Spans are half-open, in characters of the text as given; nested and overlapping entities need no special case.
+
+Source: https://kexue.fm/archives/8373 and /8877; published on CLUENER with BERT-base: 80.03 F1 (standard) and 80.66
+(efficient) on the validation set.
+Differs from /8373: the loss is exact (see `nlpkit.modules.global_pointer`); the threshold is tuned on the dev set.
+Legend: B batch, T tokens, P labels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from nlpkit.errors import DataError, RecordError
+from nlpkit.metrics import MicroF1
+from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
+from nlpkit.modules.spans import Finding, read_text, spans_above, threshold_for, tune_threshold, with_rows
+from nlpkit.text.replacement import build_pool
+from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings, section `ner`."""
+
+    head: Literal["efficient", "standard"] = "efficient"
+    """Efficient GlobalPointer (one query and key for all labels) or the standard one (one for each)."""
+    head_size: int = 64
+    """Size of a query or key."""
+    initial_score: float = -6.0
+    """Where the scores of the efficient head start."""
+    threshold: float | None = None
+    """An entity is predicted where its score lies above; none: tuned on the dev set at every evaluation."""
+    max_length: int = 512
+    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+    replace: float = 0.3
+    """Chance of an entity to be replaced, while training, by another of its label's."""
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A labelled span of characters."""
+
+    start: int
+    end: int
+    label: str
+    text: str
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The entities of a text."""
+
+    entities: list[Entity]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text and its entities. `labels_N3` are their (label, first token, last token)."""
+
+    encoding: Encoding
+    gold: Prediction | None
+    labels_N3: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.encoding)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens and, where gold is known, its cells (text, label, first token, last token)."""
+
+    encodings: list[Encoding]
+    tokens: TokenBatch
+    gold_N4: torch.Tensor | None
+
+    def to(self, device: Any) -> Batch:
+        """The batch on a device."""
+        return Batch(self.encodings, self.tokens.to(device), None if self.gold_N4 is None else self.gold_N4.to(device))
+
+
+class Model(nn.Module):
+    """Encoder and pointer."""
+
+    def __init__(self, encoder: Any, labels: int, config: Config):
+        super().__init__()
+        self.encoder = encoder
+        form = {"efficient": config.head == "efficient", "initial_score": config.initial_score}
+        self.pointer = GlobalPointer(encoder.hidden_size, labels, config.head_size, **form)
+
+    def scores(self, tokens: TokenBatch) -> PairScores:
+        """Scores of all spans and labels."""
+        return self.pointer(self.encoder(tokens), tokens.content_BT)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss of each text, summed over labels: (B,)."""
+        assert batch.gold_N4 is not None
+        present_BP, absent_BP = multilabel_loss(self.scores(batch.tokens), batch.gold_N4)
+        return (present_BP + absent_BP).sum(1)
+
+
+class Task:
+    """See the module docstring."""
+
+    Config = Config
+    monitor = "f1"
+    group = "label"
+
+    @classmethod
+    def prepare(cls, config: Config, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Config:
+        """Writes `labels.json`: the labels of the data, sorted."""
+        labels: set[str] = set()
+        for where, record in records:
+            try:
+                labels |= {entity.label for entity in parse_entities(record, record.get("text") or "")}
+            except RecordError as error:
+                raise error.at(where) from None
+        if not labels:
+            raise DataError("no line has entities: there is no label to learn")
+        (folder / "labels.json").write_text(json.dumps(sorted(labels), ensure_ascii=False) + "\n", encoding="utf-8")
+        return config
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, folder: Path | None):
+        self.config = config
+        self.tokenizer = tokenizer
+        self.labels: list[str] = json.loads((folder / "labels.json").read_text(encoding="utf-8")) if folder else []
+        self.label_ids = {label: index for index, label in enumerate(self.labels)}
+
+    def read(self, record: dict[str, Any]) -> Example:
+        """`text` and, where there is gold, `entities` with `start`, `end` and `label`."""
+        text = read_text(record)
+        gold = None if record.get("entities") is None else Prediction(parse_entities(record, text))
+        return self._example(self.tokenizer.encode(text), gold)
+
+    def parse(self, value: dict[str, Any]) -> Prediction:
+        """The entities of `entities`; without the text their spans cannot be checked."""
+        return Prediction(parse_entities(value, None))
+
+    def _example(self, encoding: Encoding, gold: Prediction | None) -> Example:
+        if gold is None:
+            return Example(encoding, None, None)
+        spans = ((self.label_ids.get(e.label), encoding.token_span((e.start, e.end))) for e in gold.entities)
+        cells = {(label, span[0], span[1] - 1) for label, span in spans if label is not None and span}
+        return Example(encoding, gold, np.array(sorted(cells), dtype=np.int64).reshape(-1, 3))
+
+    def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
+        """Replaces entities by others of the same label, in texts of a single window without nested entities."""
+        if not self.config.replace:
+            return None
+        pool = build_pool((e.label, e.text) for example in examples if example.gold for e in example.gold.entities)
+
+        def augment(example: Example, random: Any) -> Example:
+            if example.gold is None or example.encoding.is_part:
+                return example
+            entities = sorted(example.gold.entities, key=lambda e: e.start)
+            chosen = [random.random() < self.config.replace for _ in entities]
+            if not any(chosen) or any(a.end > b.start for a, b in itertools.pairwise(entities)):
+                return example
+            pieces, new, done = [], [], 0
+            for entity, is_chosen in zip(entities, chosen, strict=True):
+                pieces.append(example.encoding.text[done : entity.start])
+                others = pool[entity.label]
+                string = others[random.integers(len(others))] if is_chosen else entity.text
+                start = sum(map(len, pieces))
+                new.append(Entity(start, start + len(string), entity.label, string))
+                pieces.append(string)
+                done = entity.end
+            text = "".join(pieces) + example.encoding.text[done:]
+            return self._example(self.tokenizer.encode(text), Prediction(new))
+
+        return augment
+
+    def windows(self, example: Example) -> list[Example]:
+        """Overlapping windows; an entity is labelled in every window that holds it."""
+        most = min(self.config.max_length, self.tokenizer.max_length or self.config.max_length)
+        if len(example) <= most:
+            return [example]
+        return [self._example(piece, example.gold) for piece in example.encoding.windows(most)]
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Pads the texts; the labels become cells with the text's row in front."""
+        encodings = [example.encoding for example in examples]
+        labels = [example.labels_N3 for example in examples if example.labels_N3 is not None]
+        gold_N4 = with_rows(labels) if len(labels) == len(examples) else None
+        return Batch(encodings, self.tokenizer.collate(encodings), gold_N4)
+
+    def build_model(self, encoder: nn.Module) -> Model:
+        """Encoder and a pointer with fresh weights."""
+        return Model(encoder, len(self.labels), self.config)
+
+    def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
+        """The spans above the threshold, by place."""
+        threshold = threshold_for(self.config.threshold, loose)
+        scores_BPTT = model.scores(batch.tokens).dense()
+        found: list[list[Entity]] = [[] for _ in batch.encodings]
+        for label, name in enumerate(self.labels):
+            spans = spans_above(scores_BPTT[:, label], threshold, loose)
+            for row, first, last, score in zip(*(t.tolist() for t in spans), strict=True):
+                start, end = batch.encodings[row].char_span((first, last + 1))
+                text = batch.encodings[row].text[start:end]
+                found[row].append(Entity(start, end, name, text, round(score, 4)))
+        return [Prediction(sorted(entities, key=lambda e: (e.start, e.end, e.label))) for entities in found]
+
+    def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
+        """The union over the windows, by place; an entity found twice keeps its best score."""
+        best: dict[tuple[int, int, str], Entity] = {}
+        for entity in itertools.chain.from_iterable(prediction.entities for prediction in predictions):
+            key = entity.start, entity.end, entity.label
+            best[key] = max(entity, best.get(key, entity), key=lambda e: e.score or 0.0)
+        return Prediction([best[key] for key in sorted(best)])
+
+    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[Config, list[Prediction]]:
+        """The threshold with the best F1 on (gold, loose prediction) pairs."""
+        threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.entities, self._fact)
+        return replace(self.config, threshold=threshold), [Prediction(entities) for entities in kept]
+
+    def facts(self, prediction: Prediction) -> dict[Any, str]:
+        """(label, start, end) under its label."""
+        return {self._fact(entity): entity.label for entity in prediction.entities}
+
+    def _fact(self, entity: Entity) -> tuple[str, int, int]:
+        return entity.label, entity.start, entity.end
+
+    def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
+        """Micro precision, recall and F1 of labelled spans."""
+        counts = MicroF1()
+        for gold, prediction in pairs:
+            counts.add(self.facts(gold), self.facts(prediction))
+        return {**counts.total(), "match": "strict"}
+
+    def report(self, example: Example) -> Iterator[Finding]:
+        """Entities of an unknown label, not of whole tokens, or cut by every window."""
+        windows = [window.encoding for window in self.windows(example)]
+        for entity in example.gold.entities if example.gold else ():
+            name = f'{entity.label} "{entity.text}" at {entity.start}'
+            if self.labels and entity.label not in self.label_ids:
+                yield Finding("unknown label", name, self._fact(entity))
+            if not example.encoding.token_span((entity.start, entity.end)):
+                yield Finding("not of whole tokens", name, self._fact(entity))
+            elif not any(window.token_span((entity.start, entity.end)) for window in windows):
+                yield Finding("in no window", name, self._fact(entity))
+
+
+def parse_entities(value: dict[str, Any], text: str | None) -> list[Entity]:
+    """The entities of a record, checked against its text where that is given. Raises RecordError."""
+    entities = value.get("entities")
+    if not isinstance(entities, list):
+        raise RecordError(f"entities: expected a list, got {type(entities).__name__}")
+    return [_parse(entity, f"entities[{index}]", text) for index, entity in enumerate(entities)]
+
+
+def _parse(entity: Any, where: str, text: str | None) -> Entity:
+    if not isinstance(entity, dict):
+        raise RecordError(f"{where}: expected an object, got {entity!r}")
+    for name, kind in (("start", int), ("end", int), ("label", str)):
+        if name not in entity:
+            raise RecordError(f'{where}: missing field "{name}"')
+        if type(entity[name]) is not kind:
+            raise RecordError(f"{where}: {name}: expected {kind.__name__}, got {entity[name]!r}")
+    start, end = entity["start"], entity["end"]
+    if not 0 <= start < end or (text is not None and end > len(text)):
+        of = "" if text is None else f" of {len(text)} characters"
+        raise RecordError(f"{where}: [{start}, {end}) is no span of the text{of}")
+    string = entity.get("text") if text is None else text[start:end]
+    if text is not None and entity.get("text", string) != string:
+        raise RecordError(f'{where}: the text has "{string}" at [{start}, {end}), not "{entity["text"]}"')
+    return Entity(start, end, entity["label"], string or "", entity.get("score"))

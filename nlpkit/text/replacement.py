@@ -1,0 +1,45 @@
+"""Replacing strings of a text by others, to make new training texts of old ones.
+
+Source: https://kexue.fm/archives/6671, which replaces the subject and object of a triple by those of another triple of
+the same predicate, with probability 0.5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+Pool = Mapping[Hashable, Sequence[str]]  # role -> strings that were seen in it
+
+
+def build_pool(named: Iterable[tuple[Hashable, str]]) -> Pool:
+    """The strings of each role, sorted, so that a seed means the same in every run."""
+    pool: dict[Hashable, set[str]] = {}
+    for role, string in named:
+        pool.setdefault(role, set()).add(string)
+    return {role: sorted(strings) for role, strings in pool.items()}
+
+
+def draw(strings: Mapping[str, Hashable], pool: Pool, rate: float, random: Any) -> dict[str, str]:
+    """For some of the strings (string -> its role) another one of the same role.
+
+    Left alone are strings that overlap in spelling, since replacing one would break the other, and a choice that was
+    made already.
+    """
+    chosen: dict[str, str] = {}
+    for string, role in strings.items():
+        alone = not any(string != other and (string in other or other in string) for other in strings)
+        if alone and random.random() < rate:
+            new = pool[role][random.integers(len(pool[role]))]
+            if new not in strings and new not in chosen.values():
+                chosen[string] = new
+    return chosen
+
+
+def replace_all(text: str, chosen: Mapping[str, str]) -> str:
+    """The text with every occurrence of each chosen string replaced, longer ones first."""
+    if not chosen:
+        return text
+    pattern = "|".join(re.escape(string) for string in sorted(chosen, key=len, reverse=True))
+    return re.sub(pattern, lambda match: chosen[match.group()], text)
