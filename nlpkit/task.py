@@ -75,7 +75,7 @@ class Task(Protocol[E, B, P]):
         ...
 
     def augmenter(self, examples: Sequence[E]) -> Callable[[E, Any], E] | None:
-        """What makes another example of one, with a `numpy` generator, each time training meets it; None for nothing."""
+        """What makes another example of one each time training meets it, with a `numpy` generator; None for nothing."""
         ...
 
     def windows(self, example: E) -> list[E]:

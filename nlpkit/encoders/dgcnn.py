@@ -9,8 +9,8 @@ A character comes in as what it is, the word it lies in and that word's part of 
 sentences suffice where a Transformer with random weights has yet to learn what a word is. It has no longest input.
 
 Source: https://kexue.fm/archives/6671 (gates, dilations, words), /5409.
-Differs from /6671: words and tags from jieba in place of word2vec; a BiLSTM in place of attention; the dropout masks are
-shared by all positions of a text, and whole words are hidden at random.
+Differs from /6671: words and tags from jieba in place of word2vec; a BiLSTM in place of attention; the dropout masks
+are shared by all positions of a text, and whole words are hidden at random.
 Legend: B batch, T tokens, H hidden.
 """
 

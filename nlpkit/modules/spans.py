@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -83,3 +83,19 @@ def with_rows(cells: Sequence[np.ndarray]) -> torch.Tensor:
     """(head, i, j) cells of each text as one tensor of (text, head, i, j): (N, 4)."""
     rows = np.repeat(np.arange(len(cells)), [len(some) for some in cells])
     return torch.from_numpy(np.column_stack([rows, np.concatenate(cells)]))
+
+
+def pairs_in_rows(
+    s_rows_S: torch.Tensor, o_rows_O: torch.Tensor, most: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Indices of all pairs of a subject and an object of one text, in pieces of at most `most` pairs.
+
+    Takes the text of every subject and of every object, both sorted.
+    """
+    first_S, end_S = torch.searchsorted(o_rows_O, s_rows_S), torch.searchsorted(o_rows_O, s_rows_S, right=True)
+    count_S = end_S - first_S
+    ends_S = count_S.cumsum(0)
+    for start in range(0, int(ends_S[-1]) if len(ends_S) else 0, most):
+        pair_N = torch.arange(start, min(start + most, int(ends_S[-1])), device=s_rows_S.device)
+        s_N = torch.searchsorted(ends_S, pair_N, right=True)
+        yield s_N, first_S[s_N] + pair_N - (ends_S - count_S)[s_N]

@@ -11,6 +11,7 @@ from typing import Any
 from nlpkit.errors import DataError, RecordError, did_you_mean
 from nlpkit.jsonl import read_lines
 from nlpkit.modules.spans import Finding
+from nlpkit.text.replacement import Pool, build_pool, draw, replace_all
 from nlpkit.text.tokenizer import Encoding, Span, occurrences
 
 Schema = dict[str, list[list[str]]]  # predicate -> the [subject type, object type] pairs it may have
@@ -96,7 +97,7 @@ def collect_schema(records: Iterable[tuple[str, dict[str, Any]]], path: str | No
                 raise error.at(where) from None
             if path:
                 _check_against(schema, predicate, types, where)
-            else:
+            elif predicate in record.get("predicates", [predicate]):  # else a stray one, which its line can't teach
                 known = schema.setdefault(predicate, [])
                 if all(isinstance(t, str) for t in types) and types and types not in known:
                     known.append(types)
@@ -157,3 +158,19 @@ def check_triples(triples: Iterable[Triple], windows: list[Encoding], known: dic
                 yield Finding("occurs more than once", f'{role} "{string}", {count} times')
         if not any(window.find(triple.subject) and window.find(triple.object) for window in windows):
             yield Finding("in no common window", f'"{triple.subject}" and "{triple.object}"', triple.key)
+
+
+def triple_pool(triples: Iterable[Iterable[Triple]]) -> Pool:
+    """The strings seen as subject and as object of every predicate."""
+    return build_pool(pair for some in triples for triple in some for pair in _roles(triple))
+
+
+def replace_strings(text: str, triples: list[Triple], pool: Pool, rate: float, random: Any) -> tuple[str, list[Triple]]:
+    """Another text and its triples: some subjects and objects are others that were seen in the same role."""
+    chosen = draw({string: role for triple in triples for role, string in _roles(triple)}, pool, rate, random)
+    renamed = [Triple(chosen.get(t.subject, t.subject), t.predicate, chosen.get(t.object, t.object)) for t in triples]
+    return replace_all(text, chosen), renamed
+
+
+def _roles(triple: Triple) -> list[tuple[tuple[str, str], str]]:
+    return [((triple.predicate, "subject"), triple.subject), ((triple.predicate, "object"), triple.object)]

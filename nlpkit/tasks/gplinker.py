@@ -36,7 +36,15 @@ from torch import nn
 from nlpkit.errors import RecordError
 from nlpkit.metrics import MicroF1
 from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
-from nlpkit.modules.spans import Finding, read_text, spans_above, threshold_for, tune_threshold, with_rows
+from nlpkit.modules.spans import (
+    Finding,
+    pairs_in_rows,
+    read_text,
+    spans_above,
+    threshold_for,
+    tune_threshold,
+    with_rows,
+)
 from nlpkit.modules.triples import (
     Prediction,
     Triple,
@@ -44,9 +52,10 @@ from nlpkit.modules.triples import (
     check_triples,
     collect_schema,
     parse_triples,
+    replace_strings,
+    triple_pool,
     write_schema,
 )
-from nlpkit.text.replacement import build_pool, draw, replace_all
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 SCORES_AT_ONCE = 1 << 22  # scores of subject-object pairs held in memory while decoding
@@ -190,29 +199,22 @@ class Task:
         """Replaces subjects and objects by others of the same predicate's, in texts of a single window."""
         if not self.config.replace:
             return None
-        triples = [triple for example in examples if example.gold for triple in example.gold.spo_list]
-        pool = build_pool(pair for triple in triples for pair in _roles(triple))
+        pool = triple_pool(example.gold.spo_list for example in examples if example.gold)
 
         def augment(example: Example, random: Any) -> Example:
             if example.gold is None or example.encoding.is_part:
                 return example
-            strings = {string: role for triple in example.gold.spo_list for role, string in _roles(triple)}
-            chosen = draw(strings, pool, self.config.replace, random)
-            if not chosen:
-                return example
-            text = replace_all(example.encoding.text, chosen)
-            gold = Prediction([_renamed(triple, chosen) for triple in example.gold.spo_list])
-            return self._example(self.tokenizer.encode(text), gold, example.annotated)
+            text, triples = replace_strings(
+                example.encoding.text, example.gold.spo_list, pool, self.config.replace, random
+            )
+            return self._example(self.tokenizer.encode(text), Prediction(triples), example.annotated)
 
         return augment
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows; a triple is labelled in every window that holds both its spans."""
-        most = min(self.config.max_length, self.tokenizer.max_length or self.config.max_length)
-        if len(example) <= most:
-            return [example]
-        pieces = example.encoding.windows(most)
-        return [self._example(piece, example.gold, example.annotated) for piece in pieces]
+        pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
+        return [example] if len(pieces) == 1 else [self._example(p, example.gold, example.annotated) for p in pieces]
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Pads the texts; the labels become cells with the text's row in front."""
@@ -240,7 +242,7 @@ class Task:
         entity_B2TT = entity.dense()
         subjects, objects = (spans_above(entity_B2TT[:, role], threshold, loose) for role in (0, 1))
         found: list[list[Triple]] = [[] for _ in batch.encodings]
-        for s_N, o_N in _pairs(subjects[0], objects[0], len(self.predicates)):
+        for s_N, o_N in pairs_in_rows(subjects[0], objects[0], SCORES_AT_ONCE // len(self.predicates)):
             (b_N, s_head, s_tail, s_score), (_, o_head, o_tail, o_score) = (
                 [t[index_N] for t in spans] for spans, index_N in ((subjects, s_N), (objects, o_N))
             )
@@ -275,8 +277,7 @@ class Task:
     def _fact(self, triple: Triple) -> tuple[Any, str, Any]:
         if self.config.match == "strict":
             return triple.subject, triple.predicate, triple.object
-        ids = [self.tokenizer.backend.encode(s, add_special_tokens=False).ids for s in (triple.subject, triple.object)]
-        return tuple(ids[0]), triple.predicate, tuple(ids[1])
+        return self.tokenizer.token_ids(triple.subject), triple.predicate, self.tokenizer.token_ids(triple.object)
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
         """Micro precision, recall and F1 of triples."""
@@ -290,28 +291,3 @@ class Task:
         triples = example.gold.spo_list if example.gold else []
         windows = [window.encoding for window in self.windows(example)]
         return check_triples(triples, windows, self.predicate_ids)
-
-
-def _pairs(s_rows_S: torch.Tensor, o_rows_O: torch.Tensor, heads: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Indices of all pairs of a subject and an object of one text, in pieces of at most SCORES_AT_ONCE / heads pairs.
-
-    Takes the text of every subject and of every object, both sorted.
-    """
-    first_S, end_S = torch.searchsorted(o_rows_O, s_rows_S), torch.searchsorted(o_rows_O, s_rows_S, right=True)
-    count_S = end_S - first_S
-    ends_S = count_S.cumsum(0)
-    most = max(1, SCORES_AT_ONCE // heads)
-    for start in range(0, int(ends_S[-1]) if len(ends_S) else 0, most):
-        pair_N = torch.arange(start, min(start + most, int(ends_S[-1])), device=s_rows_S.device)
-        s_N = torch.searchsorted(ends_S, pair_N, right=True)
-        yield s_N, first_S[s_N] + pair_N - (ends_S - count_S)[s_N]
-
-
-def _roles(triple: Triple) -> list[tuple[tuple[str, str], str]]:
-    """The two strings of a triple, each with the role it plays."""
-    return [((triple.predicate, "subject"), triple.subject), ((triple.predicate, "object"), triple.object)]
-
-
-def _renamed(triple: Triple, chosen: dict[str, str]) -> Triple:
-    subject, object_ = (chosen.get(string, string) for string in (triple.subject, triple.object))
-    return Triple(subject, triple.predicate, object_)

@@ -28,7 +28,7 @@ from nlpkit.errors import DataError, RecordError
 from nlpkit.metrics import MicroF1
 from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.modules.spans import Finding, read_text, spans_above, threshold_for, tune_threshold, with_rows
-from nlpkit.text.replacement import build_pool
+from nlpkit.text.replacement import build_pool, replace_spans
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 
@@ -48,6 +48,8 @@ class Config:
     """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
     replace: float = 0.3
     """Chance of an entity to be replaced, while training, by another of its label's."""
+    match: Literal["strict", "tokens"] = "strict"
+    """Two entities are equal if label and characters are (strict), or label and the tokens of the string (tokens)."""
 
 
 @dataclass(frozen=True)
@@ -170,26 +172,17 @@ class Task:
             chosen = [random.random() < self.config.replace for _ in entities]
             if not any(chosen) or any(a.end > b.start for a, b in itertools.pairwise(entities)):
                 return example
-            pieces, new, done = [], [], 0
-            for entity, is_chosen in zip(entities, chosen, strict=True):
-                pieces.append(example.encoding.text[done : entity.start])
-                others = pool[entity.label]
-                string = others[random.integers(len(others))] if is_chosen else entity.text
-                start = sum(map(len, pieces))
-                new.append(Entity(start, start + len(string), entity.label, string))
-                pieces.append(string)
-                done = entity.end
-            text = "".join(pieces) + example.encoding.text[done:]
+            strings = [_draw(pool[e.label], random) if c else e.text for e, c in zip(entities, chosen, strict=True)]
+            text, spans = replace_spans(example.encoding.text, [(e.start, e.end) for e in entities], strings)
+            new = [Entity(*span, e.label, string) for span, e, string in zip(spans, entities, strings, strict=True)]
             return self._example(self.tokenizer.encode(text), Prediction(new))
 
         return augment
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows; an entity is labelled in every window that holds it."""
-        most = min(self.config.max_length, self.tokenizer.max_length or self.config.max_length)
-        if len(example) <= most:
-            return [example]
-        return [self._example(piece, example.gold) for piece in example.encoding.windows(most)]
+        pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
+        return [example] if len(pieces) == 1 else [self._example(piece, example.gold) for piece in pieces]
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Pads the texts; the labels become cells with the text's row in front."""
@@ -229,18 +222,20 @@ class Task:
         return replace(self.config, threshold=threshold), [Prediction(entities) for entities in kept]
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
-        """(label, start, end) under its label."""
+        """(label, start, end) under its label; under `match = "tokens"` (label, tokens)."""
         return {self._fact(entity): entity.label for entity in prediction.entities}
 
-    def _fact(self, entity: Entity) -> tuple[str, int, int]:
-        return entity.label, entity.start, entity.end
+    def _fact(self, entity: Entity) -> tuple[Any, ...]:
+        if self.config.match == "strict":
+            return entity.label, entity.start, entity.end
+        return entity.label, *self.tokenizer.token_ids(entity.text)
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
         """Micro precision, recall and F1 of labelled spans."""
         counts = MicroF1()
         for gold, prediction in pairs:
             counts.add(self.facts(gold), self.facts(prediction))
-        return {**counts.total(), "match": "strict"}
+        return {**counts.total(), "match": self.config.match}
 
     def report(self, example: Example) -> Iterator[Finding]:
         """Entities of an unknown label, not of whole tokens, or cut by every window."""
@@ -279,3 +274,7 @@ def _parse(entity: Any, where: str, text: str | None) -> Entity:
     if text is not None and entity.get("text", string) != string:
         raise RecordError(f'{where}: the text has "{string}" at [{start}, {end}), not "{entity["text"]}"')
     return Entity(start, end, entity["label"], string or "", entity.get("score"))
+
+
+def _draw(strings: Sequence[str], random: Any) -> str:
+    return strings[random.integers(len(strings))]

@@ -10,6 +10,8 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+from nlpkit.text.tokenizer import Span
+
 Pool = Mapping[Hashable, Sequence[str]]  # role -> strings that were seen in it
 
 
@@ -43,3 +45,15 @@ def replace_all(text: str, chosen: Mapping[str, str]) -> str:
         return text
     pattern = "|".join(re.escape(string) for string in sorted(chosen, key=len, reverse=True))
     return re.sub(pattern, lambda match: chosen[match.group()], text)
+
+
+def replace_spans(text: str, spans: Sequence[Span], strings: Sequence[str]) -> tuple[str, list[Span]]:
+    """The text with each span replaced by its string, and where these are now. Spans are sorted and do not overlap."""
+    pieces, new, done, length = [], [], 0, 0
+    for (start, end), string in zip(spans, strings, strict=True):
+        length += start - done
+        pieces += [text[done:start], string]
+        new.append((length, length + len(string)))
+        length += len(string)
+        done = end
+    return "".join([*pieces, text[done:]]), new

@@ -76,9 +76,9 @@ class Encoding:
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
         return Encoding(**{k: v[keep] if isinstance(v, np.ndarray) else v for k, v in parts.items()})
 
-    def windows(self, max_length: int | None, overlap: float = 0.25) -> list[Encoding]:
+    def windows(self, max_length: int, overlap: float = 0.25) -> list[Encoding]:
         """Slices of at most `max_length` tokens that cover the text; neighbours share `overlap` of their length."""
-        if max_length is None or len(self) <= max_length:
+        if len(self) <= max_length:
             return [self]
         inner, windows, first = max_length - 2, [], 1
         while True:
@@ -128,6 +128,14 @@ class Tokenizer:
             return Encoding(text, token_ids, starts, ends)
         of_tokens = [np.pad(ids[offsets[:, 0]], 1) for ids in self.words(text)]
         return Encoding(text, token_ids, starts, ends, *of_tokens)
+
+    def token_ids(self, string: str) -> tuple[int, ...]:
+        """The tokens of a string, without special ones."""
+        return tuple(self.backend.encode(string, add_special_tokens=False).ids)
+
+    def windows(self, encoding: Encoding, max_length: int) -> list[Encoding]:
+        """The encoding cut to windows of `max_length` tokens, or of what the encoder takes where that is less."""
+        return encoding.windows(min(max_length, self.max_length or max_length))
 
     def collate(self, encodings: Sequence[Encoding]) -> TokenBatch:
         """Encodings padded to the longest of them, rounded up (see LENGTH_STEP)."""

@@ -1,0 +1,47 @@
+"""What several tests need: a small encoder, made-up data, and a run trained in seconds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nlpkit import samples
+from nlpkit.jsonl import dumps
+
+SMALL = {"hidden_size": 32, "dilations": (1, 2), "lstm_layers": 1, "character_size": 16, "word_size": 8, "tag_size": 8}
+DRY = {"dropout": 0.0, "embedding_dropout": 0.0, "hide_word": 0.0, "hide_character": 0.0}
+SMALL_FLAGS = [f"--set=encoder.{key}={list(v) if isinstance(v, tuple) else v}" for key, v in SMALL.items()]
+
+torch.set_num_threads(1)
+
+
+def nlpkit(*arguments, stdin=b"", check=True, timeout=120, **options):
+    """Runs the command as a user's shell would."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **options.pop("env", {})}
+    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, env=environment, **options)
+    if check:
+        assert done.returncode == 0, done.stderr.decode()
+    return done
+
+
+def write_lines(path, records):
+    Path(path).write_bytes(b"".join(dumps(record) + b"\n" for record in records))
+    return path
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """200 made-up lines of relation extraction."""
+    return write_lines(tmp_path_factory.mktemp("data") / "data.jsonl", samples.records("gplinker", 200, seed=1))
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, data):
+    """A run of gplinker, trained for an epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "gplinker"
+    nlpkit("train", "gplinker", "--data", data, "--out", folder, "--epochs", 1, *SMALL_FLAGS)
+    return folder

@@ -1,0 +1,205 @@
+"""The contract of every task, on its own sample: what a base class would promise, checked."""
+
+import dataclasses
+import itertools
+import json
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+
+from nlpkit import encoders, samples, tasks
+from nlpkit.errors import RecordError
+from nlpkit.jsonl import read_jsonl
+from nlpkit.prediction import predict_examples
+from nlpkit.run import Run, load
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SIZES = {"hidden_size": 64, "dilations": (1, 2), "character_size": 32, "word_size": 16, "tag_size": 16}
+STILL = {"dropout": 0.0, "embedding_dropout": 0.0, "hide_word": 0.0, "hide_character": 0.0}
+
+
+class Case:
+    """A task with a small encoder and its sample."""
+
+    def __init__(self, name, folder, **settings):
+        sample = GOLDEN / name / "sample.jsonl"
+        assert sample.exists(), f"add tests/golden/{name}/sample.jsonl"
+        self.records = list(read_jsonl(sample))
+        task_class = tasks.load(name)
+        encoder, tokenizer = encoders.load("dgcnn", encoders.settings_of("dgcnn")(**SIZES, **STILL))
+        config = task_class.prepare(task_class.Config(**settings), self.records, folder)
+        self.task = task_class(config, tokenizer, folder)
+        self.examples = [self.task.read(record) for _, record in self.records]
+        torch.manual_seed(0)
+        self.model = self.task.build_model(encoder)
+        spec = {"name": "dgcnn", "spec": encoder.spec()}
+        config = {"task": name, "encoder": spec, "settings": {}, "tokenizer_sha256": None}
+        self.run = Run(folder, config, self.task, tokenizer, self.model)
+
+    def train(self, steps=150):
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2)
+        self.model.train()
+        for _ in range(steps):
+            optimizer.zero_grad()
+            self.model(self.task.collate(self.examples)).mean().backward()
+            optimizer.step()
+        self.model.eval()
+        return self
+
+
+@pytest.fixture(params=tasks.names())
+def case(request, tmp_path):
+    return Case(request.param, tmp_path)
+
+
+@pytest.fixture(scope="module", params=tasks.names())
+def trained(request, tmp_path_factory):
+    return Case(request.param, tmp_path_factory.mktemp(request.param)).train()
+
+
+def test_settings_have_defaults_and_a_docstring_each(case):
+    source = Path(__import__(f"nlpkit.tasks.{case.run.config['task']}", fromlist=["x"]).__file__).read_text()
+    for field in dataclasses.fields(case.task.Config):
+        assert field.default is not dataclasses.MISSING
+        assert f"    {field.name}:" in source
+        assert source.split(f"    {field.name}:", 1)[1].split("\n")[1].strip().startswith('"""'), field.name
+
+
+def test_every_parameter_gets_a_gradient(case):
+    case.model.train()
+    case.model(case.task.collate(case.examples)).sum().backward()
+    without = [name for name, p in case.model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+
+
+def test_the_loss_of_a_batch_is_that_of_its_examples_alone(case):
+    case.model.eval()
+    together = case.model(case.task.collate(case.examples))
+    alone = torch.cat([case.model(case.task.collate([example])) for example in case.examples])
+    assert together.shape == (len(case.examples),)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_it_learns_its_sample_by_heart(trained):
+    predictions = predict_examples(trained.task, trained.model, trained.examples)
+    metrics = trained.task.score((e.gold, p) for e, p in zip(trained.examples, predictions, strict=True))
+    assert metrics[trained.task.monitor] == 1.0
+
+
+def test_a_text_alone_is_decoded_as_in_a_batch(trained):
+    together = predict_examples(trained.task, trained.model, trained.examples)
+    alone = [predict_examples(trained.task, trained.model, [e])[0] for e in trained.examples]
+    assert list(map(trained.task.facts, together)) == list(map(trained.task.facts, alone))
+
+
+def test_it_predicts_without_gold(trained):
+    gold_fields = {key for _, record in trained.records for key in record} - {"text"}
+    bare = [{k: v for k, v in record.items() if k not in gold_fields} for _, record in trained.records]
+    examples = [trained.task.read(record) for record in bare]
+    assert all(example.gold is None for example in examples)
+    expected = predict_examples(trained.task, trained.model, trained.examples)
+    assert predict_examples(trained.task, trained.model, examples) == expected
+
+
+def test_a_saved_run_predicts_the_same(trained):
+    from nlpkit.run import vocabulary_hash
+
+    trained.run.config["tokenizer_sha256"] = vocabulary_hash(trained.run.tokenizer.backend)
+    trained.run.save_new()
+    trained.run.save_model({})
+    again = load(trained.run.folder)
+    examples = [again.task.read(record) for _, record in trained.records]
+    expected = predict_examples(trained.task, trained.model, trained.examples)
+    assert predict_examples(again.task, again.model, examples) == expected
+
+
+def test_a_prediction_reads_back_as_itself(trained):
+    for prediction in predict_examples(trained.task, trained.model, trained.examples):
+        value = json.loads(json.dumps(dataclasses.asdict(prediction)))
+        assert trained.task.facts(trained.task.parse(value)) == trained.task.facts(prediction)
+
+
+def test_tuning_never_scores_worse_than_the_threshold_of_the_loss(trained):
+    golds = [example.gold for example in trained.examples]
+    loose = predict_examples(trained.task, trained.model, trained.examples, loose=True)
+    strict = predict_examples(trained.task, trained.model, trained.examples)
+    _, tuned = trained.task.tune(zip(golds, loose, strict=True))
+    scores = [trained.task.score(zip(golds, p, strict=True))[trained.task.monitor] for p in (tuned, strict)]
+    assert scores[0] >= scores[1]
+
+
+def test_a_long_text_is_cut_to_windows_and_found_whole(trained):
+    pieces = [example for example in trained.examples for _ in range(3)]
+    text = "。".join(example.encoding.text for example in pieces)
+    short = dataclasses.replace(trained.task.config, max_length=48)
+    task = type(trained.task)(short, trained.run.tokenizer, trained.run.folder)
+    example = task.read({"text": text})
+    windows = task.windows(example)
+    assert len(windows) > 3
+    assert max(map(len, windows)) <= 48
+    (prediction,) = predict_examples(task, trained.model, [example])
+    found = json.dumps(dataclasses.asdict(prediction), ensure_ascii=False)
+    for span, string in spans_and_strings(json.loads(found)):
+        assert text[span[0] : span[1]] == string
+
+
+def spans_and_strings(value):
+    """Every (span, string) pair of a prediction, whatever the task calls them."""
+    for item in itertools.chain.from_iterable(value.values()):
+        if "start" in item:
+            yield (item["start"], item["end"]), item["text"]
+        for key in [key for key in item if key.endswith("_span")]:
+            yield item[key], item[key.removesuffix("_span")]
+
+
+def test_an_augmented_example_still_holds_its_gold(case):
+    import numpy as np
+
+    augment = case.task.augmenter(case.examples)
+    assert augment is not None
+    changed = 0
+    for seed in range(5):
+        for example in case.examples:
+            new = augment(example, np.random.default_rng(seed))
+            changed += new.encoding.text != example.encoding.text
+            assert not [finding for finding in case.task.report(new) if finding.lost is not None]
+            assert len(new.gold and case.task.facts(new.gold)) <= len(case.task.facts(example.gold))
+    assert changed
+
+
+@pytest.mark.parametrize("record", [{}, {"text": 3}, {"text": None}])
+def test_a_wrong_record_names_its_field(case, record):
+    with pytest.raises(RecordError, match="text"):
+        case.task.read(record)
+
+
+def test_empty_and_odd_texts_are_decoded(trained):
+    for text in ("", " ", "\n", "𠮷😀\u200d", "x" * 3000):
+        (prediction,) = predict_examples(trained.task, trained.model, [trained.task.read({"text": text})])
+        assert trained.task.facts(prediction) is not None
+
+
+def test_the_sample_grammar_makes_records_of_the_task(case):
+    records = list(samples.records(case.run.config["task"], 50, seed=3))
+    assert records == list(samples.records(case.run.config["task"], 50, seed=3))
+    examples = [case.task.read(record) for record in records]
+    lost = [f for e in examples for f in case.task.report(e) if f.lost is not None and not f.kind.startswith("unknown")]
+    assert not lost
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_the_standard_head_learns_the_sample_too(name, tmp_path):
+    if "head" not in {f.name for f in dataclasses.fields(tasks.load(name).Config)}:
+        return
+    case = Case(name, tmp_path, head="standard").train(80)
+    predictions = predict_examples(case.task, case.model, case.examples)
+    metrics = case.task.score((e.gold, p) for e, p in zip(case.examples, predictions, strict=True))
+    assert metrics[case.task.monitor] > 0.9
+
+
+def test_type_hints_of_settings_are_plain():
+    for name in tasks.names():
+        hints = typing.get_type_hints(tasks.load(name).Config)
+        assert all(hint is not typing.Any for hint in hints.values())
