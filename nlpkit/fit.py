@@ -6,6 +6,7 @@ that was not; it is refused where data, settings, encoder or the number of proce
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -85,7 +86,8 @@ class Fit:
         config["encoder"]["spec"] = encoder.spec()
         config["tokenizer_sha256"] = vocabulary_hash(tokenizer.backend)
         config |= {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
-        _refuse_differences(old or config, config)
+        if old is not None:
+            _refuse_differences(old, json.loads(json.dumps(config)))
         task_config = self._prepare(plan, settings[config["task"]], train_records, folder, old)
         config["prepared"] = asdict(task_config)
         task = tasks.load(plan.task)(task_config, tokenizer, folder)
@@ -183,9 +185,9 @@ class Fit:
         best = max(self.state.history, key=lambda line: line[monitor])
         seconds = round(time.monotonic() - self.started, 1)
         run.config["result"] = {"monitor": monitor, "value": best[monitor], "metrics": best, "seconds": seconds}
-        run.save_config()
         with write_atomic(run.folder / "README.md") as stream:
             stream.write(model_card(run.config).encode())
+        run.save_config()  # last, since it is what says that the run is finished
         (run.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -208,15 +210,29 @@ def open_fit(plan: Plan, accelerator: Any) -> Fit:
         )
     accelerator.wait_for_everyone()
     if resume:
+        for scrap in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            scrap.unlink(missing_ok=True)
         fit = Fit(plan, accelerator, folder, old)
         fit.state.restore(*load_tensors(folder / CHECKPOINT))
         return fit
+    return _new_fit(plan, accelerator)
+
+
+def _new_fit(plan: Plan, accelerator: Any) -> Fit:
+    """A new training. Its folder is made under another name, so that it appears whole or not at all."""
+    new = plan.out.with_name(f".{plan.out.name}.new")
     if accelerator.is_main_process:
-        _make_empty(folder)
+        _remake(new)
     accelerator.wait_for_everyone()
-    fit = Fit(plan, accelerator, folder)
+    fit = Fit(plan, accelerator, new)
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         fit.run.save_new()
+        if plan.out.exists():
+            shutil.rmtree(plan.out)
+        new.rename(plan.out)
+    accelerator.wait_for_everyone()
+    fit.run.folder = plan.out
     return fit
 
 
@@ -237,14 +253,14 @@ def _describe_data(plan: Plan, train: Records, dev: Records) -> dict[str, Any]:
     }
 
 
-def _make_empty(folder: Path) -> None:
-    """An empty folder; what an earlier run left in it goes."""
+def _remake(folder: Path) -> None:
+    """An empty folder in place of what was there."""
     try:
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
     except OSError as error:
-        raise SettingsError(f"{folder}: cannot be written: {error.strerror}") from None
+        raise SettingsError(f"{folder.parent}: cannot be written: {error.strerror}") from None
 
 
 def _refuse_differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> None:

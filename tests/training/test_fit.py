@@ -1,0 +1,190 @@
+"""The trainer: exact accumulation, exact resume, processes, kill -9, refusals, averages, groups and schedules."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import DRY, SMALL, SMALL_FLAGS, nlpkit, write_lines
+
+from nlpkit import samples
+from nlpkit.devices import accelerator_for
+from nlpkit.errors import SettingsError
+from nlpkit.fit import CHECKPOINT, Plan, open_fit
+from nlpkit.training import Evaluation
+
+
+def plan(data, out, encoder=(), **train):
+    values = {"epochs": 2, "batch_size": 12, "precision": "fp32", "average": 0.9, **train}
+    sections = {"train": values, "encoder": {**SMALL, **dict(encoder)}}
+    return Plan("gplinker", (str(data),), out, values=(sections,), device="cpu")
+
+
+SLOWLY = {"learning_rate": 2e-4}  # Adam blows rounding errors of tiny gradients up to this size
+
+
+def fit_of(the_plan):
+    return open_fit(the_plan, accelerator_for("cpu", "fp32"))
+
+
+def train_steps(fit, steps=None):
+    for event in fit.events():
+        if steps and event.step >= steps and not isinstance(event, Evaluation):
+            break
+    return {name: tensor.clone() for name, tensor in fit.run.model.state_dict().items()}
+
+
+def assert_same(a, b, atol):
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], atol=atol, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory):
+    """Lines of very different lengths."""
+    records = list(samples.records("gplinker", 130, seed=2))
+    for record in records[::7]:
+        record["text"] = record["text"] + "，此外再无消息" * 12
+    return write_lines(tmp_path_factory.mktemp("ragged") / "data.jsonl", records)
+
+
+@pytest.mark.parametrize("pieces", [2, 4, 8])
+def test_accumulation_is_exact_for_any_split(ragged, tmp_path, pieces):
+    whole = train_steps(fit_of(plan(ragged, tmp_path / "one", DRY, epochs=3, **SLOWLY)), steps=20)
+    cut = train_steps(fit_of(plan(ragged, tmp_path / "many", DRY, epochs=3, **SLOWLY, accumulate=pieces)), steps=20)
+    assert_same(whole, cut, atol=1e-6)
+
+
+def test_a_token_budget_changes_nothing_either(ragged, tmp_path):
+    whole = train_steps(fit_of(plan(ragged, tmp_path / "one", DRY, epochs=3, **SLOWLY)), steps=20)
+    cut = train_steps(fit_of(plan(ragged, tmp_path / "many", DRY, epochs=3, **SLOWLY, max_tokens=200)), steps=20)
+    assert_same(whole, cut, atol=1e-6)
+
+
+@pytest.mark.parametrize("stop", [3, 10, 14])
+def test_a_resumed_run_equals_a_straight_one_bit_for_bit(ragged, tmp_path, stop):
+    straight = fit_of(plan(ragged, tmp_path / "straight"))
+    expected = train_steps(straight)
+    stopped = fit_of(plan(ragged, tmp_path / "stopped"))
+    for event in stopped.events():
+        if event.step == stop:
+            stopped.state.interrupted = True
+    assert (tmp_path / "stopped" / CHECKPOINT).exists()
+    resumed = fit_of(plan(ragged, tmp_path / "stopped"))
+    assert resumed.state.step == stop + 1
+    assert_same(expected, train_steps(resumed), atol=0)
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
+
+
+def test_two_processes_equal_one(ragged, tmp_path):
+    flags = [*SMALL_FLAGS, *(f"--set=encoder.{k}={v}" for k, v in DRY.items()), "--set=train.precision=fp32"]
+    flags += ["--epochs=2", "--batch-size=12", "--device=cpu", "--data", ragged]
+    results = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        done = nlpkit("train", "gplinker", *flags, "--out", out, "--processes", processes)
+        assert len(done.stdout.splitlines()) == 1  # only one process speaks
+        assert json.loads(done.stdout)["run"] == str(out)
+        results.append(safetensors.torch.load_file(out / "model.safetensors"))
+    assert_same(*results, atol=1e-5)
+
+
+KILLER = """
+import os, signal, sys
+import nlpkit.jsonl as jsonl
+calls, when = [0], {when}
+def dangerous(function):
+    def wrapped(*arguments):
+        calls[0] += 1
+        if calls[0] == when:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+    return wrapped
+jsonl.os.fsync, jsonl.os.replace = dangerous(os.fsync), dangerous(os.replace)
+sys.argv = ["nlpkit", *{arguments}]
+from cli.main import main
+main()
+"""
+
+
+def test_a_kill_while_saving_leaves_a_run_that_resumes(ragged, tmp_path):
+    arguments = ["train", "gplinker", "--data", str(ragged), "--epochs=2", "--batch-size=12", *SMALL_FLAGS]
+    nlpkit(*arguments, "--out", tmp_path / "straight")
+    expected = (tmp_path / "straight" / "model.safetensors").read_bytes()
+    for when in (5, 8, 11, 17, 23, 26):  # while it writes the config, the model, checkpoints, the card, the end
+        out = tmp_path / f"killed{when}"
+        program = KILLER.format(when=when, arguments=[*arguments, "--out", str(out)])
+        killed = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120
+        )
+        assert killed.returncode == -signal.SIGKILL, when
+        nlpkit(*arguments, "--out", out)
+        assert (out / "model.safetensors").read_bytes() == expected, when
+        assert not list(out.glob("*.tmp")), when
+
+
+def test_resume_is_refused_where_something_changed(ragged, tmp_path):
+    fit = fit_of(plan(ragged, tmp_path / "run"))
+    for event in fit.events():
+        fit.state.interrupted = event.step == 2
+    other = write_lines(tmp_path / "other.jsonl", samples.records("gplinker", 100, seed=5))
+    for changed, what in [
+        (plan(ragged, tmp_path / "run", epochs=3), "settings.train.epochs"),
+        (plan(ragged, tmp_path / "run", {"dropout": 0.5}), "settings.encoder.dropout"),
+        (replace(plan(other, tmp_path / "run")), "data.train"),
+    ]:
+        with pytest.raises(SettingsError, match=what):
+            fit_of(changed)
+    assert fit_of(plan(ragged, tmp_path / "run")).state.step > 2  # and nothing was lost
+
+
+def test_a_finished_or_foreign_folder_is_not_overwritten(ragged, tmp_path):
+    train_steps(fit_of(plan(ragged, tmp_path / "run", epochs=1)))
+    with pytest.raises(SettingsError, match="holds a finished run"):
+        fit_of(plan(ragged, tmp_path / "run", epochs=1))
+    train_steps(fit_of(replace(plan(ragged, tmp_path / "run", epochs=1), force=True)))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("keep me")
+    with pytest.raises(SettingsError, match="no run"):
+        fit_of(replace(plan(ragged, tmp_path / "mine"), force=True))
+    assert (tmp_path / "mine" / "letter.txt").exists()
+
+
+def test_patience_stops_early_and_the_best_model_is_kept(ragged, tmp_path):
+    fit = fit_of(plan(ragged, tmp_path / "run", epochs=30, patience=2, learning_rate=1e-12))
+    values = [event.value for event in fit.events() if isinstance(event, Evaluation)]
+    assert 3 <= len(values) < 30
+    assert fit.summary()["value"] == max(values)
+
+
+def test_interrupting_saves_once_and_exits_130(ragged, tmp_path):
+    command = [sys.executable, "-m", "cli.main", "train", "gplinker", "--data", str(ragged), "--epochs=500"]
+    command += ["--out", str(tmp_path / "run"), *SMALL_FLAGS]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for line in process.stderr:
+        if b"epoch 1.00" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert b"interrupted" in rest
+    assert b"Traceback" not in rest
+    assert (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_a_learning_rate_that_explodes_is_an_error(ragged, tmp_path):
+    done = nlpkit(
+        *("train", "gplinker", "--data", ragged, "--out", tmp_path / "run", *SMALL_FLAGS),
+        *("--set", "train.learning_rate=1e30", "--set", "train.clip_norm=0", "--set", "train.schedule=0:1 1:1"),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"the loss is" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,99 @@
+"""Parameter groups, schedules, and the average of the weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from nlpkit.batching import Batches, split
+from nlpkit.encoders.dgcnn import Dgcnn
+from nlpkit.errors import SettingsError
+from nlpkit.optim.ema import WeightAverage
+from nlpkit.optim.groups import parameter_groups
+from nlpkit.optim.schedule import multiplier, parse_schedule
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = Dgcnn(20, {"hidden_size": 8, "dilations": (1, 2), "lstm_layers": 0})
+        self.head = nn.Linear(8, 3)
+
+
+def rates_of(model, **options):
+    settings = {"learning_rate": 1.0, "weight_decay": 0.1, "layer_decay": 1.0, "rates": (), **options}
+    groups = parameter_groups(model, **settings)
+    assert sum(group.size for group in groups) == sum(p.numel() for p in model.parameters())
+    return {name: (group.learning_rate, group.weight_decay) for group in groups for name in group.names}
+
+
+def test_every_layer_learns_at_its_own_rate():
+    rates = rates_of(Model(), layer_decay=0.5)
+    assert rates["head.weight"] == (1.0, 0.1)
+    assert rates["encoder.layers.1.weight"][0] == 0.5
+    assert rates["encoder.layers.0.weight"][0] == 0.25
+    assert rates["encoder.characters.weight"][0] == 0.125
+
+
+def test_vectors_have_no_weight_decay():
+    rates = rates_of(Model())
+    assert rates["head.bias"][1] == rates["encoder.output_norm.weight"][1] == 0.0
+
+
+def test_the_first_pattern_that_fits_wins():
+    rates = rates_of(Model(), rates=[r"head\.bias=3", "head=10", r"characters|tags=0.5"])
+    assert rates["head.bias"][0] == 3.0
+    assert rates["head.weight"][0] == 10.0
+    assert rates["encoder.tags.weight"][0] == 0.5
+    assert rates["encoder.layers.0.weight"][0] == 1.0
+
+
+@pytest.mark.parametrize("rates", [["nothing=2"], ["head=1", "head=2"], ["head"], ["head=x"], ["(=1"]])
+def test_an_unused_or_broken_pattern_is_an_error(rates):
+    with pytest.raises(SettingsError, match="rates"):
+        rates_of(Model(), rates=rates)
+
+
+def test_the_schedule_is_piecewise_linear():
+    points = parse_schedule("0:0 0.1:1 0.5:1 1:0")
+    values = [multiplier(points, step, 100) for step in (0, 5, 10, 30, 50, 75, 100)]
+    assert values == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0])
+
+
+@pytest.mark.parametrize("text", ["", "0:0", "0.1:1 1:0", "0:0 1:1 0.5:2", "a:b"])
+def test_a_broken_schedule_is_an_error(text):
+    with pytest.raises(SettingsError, match="schedule"):
+        parse_schedule(text)
+
+
+def test_the_average_of_constant_weights_is_the_weights_from_the_first_step():
+    model = nn.Linear(2, 2)
+    average = WeightAverage(model, 0.999)
+    average.update()
+    before = model.weight.clone()
+    with average.applied():
+        torch.testing.assert_close(model.weight, before)
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    average.update()
+    with average.applied():
+        weight = 0.001 / (1 - 0.999**2)
+        torch.testing.assert_close(model.weight, before + weight)
+    torch.testing.assert_close(model.weight, before + 1.0)
+
+
+def test_every_epoch_has_every_example_once():
+    batches = Batches([5, 9, 2, 7, 7, 3, 1], batch_size=3, seed=4)
+    for epoch in range(3):
+        steps = range(epoch * batches.per_epoch, (epoch + 1) * batches.per_epoch)
+        assert sorted(index for step in steps for index in batches[step]) == list(range(7))
+    first = [batches[step].tolist() for step in range(9)]
+    assert first == [Batches(batches.lengths, 3, 4)[step].tolist() for step in range(9)]
+    assert first != [Batches(batches.lengths, 3, 5)[step].tolist() for step in range(9)]
+
+
+def test_pieces_keep_to_the_budget_and_lose_nothing():
+    lengths = [5, 90, 2, 7, 7, 3, 1]
+    pieces = list(split(range(7), lengths, max_tokens=14))
+    assert sorted(index for piece in pieces for index in piece) == list(range(7))
+    assert all(len(p) == 1 or len(p) * max(lengths[i] for i in p) <= 14 for p in pieces)
+    assert len(list(split(range(7), lengths, max_tokens=10**6, parts=3))) >= 3
