@@ -28,9 +28,9 @@ from nlpkit.optim.schedule import multiplier, parse_schedule
 class TrainConfig:
     """Settings of the trainer, section `train`."""
 
-    epochs: int = 20
+    epochs: int = 10
     """Passes over the training data."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Examples of an optimiser step, over all processes."""
     accumulate: int = 1
     """Cuts every batch into at least this many pieces, to save memory; the result is the same."""
@@ -42,7 +42,7 @@ class TrainConfig:
     """Every layer of the encoder learns at this multiple of the rate of the layer above it."""
     rates: tuple[str, ...] = ()
     """`regex=multiplier` for the rate of the parameters whose names fit, e.g. `["embedding=0.1"]`; first fit wins."""
-    schedule: str = "0:0 0.1:1 1:0"
+    schedule: str = "0:0 0.06:1 1:0"
     """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
     weight_decay: float = 0.01
     """Of AdamW; vectors (biases, norms) have none."""

@@ -1,4 +1,4 @@
-r"""DGCNN: gated dilated convolutions over characters and jieba words, with a bidirectional LSTM on top.
+r"""DGCNN: gated dilated convolutions over characters and jieba words, with a bidirectional LSTMs on top.
 
 A layer looks at x(t - d), x(t), x(t + d) and lets a gate choose, for each component, between what it was and what
 it sees there:
@@ -9,7 +9,7 @@ A character comes in as what it is, the word it lies in and that word's part of 
 sentences suffice where a Transformer with random weights has yet to learn what a word is. It has no longest input.
 
 Source: https://kexue.fm/archives/6671 (gates, dilations, words), /5409.
-Differs from /6671: words and tags from jieba in place of word2vec; a BiLSTM in place of attention; the dropout masks
+Differs from /6671: words and tags from jieba in place of word2vec; BiLSTMs in place of attention; the dropout masks
 are shared by all positions of a text, and whole words are hidden at random.
 Legend: B batch, T tokens, H hidden.
 """
@@ -34,10 +34,12 @@ class DgcnnConfig:
 
     hidden_size: int = 256
     """Of every layer."""
-    dilations: tuple[int, ...] = (1, 2, 5, 1, 2, 5)
-    """One layer each: the distance of the neighbours it looks at."""
-    lstm_layers: int = 1
+    dilations: tuple[int, ...] = (1, 2, 5)
+    """One convolution each: the distance of the neighbours it looks at."""
+    lstm_layers: int = 2
     """Bidirectional LSTM layers on top."""
+    lstm_size: int = 192
+    """Of an LSTM's state in each direction."""
     character_size: int = 128
     """Of a character's embedding."""
     word_size: int = 64
@@ -77,7 +79,7 @@ class Dgcnn(nn.Module):
         self.input_norm = nn.LayerNorm(c.hidden_size)
         self.layers = nn.ModuleList(
             [GatedConvolution(c.hidden_size, dilation, c.dropout) for dilation in c.dilations]
-            + [BiLSTM(c.hidden_size, c.dropout) for _ in range(c.lstm_layers)]
+            + [BiLSTM(c.hidden_size, c.lstm_size, c.dropout) for _ in range(c.lstm_layers)]
         )
         self.output_norm = nn.LayerNorm(c.hidden_size)
 
@@ -190,20 +192,21 @@ class _GatedConvolution(torch.autograd.Function):
 
 
 class BiLSTM(nn.Module):
-    """x + [LSTM forwards; LSTM backwards], the backward one over each text from its own end: padding is not seen."""
+    """x + W [LSTM forwards; LSTM backwards], the backward one over each text from its own end: padding is not seen."""
 
-    def __init__(self, size: int, dropout: float):
+    def __init__(self, size: int, lstm_size: int, dropout: float):
         super().__init__()
         self.dropout = dropout
-        self.forwards = nn.LSTM(size, size // 2, batch_first=True)
-        self.backwards = nn.LSTM(size, size - size // 2, batch_first=True)
+        self.forwards = nn.LSTM(size, lstm_size, batch_first=True)
+        self.backwards = nn.LSTM(size, lstm_size, batch_first=True)
+        self.project = nn.Linear(2 * lstm_size, size)
 
     def forward(self, hidden_BTH: torch.Tensor, mask_BT1: torch.Tensor) -> torch.Tensor:
         """(B, T, H) -> (B, T, H), zeros where the mask is 0."""
         mirror_BT1 = _mirror(mask_BT1)
         there, _ = self.forwards(hidden_BTH)
         back, _ = self.backwards(hidden_BTH.gather(1, mirror_BT1.expand_as(hidden_BTH)))
-        states = torch.cat([there, back.gather(1, mirror_BT1.expand_as(back))], -1)
+        states = self.project(torch.cat([there, back.gather(1, mirror_BT1.expand_as(back))], -1))
         return hidden_BTH + shared_dropout(states, self.dropout, self.training) * mask_BT1
 
 

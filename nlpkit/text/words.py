@@ -1,8 +1,8 @@
-"""The words around each character, from jieba: which word, what part of speech, where in it.
+"""The words around each character, from jieba: which word, its part of speech in the dictionary, where in it.
 
-A word is a hash into a fixed number of buckets, so that there is no word list to keep; what a tag says of a word (a
-person's name, a place, a firm) is the knowledge of jieba's dictionary and of its hidden Markov model for words that the
-dictionary lacks.
+A word is a hash into a fixed number of buckets, so that there is no word list to keep. Its flag says what jieba's
+dictionary knows of it: a person's name, a place, a firm; words that jieba only guessed have none. (Tagging them too
+with `jieba.posseg` takes ten times as long and made no measurable difference to relation extraction.)
 
 jieba keeps a compiled dictionary in a cache file, which is put in a folder of the user's own.
 """
@@ -20,28 +20,27 @@ import numpy as np
 
 BUCKETS = 1 << 16
 FLAGS = [
-    *("a", "ad", "ag", "an", "b", "bg", "c", "d", "df", "dg", "e", "en", "f", "g", "h", "i", "in", "j", "jn", "k"),
-    *("l", "ln", "m", "mg", "mq", "n", "ng", "nr", "nrfg", "nrt", "ns", "nt", "nz", "o", "p", "q", "qe", "qg", "r"),
-    *("rg", "rr", "rz", "s", "t", "tg", "u", "ud", "ug", "uj", "ul", "uv", "uz", "v", "vd", "vg", "vi", "vn", "vq"),
-    *("w", "x", "y", "yg", "z", "zg"),
-]  # jieba's, of its dictionary and its model
+    *("a", "ad", "ag", "an", "b", "c", "d", "df", "dg", "e", "f", "g", "h", "i", "j", "k", "l", "m", "mg", "mq", "n"),
+    *("ng", "nr", "nrfg", "nrt", "ns", "nt", "nz", "o", "p", "q", "r", "rg", "rr", "rz", "s", "t", "tg", "u", "ud"),
+    *("ug", "uj", "ul", "uv", "uz", "v", "vd", "vg", "vi", "vn", "vq", "x", "y", "z", "zg"),
+]  # of jieba's dictionary
+FLAG_IDS = {flag: index for index, flag in enumerate(FLAGS, 1)}  # 0 is a word that is not in the dictionary
 PLACES = 4  # begin, middle, end of a word, or a word of one character
-TAGS = 1 + len(FLAGS) * 2 * PLACES  # 0 is none; a flag counts twice: in the dictionary, or guessed
+TAGS = 1 + (1 + len(FLAGS)) * PLACES  # 0 is none
 
 
 def word_features(text: str) -> tuple[np.ndarray, np.ndarray]:
     """(word ids in [1, BUCKETS], tag ids in [1, TAGS)), one for each character of the text."""
-    tagger, frequencies, flag_ids = _jieba()
+    cut, flags = _jieba()
     word_ids, tag_ids = np.zeros(len(text), dtype=np.int32), np.zeros(len(text), dtype=np.int32)
     start = 0
-    for word, flag in tagger.cut(text):
+    for word in cut(text):
         end = start + len(word)
-        word_ids[start:end] = zlib.crc32(word.lower().encode()) % BUCKETS + 1
-        known = bool(frequencies.get(word))
-        first = 1 + (flag_ids.get(flag, flag_ids["x"]) * 2 + known) * PLACES
-        tag_ids[start:end] = first + 1
-        tag_ids[end - 1] = first + 2
-        tag_ids[start] = first + (3 if end - start == 1 else 0)
+        word_ids[start:end] = zlib.crc32(word.lower().encode("utf-8", "replace")) % BUCKETS + 1
+        begin = 1 + FLAG_IDS.get(flags.get(word, ""), 0) * PLACES
+        tag_ids[start:end] = begin + 1
+        tag_ids[end - 1] = begin + 2
+        tag_ids[start] = begin + (3 if end - start == 1 else 0)
         start = end
     return word_ids, tag_ids
 
@@ -53,8 +52,8 @@ def word_starts(tag_ids: Any) -> Any:
 
 
 @cache
-def _jieba() -> tuple[Any, dict[str, int], dict[str, int]]:
-    """(tagger, word frequencies, flag -> id)."""
+def _jieba() -> tuple[Any, dict[str, str]]:
+    """(the function that cuts a text to words, word -> flag)."""
     import jieba
     import jieba.posseg
 
@@ -67,14 +66,4 @@ def _jieba() -> tuple[Any, dict[str, int], dict[str, int]]:
     except OSError:  # without a cache the dictionary is compiled at every start
         tokenizer.tmp_dir = os.devnull
     tokenizer.initialize()
-    return _Tagger(jieba.posseg.POSTokenizer(tokenizer)), tokenizer.FREQ, {flag: i for i, flag in enumerate(FLAGS)}
-
-
-class _Tagger:
-    """jieba's tagger, giving (word, flag) pairs that together are the text."""
-
-    def __init__(self, tagger: Any):
-        self.tagger = tagger
-
-    def cut(self, text: str) -> list[tuple[str, str]]:
-        return [(pair.word, pair.flag) for pair in self.tagger.cut(text)]
+    return tokenizer.cut, jieba.posseg.POSTokenizer(tokenizer).word_tag_tab

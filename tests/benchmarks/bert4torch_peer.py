@@ -160,11 +160,11 @@ def train(args: argparse.Namespace) -> Record:
     batching: Record = {"batch_size": args.batch_size, "shuffle": True}
     if args.mode == "tuned":
         batching = {"batch_sampler": length_buckets([len(r["text"]) for r in chosen], args.batch_size, args.seed)}
-    batcher = functools.partial(collate, tokenizer=tokenizer, predicates=predicates)
-    loader: DataLoader = DataLoader(chosen, collate_fn=batcher, **batching)
-    model.compile(loss=cell_loss, optimizer=torch.optim.Adam(model.parameters(), lr=LEARNING_RATE))
+    batching["collate_fn"] = functools.partial(collate, tokenizer=tokenizer, predicates=predicates)
+    adam = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    model.compile(loss=cell_loss, optimizer=adam, smooth_interval=None)  # None: each step's own loss is logged
     timer = StepTimer()
-    model.fit(loader, steps_per_epoch=warmup + args.steps, epochs=1, callbacks=[timer], verbose=0)
+    model.fit(DataLoader(chosen, **batching), warmup + args.steps, epochs=1, callbacks=[timer], verbose=0)
     print("mean loss of the first and last 5 steps", np.mean(timer.losses[:5]), np.mean(timer.losses[-5:]))
     if args.weights:
         torch.save({"vocab": vocab, "predicates": predicates, "weights": model.state_dict()}, args.weights)

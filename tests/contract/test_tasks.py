@@ -16,7 +16,15 @@ from nlpkit.prediction import predict_examples
 from nlpkit.run import Run, load
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SIZES = {"hidden_size": 64, "dilations": (1, 2), "character_size": 32, "word_size": 16, "tag_size": 16}
+SIZES = {
+    "hidden_size": 64,
+    "dilations": (1, 2),
+    "lstm_layers": 1,
+    "lstm_size": 32,
+    "character_size": 32,
+    "word_size": 16,
+    "tag_size": 16,
+}
 STILL = {"dropout": 0.0, "embedding_dropout": 0.0, "hide_word": 0.0, "hide_character": 0.0}
 
 

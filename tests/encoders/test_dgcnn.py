@@ -31,7 +31,7 @@ def test_the_gradient_by_hand_is_that_of_the_formula():
 
 
 def test_the_backward_lstm_starts_at_the_end_of_each_text():
-    lstm = BiLSTM(6, 0.0).eval()
+    lstm = BiLSTM(6, 4, 0.0).eval()
     hidden = torch.randn(2, 5, 6)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])[..., None].float()
     both = lstm(hidden * mask, mask)

@@ -168,11 +168,11 @@ def test_interrupting_saves_once_and_exits_130(ragged, tmp_path):
     command = [sys.executable, "-m", "cli.main", "train", "gplinker", "--data", str(ragged), "--epochs=500"]
     command += ["--out", str(tmp_path / "run"), *SMALL_FLAGS]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    for line in process.stderr:
-        if b"epoch 1.00" in line:
-            break
+    while b"epoch 1.00" not in process.stderr.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=60)[1]
+    rest = process.stderr.read()
+    process.wait(timeout=60)
     assert process.returncode == 130
     assert b"interrupted" in rest
     assert b"Traceback" not in rest
