@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cli.output import write_json
+
 if TYPE_CHECKING:
     from nlpkit.fit import Fit
     from nlpkit.training import Evaluation, Step, TrainState
@@ -59,7 +61,9 @@ class TrainingDisplay:
 
     def show(self, event: Step | Evaluation) -> None:
         """Draws an event."""
-        if hasattr(event, "metrics"):
+        from nlpkit.training import Evaluation
+
+        if isinstance(event, Evaluation):
             values = " ".join(f"{key} {value}" for key, value in event.metrics.items())
             self.say(f"epoch {event.epoch:.2f}: {values}{' *' if event.is_best else ''}")
             return
@@ -103,10 +107,8 @@ def show_rehearsal(fit: Fit, examples: int, peak: float) -> None:
 
 def show_metrics(metrics: dict[str, Any]) -> None:
     """JSON on stdout where it is piped; a table on stderr where a person looks."""
-    from cli.train import print_json
-
     if not sys.stdout.isatty():
-        print_json(metrics)
+        write_json(metrics)
         return
     table = Table(show_header=False)
     for name, value in metrics.items():

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cli.output import write_json, write_records
+
 Option = typer.Option
 app = typer.Typer(help="Convert, make up and check data.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -19,10 +21,9 @@ def convert(
 ) -> None:
     """Turn a raw public data set into the JSONL of its task, on stdout."""
     import data_recipes
-    from nlpkit.jsonl import dumps
 
-    for record in data_recipes.load(recipe).convert(raw or ["-"], **data_recipes.parse_options(recipe, set_ or [])):
-        sys.stdout.buffer.write(dumps(record) + b"\n")
+    options = data_recipes.parse_options(recipe, set_ or [])
+    write_records(data_recipes.load(recipe).convert(raw or ["-"], **options))
 
 
 @app.command()
@@ -33,10 +34,8 @@ def sample(
 ) -> None:
     """Write made-up training data of a task, so that everything can be tried at once."""
     from nlpkit import samples
-    from nlpkit.jsonl import dumps
 
-    for record in samples.records(task, count, seed):
-        sys.stdout.buffer.write(dumps(record) + b"\n")
+    write_records(samples.records(task, count, seed))
 
 
 @app.command()
@@ -48,11 +47,10 @@ def check(
     set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
 ) -> int:
     """Report gold that training can never see, by file and line; a summary as JSON on stdout."""
-    from cli.train import print_json
     from nlpkit.checking import check_data
 
     checking = check_data(task, file, dev, encoder, set_ or [])
     for where, kind, message in checking:
         print(f"{where}: {kind}: {message}", file=sys.stderr)
-    print_json(checking.summary())
+    write_json(checking.summary())
     return 3 if checking.unreadable else 0

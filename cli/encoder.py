@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.output import write_json
+
 app = typer.Typer(help="Inspect encoders.", no_args_is_help=True)
 
 
@@ -21,20 +23,30 @@ def encoder() -> None:
 
 @app.command()
 def info(
-    source: Annotated[
-        str, typer.Argument(help="A checkpoint directory, or the id of a model on the Hugging Face hub.")
-    ],
+    source: Annotated[str, typer.Argument(help="An encoder that ships, a checkpoint directory, or a hub id.")],
     pickle: Annotated[bool, typer.Option("--pickle", help="Read pytorch_model.bin too (tensors only).")] = False,
 ) -> None:
     """What a checkpoint really is: read from its tensors, not from its name; JSON when piped, else a table."""
+    from nlpkit.encoders import BUILT_IN, describe
     from nlpkit.encoders.checkpoint import inspect
-    from nlpkit.jsonl import dumps
 
-    report = inspect(source, pickle=pickle)
+    show(describe(source) if source in BUILT_IN else asdict(inspect(source, pickle=pickle)))
+
+
+@app.command("list")
+def list_() -> None:
+    """The encoders that come with the package."""
+    from nlpkit.encoders import BUILT_IN
+
+    show(BUILT_IN)
+
+
+def show(report: dict[str, Any]) -> None:
+    """JSON on stdout where it is piped, a table on stderr where a person looks."""
     if sys.stdout.isatty():
-        Console(stderr=True).print(_table(asdict(report)))
+        Console(stderr=True).print(_table(report))
     else:
-        typer.echo(dumps(report))
+        write_json(report)
 
 
 def _table(report: dict[str, Any]) -> Table:

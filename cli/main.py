@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from cli import data, encoder, evaluate, predict, train
+from cli.output import ClosedPipe
 from nlpkit import __version__
 from nlpkit.errors import NlpkitError
 
-CLICK_ERROR = typer.BadParameter.__mro__[2]  # ClickException, of the installed click or of Typer's own copy
+CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # ClickException, of the installed click or of Typer's own copy
 
 app = typer.Typer(
     name="nlpkit",
@@ -66,12 +67,12 @@ def run(command: Any) -> int:
         return error.exit_code
     except CLICK_ERROR as error:
         is_help = type(error).__name__ == "NoArgsIsHelpError"
-        _say(("" if is_help else "error: ") + error.format_message(), None)  # type: ignore[attr-defined]
+        _say(("" if is_help else "error: ") + error.format_message(), None)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted", None)
         return 130
-    except BrokenPipeError:
+    except ClosedPipe:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush is silent too
         return 141
     except OSError as error:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.output import write
+
 Option = typer.Option
 
 
@@ -36,9 +38,7 @@ def predict(
         with write_atomic(output) as stream:
             stream.writelines(filter_(read_lines(file)))
     else:
-        for chunk in filter_(read_lines(file)):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+        write(filter_(read_lines(file)))
     if filter_.cut:
         print(f"{filter_.cut} of {filter_.lines} texts were cut short", file=sys.stderr)
     if filter_.skipped:

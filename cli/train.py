@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli.output import write_json
+
 if TYPE_CHECKING:
     from nlpkit.fit import Plan
 
@@ -35,7 +37,7 @@ def train(
     processes: Annotated[int, Option(help="Processes that share every batch.")] = 1,
 ) -> int:
     """Train a task on JSONL and write a run directory; the last line on stdout says where and how good."""
-    flags = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
+    flags: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
     flags |= {"learning_rate": learning_rate, "seed": seed}
     if processes > 1:
         return launch(processes)
@@ -102,7 +104,7 @@ def perform(plan: Plan) -> int:
     if fit.state.interrupted:
         raise KeyboardInterrupt
     if accelerator.is_main_process:
-        print_json(fit.summary())
+        write_json(fit.summary())
     return 0
 
 
@@ -119,10 +121,3 @@ def rehearse(plan: Plan) -> int:
         fit = Fit(plan, accelerator, Path(folder))
         show_rehearsal(fit, *fit.rehearse())
     return 0
-
-
-def print_json(value: Any) -> None:
-    """One line of JSON on stdout."""
-    from nlpkit.jsonl import dumps
-
-    sys.stdout.write(dumps(value).decode() + "\n")

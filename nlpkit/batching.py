@@ -45,7 +45,9 @@ class Batches:
         return [batches[index] for index in random.permutation(len(batches))]
 
 
-def split(indices: Sequence[int], lengths: Sequence[int], max_tokens: int, parts: int = 1) -> Iterator[list[int]]:
+def split(
+    indices: Sequence[int], lengths: Sequence[int] | np.ndarray, max_tokens: int, parts: int = 1
+) -> Iterator[list[int]]:
     """Cuts a batch, by length, into pieces of at most `max_tokens` tokens with padding, and into at least `parts`.
 
     A single example longer than `max_tokens` makes a piece of its own.

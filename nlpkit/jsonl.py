@@ -11,7 +11,6 @@ import gzip
 import json
 import lzma
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,8 @@ class Line:
 def open_binary(path: str | Path) -> IO[bytes]:
     """Opens a file for reading, decompressing `.gz` and `.xz`; `-` is stdin. Raises DataError where it can't."""
     if str(path) == "-":
-        return sys.stdin.buffer
+        # not sys.stdin: at its end the interpreter locks that one, and aborts where a thread still waits for input
+        return open(0, "rb", closefd=False)
     openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
     try:
         return openers.get(Path(path).suffix, open)(path, "rb")

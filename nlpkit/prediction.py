@@ -78,8 +78,9 @@ class Filter:
             outputs, failed = self._window(window)
             if outputs:
                 yield b"\n".join(outputs) + b"\n"
-            if failed or broken:
-                raise failed or broken
+            error = failed or broken
+            if error:
+                raise error
 
     def _window(self, window: list[Line]) -> tuple[list[bytes], DataError | None]:
         """Outputs of the lines, up to the first bad one under on_error="fail", and that one's error."""

@@ -74,7 +74,7 @@ def describe(task: str, encoder_name: str, settings: dict[str, Any], data: dict[
     return {"task": task, "encoder": {"name": encoder_name}, "settings": sections, "data": data, "versions": versions}
 
 
-def load(folder: str | Path, device: str = "cpu") -> Run:
+def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:
     """A trained run, ready to decode. Raises SettingsError where it is none or its parts do not fit together."""
     folder = Path(folder)
     config = read_config(folder)

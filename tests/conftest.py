@@ -11,7 +11,15 @@ import torch
 from nlpkit import samples
 from nlpkit.jsonl import dumps
 
-SMALL = {"hidden_size": 32, "dilations": (1, 2), "lstm_layers": 1, "lstm_size": 16, "character_size": 16, "word_size": 8, "tag_size": 8}
+SMALL = {
+    "hidden_size": 32,
+    "dilations": (1, 2),
+    "lstm_layers": 1,
+    "lstm_size": 16,
+    "character_size": 16,
+    "word_size": 8,
+    "tag_size": 8,
+}
 DRY = {"dropout": 0.0, "embedding_dropout": 0.0, "hide_word": 0.0, "hide_character": 0.0}
 SMALL_FLAGS = [f"--set=encoder.{key}={list(v) if isinstance(v, tuple) else v}" for key, v in SMALL.items()]
 

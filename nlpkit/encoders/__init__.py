@@ -57,7 +57,8 @@ def load(name: str, config: Any) -> tuple[Any, Tokenizer]:
     if name not in BUILT_IN:
         from nlpkit.encoders.checkpoint import load_encoder, load_tokenizer
 
-        encoder, backend = load_encoder(name, pickle=config.pickle), load_tokenizer(name)
+        backend = load_tokenizer(name)
+        encoder: Any = load_encoder(name, pickle=config.pickle)
         encoder.learning_rate = 3e-5
         if config.dropout is not None:
             set_dropout(encoder, config.dropout)
@@ -72,6 +73,14 @@ def load(name: str, config: Any) -> tuple[Any, Tokenizer]:
     else:
         encoder = build({"kind": "dgcnn", "vocabulary": vocabulary, "config": vars(config)})
     return encoder, tokenizer_of(encoder, backend)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What `nlpkit encoder info` says of an encoder that ships."""
+    encoder, tokenizer = load(name, settings_of(name)())
+    vocabulary = tokenizer.backend.get_vocab_size()
+    sizes = {"parameters": sum(p.numel() for p in encoder.parameters()), "vocabulary_size": vocabulary}
+    return {"source": name, "what": BUILT_IN[name], **sizes, "spec": encoder.spec()}
 
 
 def load_tokenizer(name: str) -> Tokenizer:

@@ -65,7 +65,7 @@ class Dgcnn(nn.Module):
 
     def __init__(self, vocabulary: int, config: dict[str, Any]):
         super().__init__()
-        self.config = c = DgcnnConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+        self.config = c = DgcnnConfig(**{**config, "dilations": tuple(config["dilations"])})
         self.vocabulary = vocabulary
         self.hidden_size = c.hidden_size
         self.depth = len(c.dilations) + c.lstm_layers
@@ -85,7 +85,7 @@ class Dgcnn(nn.Module):
 
     def spec(self) -> dict[str, Any]:
         """What `encoders.build` makes the same architecture from."""
-        config = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.config).items()}
+        config = {**asdict(self.config), "dilations": list(self.config.dilations)}
         return {"kind": "dgcnn", "vocabulary": self.vocabulary, "config": config}
 
     def depth_of(self, parameter_name: str) -> int:
@@ -168,7 +168,7 @@ class _GatedConvolution(torch.autograd.Function):
         return torch.lerp(x, new, gate).mul_(mask)
 
     @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Any) -> Any:
         seen, weight, both, mask, keep = ctx.saved_tensors
         (batch, length, double), dilation = both.shape, ctx.dilation
         size = double // 2

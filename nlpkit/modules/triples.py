@@ -66,9 +66,11 @@ def _parse(triple: Any, where: str) -> Triple:
         triple = dict(zip(("subject", "predicate", "object"), triple, strict=True))
     if not isinstance(triple, dict):
         raise RecordError(f"{where}: expected an object or a list of three strings, got {triple!r}")
-    strings = (_string(triple, name, where) for name in ("subject", "predicate", "object"))
-    spans = (tuple(triple[key]) if triple.get(key) else None for key in ("subject_span", "object_span"))
-    return Triple(*strings, *spans, score=triple.get("score"))  # type: ignore[arg-type]
+    subject, predicate, object_ = (_string(triple, name, where) for name in ("subject", "predicate", "object"))
+    subject_span, object_span = (
+        tuple(triple[key]) if triple.get(key) else None for key in ("subject_span", "object_span")
+    )
+    return Triple(subject, predicate, object_, subject_span, object_span, triple.get("score"))
 
 
 def _string(triple: dict[str, Any], name: str, where: str) -> str:
@@ -89,10 +91,10 @@ def collect_schema(records: Iterable[tuple[str, dict[str, Any]]], path: str | No
     """
     schema = read_schema(path) if path else {}
     for where, record in records:
-        for triple in record.get("spo_list") or ():
+        for index, triple in enumerate(record.get("spo_list") or ()):
             types = [triple.get(f"{role}_type") for role in ("subject", "object")] if isinstance(triple, dict) else []
             try:
-                predicate = _parse(triple, "spo_list").predicate
+                predicate = _parse(triple, f"spo_list[{index}]").predicate
             except RecordError as error:
                 raise error.at(where) from None
             if path:
@@ -100,7 +102,7 @@ def collect_schema(records: Iterable[tuple[str, dict[str, Any]]], path: str | No
             elif predicate in record.get("predicates", [predicate]):  # else a stray one, which its line can't teach
                 known = schema.setdefault(predicate, [])
                 if all(isinstance(t, str) for t in types) and types and types not in known:
-                    known.append(types)
+                    known.append([str(t) for t in types])
     if not schema:
         raise DataError("no line has a triple in spo_list: there is no relation to learn")
     return dict(sorted(schema.items()))

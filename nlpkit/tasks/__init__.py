@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import Any
 
 from nlpkit.errors import SettingsError, did_you_mean
 
@@ -13,7 +14,7 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def load(name: str) -> type:
+def load(name: str) -> Any:
     """The class `Task` of the task `name` (`-` and `_` are the same). Raises SettingsError for an unknown one."""
     wanted = name.replace("-", "_")
     if wanted not in names():

@@ -62,7 +62,7 @@ SCORES_AT_ONCE = 1 << 22  # scores of subject-object pairs held in memory while 
 
 
 @dataclass(frozen=True)
-class Config:
+class GplinkerConfig:
     """Settings, section `gplinker`."""
 
     head: Literal["efficient", "standard"] = "efficient"
@@ -115,7 +115,7 @@ class Batch:
 class Model(nn.Module):
     """Encoder and three pointers."""
 
-    def __init__(self, encoder: nn.Module, predicates: int, config: Config):
+    def __init__(self, encoder: Any, predicates: int, config: GplinkerConfig):
         super().__init__()
         self.encoder = encoder
 
@@ -135,10 +135,11 @@ class Model(nn.Module):
     def scores(self, tokens: TokenBatch) -> tuple[PairScores, PairScores, PairScores]:
         """Scores of the entity, head and tail pointers."""
         hidden_BTH = self.encoder(tokens)
-        return tuple(p(hidden_BTH, tokens.content_BT) for p in (self.entity, self.head, self.tail))  # type: ignore
+        return tuple(p(hidden_BTH, tokens.content_BT) for p in (self.entity, self.head, self.tail))
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text, summed over heads: (B,). What a text was not annotated for costs nothing."""
+        assert batch.cells is not None
         entity, head, tail = self.scores(batch.tokens)
         entity_N4, head_N4, tail_N4 = batch.cells
         present_BE, absent_BE = multilabel_loss(entity, entity_N4)
@@ -150,17 +151,19 @@ class Model(nn.Module):
 class Task:
     """See the module docstring."""
 
-    Config = Config
+    Config = GplinkerConfig
     monitor = "f1"
     group = "predicate"
 
     @classmethod
-    def prepare(cls, config: Config, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Config:
+    def prepare(
+        cls, config: GplinkerConfig, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> GplinkerConfig:
         """Writes `schema.json`: the predicates with the types seen (or given) on both sides."""
         write_schema(collect_schema(records, config.schema), folder / "schema.json")
         return config
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, folder: Path | None):
+    def __init__(self, config: GplinkerConfig, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
         self.predicates = list(json.loads((folder / "schema.json").read_text(encoding="utf-8"))) if folder else []
@@ -180,7 +183,7 @@ class Task:
         return parse_triples(value)
 
     def _example(self, encoding: Encoding, gold: Prediction | None, annotated: tuple[str, ...] | None) -> Example:
-        return Example(encoding, gold, annotated, gold and self._labels(encoding, gold.spo_list))
+        return Example(encoding, gold, annotated, None if gold is None else self._labels(encoding, gold.spo_list))
 
     def _labels(self, encoding: Encoding, triples: list[Triple]) -> tuple[np.ndarray, ...]:
         """The cells of all occurrences of every triple's strings."""
@@ -228,7 +231,7 @@ class Task:
                 )
         cells = None
         if all(example.labels is not None for example in examples):
-            cells = tuple(with_rows(labels) for labels in zip(*(e.labels for e in examples), strict=True))  # type: ignore
+            cells = tuple(with_rows(labels) for labels in zip(*(e.labels for e in examples), strict=True))
         return Batch(encodings, self.tokenizer.collate(encodings), cells, annotated_BP)
 
     def build_model(self, encoder: nn.Module) -> Model:
@@ -265,7 +268,7 @@ class Task:
         triples = best_of(itertools.chain.from_iterable(prediction.spo_list for prediction in predictions))
         return Prediction(sorted(triples, key=lambda t: (t.subject_span, t.object_span, t.predicate)))
 
-    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[Config, list[Prediction]]:
+    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[GplinkerConfig, list[Prediction]]:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
         threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.spo_list, self._fact)
         return replace(self.config, threshold=threshold), [Prediction(triples) for triples in kept]

@@ -33,7 +33,7 @@ from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 
 @dataclass(frozen=True)
-class Config:
+class NerConfig:
     """Settings, section `ner`."""
 
     head: Literal["efficient", "standard"] = "efficient"
@@ -98,11 +98,16 @@ class Batch:
 class Model(nn.Module):
     """Encoder and pointer."""
 
-    def __init__(self, encoder: Any, labels: int, config: Config):
+    def __init__(self, encoder: Any, labels: int, config: NerConfig):
         super().__init__()
         self.encoder = encoder
-        form = {"efficient": config.head == "efficient", "initial_score": config.initial_score}
-        self.pointer = GlobalPointer(encoder.hidden_size, labels, config.head_size, **form)
+        self.pointer = GlobalPointer(
+            encoder.hidden_size,
+            labels,
+            config.head_size,
+            efficient=config.head == "efficient",
+            initial_score=config.initial_score,
+        )
 
     def scores(self, tokens: TokenBatch) -> PairScores:
         """Scores of all spans and labels."""
@@ -118,12 +123,12 @@ class Model(nn.Module):
 class Task:
     """See the module docstring."""
 
-    Config = Config
+    Config = NerConfig
     monitor = "f1"
     group = "label"
 
     @classmethod
-    def prepare(cls, config: Config, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Config:
+    def prepare(cls, config: NerConfig, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> NerConfig:
         """Writes `labels.json`: the labels of the data, sorted."""
         labels: set[str] = set()
         for where, record in records:
@@ -136,7 +141,7 @@ class Task:
         (folder / "labels.json").write_text(json.dumps(sorted(labels), ensure_ascii=False) + "\n", encoding="utf-8")
         return config
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, folder: Path | None):
+    def __init__(self, config: NerConfig, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
         self.labels: list[str] = json.loads((folder / "labels.json").read_text(encoding="utf-8")) if folder else []
@@ -216,7 +221,7 @@ class Task:
             best[key] = max(entity, best.get(key, entity), key=lambda e: e.score or 0.0)
         return Prediction([best[key] for key in sorted(best)])
 
-    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[Config, list[Prediction]]:
+    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[NerConfig, list[Prediction]]:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
         threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.entities, self._fact)
         return replace(self.config, threshold=threshold), [Prediction(entities) for entities in kept]

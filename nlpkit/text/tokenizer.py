@@ -7,7 +7,7 @@ Legend: B batch, T tokens (padded on the right).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -73,8 +73,8 @@ class Encoding:
     def slice(self, first: int, end: int) -> Encoding:
         """The tokens `first..end` between [CLS] and [SEP]; offsets stay those of the whole text."""
         keep = np.r_[0, first:end, len(self) - 1]
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Encoding(**{k: v[keep] if isinstance(v, np.ndarray) else v for k, v in parts.items()})
+        rows: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("_T")}
+        return replace(self, **{name: row[keep] for name, row in rows.items() if row is not None})
 
     def windows(self, max_length: int, overlap: float = 0.25) -> list[Encoding]:
         """Slices of at most `max_length` tokens that cover the text; neighbours share `overlap` of their length."""
@@ -104,8 +104,10 @@ class TokenBatch:
 
     def to(self, device: Any) -> TokenBatch:
         """The batch on a device."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return TokenBatch(**{k: v if v is None else v.to(device, non_blocking=True) for k, v in parts.items()})
+        parts = {
+            name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items() if tensor is not None
+        }
+        return replace(self, **parts)
 
 
 class Tokenizer:
@@ -115,7 +117,7 @@ class Tokenizer:
         self.backend = backend
         self.words = words
         self.max_length = max_length
-        self.cls_id, self.sep_id, self.pad_id = (backend.token_to_id(t) for t in ("[CLS]", "[SEP]", "[PAD]"))
+        self.cls_id, self.sep_id, self.pad_id = (backend.token_to_id(t) or 0 for t in ("[CLS]", "[SEP]", "[PAD]"))
 
     def encode(self, text: str) -> Encoding:
         """[CLS] text [SEP], uncut."""

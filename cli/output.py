@@ -1,0 +1,43 @@
+"""What commands write on stdout: data and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+
+class ClosedPipe(Exception):  # noqa: N818
+    """The reader of stdout went away. Typer would turn a BrokenPipeError into exit 1."""
+
+
+def write(chunks: Iterable[bytes]) -> None:
+    """Writes and flushes every chunk. Raises ClosedPipe, or OSError where stdout cannot take them (a full disk)."""
+    for chunk in chunks:
+        try:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise ClosedPipe from None
+
+
+def write_json(*values: Any) -> None:
+    """A line of JSON for each value."""
+    from nlpkit.jsonl import dumps
+
+    write([b"".join(dumps(value) + b"\n" for value in values)])
+
+
+def write_records(records: Iterable[dict[str, Any]]) -> None:
+    """A line of JSON for each record, some hundred at a time; those before an error are written."""
+    from nlpkit.jsonl import dumps
+
+    waiting: list[bytes] = []
+    try:
+        for record in records:
+            waiting.append(dumps(record) + b"\n")
+            if len(waiting) == 256:
+                write([b"".join(waiting)])
+                waiting = []
+    finally:
+        write([b"".join(waiting)])

@@ -1,0 +1,99 @@
+"""JSON lines: bytes in, the same bytes out."""
+
+import gzip
+import json
+import lzma
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlpkit.errors import DataError, NlpkitError, RecordError
+from nlpkit.jsonl import Line, read_jsonl, read_lines, with_field, write_atomic
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), VALUES), st.booleans(), st.sampled_from([None, 1, "\t"]))
+def test_a_field_is_added_and_every_other_stays(record, ascii_only, indent):
+    raw = json.dumps(record, ensure_ascii=ascii_only, indent=indent).replace("\n", " ").encode("utf-8", "replace")
+    try:
+        parsed = orjson.loads(raw)
+    except orjson.JSONDecodeError:  # lone surrogates are no JSON for orjson
+        return
+    out = with_field(raw, parsed, "prediction", {"a": [1]})
+    assert json.loads(out) == {
+        **{k: v for k, v in json.loads(raw).items() if k != "prediction"},
+        "prediction": {"a": [1]},
+    }
+
+
+def test_an_old_value_of_the_field_is_replaced_and_the_rest_kept_as_written():
+    raw = b'{"big":123456789012345678901, "prediction" : {"}":1} ,"f":1.50,"s":"\\u4e2d,\\"}"}'
+    out = with_field(raw, json.loads(raw), "prediction", 2)
+    assert out == b'{"big":123456789012345678901,"f":1.50,"s":"\\u4e2d,\\"}","prediction":2}'
+
+
+def test_an_empty_object_gets_no_comma():
+    assert with_field(b"{ }", {}, "prediction", 1) == b'{"prediction":1}'
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+def test_files_are_read_as_they_are(tmp_path, suffix):
+    raw = b'\xef\xbb\xbf{"a":1}\r\n\n  \n{"a":2}'
+    path = tmp_path / f"x.jsonl{suffix}"
+    path.write_bytes({"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix](raw))
+    assert list(read_jsonl(path)) == [(f"{path}:1", {"a": 1}), (f"{path}:4", {"a": 2})]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+def test_a_damaged_archive_is_an_error_of_the_data(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    whole = {".gz": gzip.compress, ".xz": lzma.compress}[suffix](b'{"a":1}\n' * 1000)
+    for damaged in (whole[: len(whole) // 2], b"nonsense"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="damaged|cannot be read"):
+            list(read_lines(path))
+
+
+@pytest.mark.parametrize("raw", [b"{", b"[1]", b'"x"', b"nan", b'{"a":NaN}', b"\xff"])
+def test_what_is_no_object_is_an_error(raw):
+    with pytest.raises(RecordError):
+        Line("x:1", 1, raw).record()
+
+
+def test_a_directory_and_a_missing_file_are_errors(tmp_path):
+    for path in (tmp_path, tmp_path / "no"):
+        with pytest.raises(DataError):
+            list(read_lines(path))
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+
+    def fail():
+        with write_atomic(path) as stream:
+            stream.write(b"half")
+            raise RuntimeError
+
+    pytest.raises(RuntimeError, fail)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    with write_atomic(path) as stream:
+        stream.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(NlpkitError, match="cannot be written"), write_atomic(tmp_path / "no" / "x"):
+        pass
