@@ -1,0 +1,86 @@
+"""The README's commands, all of them, run by bash; only the sizes of data and model are cut."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_FLAGS, write_lines
+
+from nlpkit import samples, tasks
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+SETUP = re.compile(r"python3 -m venv \.venv && \. \.venv/bin/activate && |pip install [^&]*&& ")
+
+SHIM = """#!/usr/bin/env bash
+extra=()
+if [[ $1 == train && "$*" != *"--encoder tiny"* ]]; then extra=(--epochs 1 {small}); fi
+if [[ "$1 $2" == "data sample" ]]; then extra=(--count 200); fi
+exec "{python}" -m cli.main "$@" "${{extra[@]}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the files that the README names, and an `nlpkit` that trains small models."""
+    folder = tmp_path_factory.mktemp("readme")
+    lines = list(samples.records("gplinker", 120, seed=1))
+    (folder / "raw").mkdir()
+    for name in ("ske.jsonl", "dev.jsonl", "texts.jsonl", "raw/duie_train.json", "raw/some_relations.json"):
+        write_lines(folder / name, lines)
+    write_lines(folder / "people.jsonl", samples.records("ner", 60, seed=1))
+    gold = [{"spo_list": [list(t.values())[:3] for t in line["spo_list"]]} for line in lines]
+    write_lines(folder / "predicted_dev.jsonl", [{**x, "prediction": g} for x, g in zip(lines, gold, strict=True)])
+    subprocess.run(["gzip", "-k", "ske.jsonl"], cwd=folder, check=True)
+    (folder / "ske.jsonl.gz").rename(folder / "big.jsonl.gz")
+    (folder / "bin").mkdir()
+    shim = folder / "bin" / "nlpkit"
+    shim.write_text(SHIM.format(python=sys.executable, small=" ".join(f"'{flag}'" for flag in SMALL_FLAGS)))
+    shim.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("index", range(len(BLOCKS)))
+def test_the_commands_of_a_block_run(place, index):
+    block = SETUP.sub("", BLOCKS[index])
+    if block.strip() == "pytest":
+        return
+    if "jq" in block and not shutil.which("jq"):
+        block = re.sub(r"\| jq [^|>]*'", "| cat", block)
+    shutil.rmtree(place / "runs", ignore_errors=True)
+    environment = {
+        **os.environ,
+        "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+    script = "set -euo pipefail\n" + block
+    done = subprocess.run(["bash", "-c", script], cwd=place, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_second_command_is_the_one_that_ci_runs():
+    (command,) = [block.strip() for block in BLOCKS if block.strip().endswith("pytest")]
+    parts = command.replace(" -q", "").split(" && ")
+    ci = (ROOT / ".ci" / "run").read_text().replace(" -q", "")
+    assert all(part in ci for part in parts)
+
+
+def test_every_task_has_its_row_and_its_lines_are_json():
+    for name in tasks.names():
+        (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}`")]
+        for value in re.findall(r"`(\{.*?\})`", row):
+            assert json.loads(value)
+
+
+def test_every_exit_code_is_told():
+    from cli import main
+
+    told = set(re.findall(r"^\| (\d+) \|", README, re.MULTILINE))
+    assert told == set(re.findall(r"\b(\d+) [a-zC]", main.__doc__.split("code.")[1])) == {*"012345", "130", "141"}
