@@ -123,7 +123,8 @@ class Fit:
         """An example as it is, or as the task's augmenter makes it for this step: the same however the batch is cut."""
         if self.augment is None:
             return self.examples[index]
-        return self.augment(self.examples[index], np.random.default_rng((self.config.seed, step, index)))
+        made = self.augment(self.examples[index], np.random.default_rng((self.config.seed, step, index)))
+        return made if len(self.run.task.windows(made)) == 1 else self.examples[index]  # it may have grown too long
 
     def evaluate(self) -> dict[str, Any]:
         """Metrics on dev; thresholds that the user left open are tuned there."""

@@ -140,9 +140,10 @@ class Tokenizer:
         return encoding.windows(min(max_length, self.max_length or max_length))
 
     def collate(self, encodings: Sequence[Encoding]) -> TokenBatch:
-        """Encodings padded to the longest of them, rounded up (see LENGTH_STEP)."""
+        """Encodings padded to the longest of them, rounded up (see LENGTH_STEP) where the encoder takes so much."""
         lengths = torch.tensor([len(encoding) for encoding in encodings])
-        token_ids_BT = pad([e.token_ids_T for e in encodings], self.pad_id)
+        width = slice(None, max(self.max_length, int(lengths.max())) if self.max_length else None)
+        token_ids_BT = pad([e.token_ids_T for e in encodings], self.pad_id)[:, width]
         position_T = torch.arange(token_ids_BT.shape[1])
         mask_BT = position_T < lengths[:, None]
         with_words = self.words is not None
@@ -151,8 +152,8 @@ class Tokenizer:
             segment_ids_BT=torch.zeros_like(token_ids_BT),
             mask_BT=mask_BT,
             content_BT=(position_T > 0) & (position_T < lengths[:, None] - 1),
-            word_ids_BT=pad([e.word_ids_T for e in encodings]) if with_words else None,
-            tag_ids_BT=pad([e.tag_ids_T for e in encodings]) if with_words else None,
+            word_ids_BT=pad([e.word_ids_T for e in encodings])[:, width] if with_words else None,
+            tag_ids_BT=pad([e.tag_ids_T for e in encodings])[:, width] if with_words else None,
         )
 
 
