@@ -31,8 +31,8 @@ def evaluate(
     gates = [parse_gate(gate) for gate in min_ or []]
     if (run is None) == (task is None):
         raise SettingsError("eval takes a run directory or --task", hint="nlpkit eval RUN --data FILE")
-    scorer, model = scoring_task(run, task, set_ or [], device)
-    pairs = run_pairs(scorer, model, data, batch_size) if run else predicted_pairs(scorer, data)
+    scorer, loaded = scoring_task(run, task, set_ or [], device)
+    pairs = run_pairs(loaded, data, batch_size) if loaded else predicted_pairs(scorer, data)
     metrics = Scoring(scorer, by, errors).score(pairs)
     show_metrics({**({"run": str(run)} if run else {}), "data": data, **metrics})
     return check_gates(gates, metrics)

@@ -33,7 +33,8 @@ def predict(
     if file != "-":
         open_binary(file).close()  # a wrong name is told before a model is loaded
     trained = load(run, resolve_device(device))
-    filter_ = Filter(trained.task, trained.model, batch_size, on_error, long, only_output, unbuffered)
+    model, precision = trained.model, trained.precision
+    filter_ = Filter(trained.task, model, batch_size, precision, on_error, long, only_output, unbuffered)
     if output:
         with write_atomic(output) as stream:
             stream.writelines(filter_(read_lines(file)))

@@ -22,31 +22,32 @@ from nlpkit.prediction import WINDOW, predict_examples
 Pair = tuple[Line, dict[str, Any], Any, Any]  # line, record, gold, prediction
 
 
-def scoring_task(folder: Path | None, name: str | None, pairs: list[str], device: str) -> tuple[Any, Any]:
-    """(task, model) of a run, or (task, None) of a task by its name, with the settings given. Raises SettingsError."""
+def scoring_task(folder: Path | None, name: str | None, pairs: list[str], device: str) -> tuple[Any, run.Run | None]:
+    """(task, run) of a run, or (task, None) of a task by its name, with the settings given. Raises SettingsError."""
     values = parse_pairs(pairs)
     if folder is None:
         task_class = tasks.load(str(name))
         section = str(name).replace("-", "_")
         config = build(task_class.Config, values.pop(section, {}), section)
-        task, model = task_class(config, encoders.load_tokenizer("tiny"), None), None
+        task, loaded = task_class(config, encoders.load_tokenizer("tiny"), None), None
     else:
         loaded = run.load(folder, resolve_device(device))
-        task, model, section = loaded.task, loaded.model, loaded.config["task"]
+        task, section = loaded.task, loaded.config["task"]
         changed = {**dataclasses.asdict(task.config), **values.pop(section, {})}
         task.config = build(type(task.config), changed, section)
     for unknown in values:
         raise SettingsError(f'unknown section "{unknown}"{did_you_mean(unknown, [section])}')
-    return task, model
+    return task, loaded
 
 
-def run_pairs(task: Any, model: Any, path: str, batch_size: int) -> Iterator[Pair]:
+def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
     """Gold and the model's prediction for every line of a file."""
-    lines = read_lines(path)
+    task, lines = loaded.task, read_lines(path)
     while chunk := list(itertools.islice(lines, WINDOW)):
         records = [_record(line) for line in chunk]
         examples = read_examples(task, [(line.where, record) for line, record in zip(chunk, records, strict=True)])
-        predictions = predict_examples(task, model, examples, batch_size=batch_size)
+        settings: dict[str, Any] = {"batch_size": batch_size, "precision": loaded.precision}
+        predictions = predict_examples(task, loaded.model, examples, **settings)
         golds = [example.gold for example in examples]
         yield from zip(chunk, records, golds, predictions, strict=True)
 

@@ -129,7 +129,7 @@ class Fit:
     def evaluate(self) -> dict[str, Any]:
         """Metrics on dev; thresholds that the user left open are tuned there."""
         task = self.run.task
-        predictions = predict_examples(task, self.run.model, self.dev, loose=self.tunes)
+        predictions = predict_examples(task, self.run.model, self.dev, precision=self.run.precision, loose=self.tunes)
         golds = [example.gold for example in self.dev]
         tuned = {}
         if self.tunes:

@@ -29,26 +29,34 @@ Long = Literal["fail", "split", "cut"]
 
 
 def predict_examples(
-    task: Any, model: torch.nn.Module, examples: Sequence[Any], *, batch_size: int = 64, loose: bool = False
+    task: Any,
+    model: torch.nn.Module,
+    examples: Sequence[Any],
+    *,
+    windows: list[list[Any]] | None = None,
+    batch_size: int = 64,
+    precision: str = "fp32",
+    loose: bool = False,
 ) -> list[Any]:
-    """One prediction for each example, in order."""
-    return predict_windows(task, model, examples, [task.windows(e) for e in examples], batch_size, loose)
+    """One prediction for each example, in order.
 
-
-@torch.inference_mode()
-def predict_windows(
-    task: Any, model: torch.nn.Module, examples: Sequence[Any], windows: list[list[Any]], batch_size: int, loose: bool
-) -> list[Any]:
-    """One prediction for each example from its windows."""
+    Args:
+        windows: of each example; None for all that the task cuts it to.
+        batch_size: most windows decoded together; fewer where they are long (MAX_TOKENS).
+        precision: of the matrix products, "fp32" or "bf16".
+        loose: keep what lies below the task's threshold, for `task.tune`.
+    """
+    windows = [task.windows(example) for example in examples] if windows is None else windows
     device = next(model.parameters()).device
     pieces = [piece for some in windows for piece in some]
     lengths = [len(piece) for piece in pieces]
     decoded: list[Any] = [None] * len(pieces)
     parts = -(-len(pieces) // batch_size)
-    for indices in split(range(len(pieces)), lengths, MAX_TOKENS, parts) if pieces else ():
-        batch = task.collate([pieces[index] for index in indices]).to(device)
-        for index, prediction in zip(indices, task.decode(model, batch, loose=loose), strict=True):
-            decoded[index] = prediction
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        for indices in split(range(len(pieces)), lengths, MAX_TOKENS, parts) if pieces else ():
+            batch = task.collate([pieces[index] for index in indices]).to(device)
+            for index, prediction in zip(indices, task.decode(model, batch, loose=loose), strict=True):
+                decoded[index] = prediction
     found = iter(decoded)
     return [task.merge(example, [next(found) for _ in some]) for example, some in zip(examples, windows, strict=True)]
 
@@ -60,6 +68,7 @@ class Filter:
     task: Any
     model: torch.nn.Module
     batch_size: int = 64
+    precision: str = "fp32"
     on_error: OnError = "fail"
     long: Long = "split"
     only_output: bool = False
@@ -102,7 +111,8 @@ class Filter:
                 if self.on_error == "emit":
                     outputs.append(dumps({"error": error.message, "line": line.number}))
         examples, windows = [item[2] for item in read], [item[3] for item in read]
-        predictions = predict_windows(self.task, self.model, examples, windows, self.batch_size, False)
+        settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
+        predictions = predict_examples(self.task, self.model, examples, windows=windows, **settings)
         done = (self._output(*item, p) for item, p in zip(read, predictions, strict=True))
         return [next(done) if output is None else output for output in outputs], failed
 

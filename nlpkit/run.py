@@ -28,6 +28,7 @@ from torch import nn
 
 from nlpkit import encoders, tasks
 from nlpkit.config import build
+from nlpkit.devices import resolve_precision
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
 from nlpkit.text.tokenizer import Tokenizer
@@ -44,6 +45,12 @@ class Run:
     task: Any
     tokenizer: Tokenizer
     model: nn.Module
+
+    @property
+    def precision(self) -> str:
+        """The precision to predict in: as in training, where the device multiplies in it."""
+        wanted = self.config["settings"].get("train", {}).get("precision", "fp32")
+        return resolve_precision(wanted, next(self.model.parameters()).device)
 
     def save_config(self) -> None:
         """Writes `config.json`."""

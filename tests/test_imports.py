@@ -37,7 +37,7 @@ MAY = {
     "dataset": {"errors", "jsonl"},
     "training": {"errors", "optim", "task"},
     "prediction": {"errors", "jsonl", "batching", "task"},
-    "run": {"errors", "jsonl", "config", "text", "encoders", "tasks"},
+    "run": {"errors", "jsonl", "config", "devices", "text", "encoders", "tasks"},
     "card": set(),
     "evaluation": LOW | {"run", "tasks", "dataset", "prediction"},
     "checking": LOW | {"tasks", "dataset"},

@@ -36,10 +36,10 @@ def bare(arguments: argparse.Namespace) -> dict[str, Any]:
     run = load(arguments.run)
     examples = read_examples(run.task, read_records([arguments.data]).pairs)
     examples = (examples * (1 + arguments.lines // len(examples)))[: arguments.lines]
-    predict_examples(run.task, run.model, examples[:WINDOW])
+    predict_examples(run.task, run.model, examples[:WINDOW], precision=run.precision)
     started = time.perf_counter()
     for first in range(0, len(examples), WINDOW):
-        predict_examples(run.task, run.model, examples[first : first + WINDOW])
+        predict_examples(run.task, run.model, examples[first : first + WINDOW], precision=run.precision)
     return {"sentences_per_second": round(len(examples) / (time.perf_counter() - started), 1)}
 
 

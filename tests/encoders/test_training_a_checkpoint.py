@@ -10,7 +10,10 @@ from conftest import nlpkit
 from nlpkit.jsonl import read_jsonl
 
 SIZES = {
-    **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
     "max_position_embeddings": 45,
 }
 
