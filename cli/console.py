@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -75,6 +75,16 @@ class TrainingDisplay:
             self.say(f"step {event.step}/{event.steps} {text} {self.examples / passed:.0f} examples/s")
         if passed > LINE_EVERY:
             self.last, self.examples = time.monotonic(), 0
+
+
+def counted(chunks: Iterable[bytes], source: Any) -> Iterator[bytes]:
+    """The chunks as they are, with a line every few seconds of how many `source.lines` were read and how fast."""
+    started = last = time.monotonic()
+    for chunk in chunks:
+        yield chunk
+        if time.monotonic() - last > LINE_EVERY:
+            last = time.monotonic()
+            console().print(f"{source.lines} lines, {source.lines / (last - started):.0f} lines/s", markup=False)
 
 
 @contextlib.contextmanager

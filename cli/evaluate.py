@@ -21,7 +21,7 @@ def evaluate(
     by: Annotated[str | None, Option(help="Also metrics by group, e.g. predicate or label.")] = None,
     errors: Annotated[Path | None, Option(help="Write the lines with missed or extra facts here.")] = None,
     min_: Annotated[list[str] | None, Option("--min", help="A gate, e.g. f1=0.8: below it the exit code is 5.")] = None,
-    batch_size: Annotated[int, Option(help="Most texts of a batch.")] = 64,
+    batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
     """Score a run, or a file of predictions: JSON on stdout where it is piped, a table for people."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,28 +19,29 @@ def predict(
     file: Annotated[str, typer.Argument(help="JSONL, also .gz and .xz; - is stdin.")] = "-",
     output: Annotated[Path | None, Option("--output", "-o", help="A file instead of stdout, atomic.")] = None,
     only_output: Annotated[bool, Option(help="Write the predictions alone.")] = False,
-    batch_size: Annotated[int, Option(help="Most texts of a batch.")] = 64,
+    batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
     on_error: Annotated[Literal["fail", "skip", "emit"], Option(help="What to do with a bad line.")] = "fail",
     long: Annotated[Literal["fail", "split", "cut"], Option(help="What to do with a text too long.")] = "split",
     unbuffered: Annotated[bool, Option(help="Predict line by line.")] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
     """Add predictions to the lines of a file or pipe, in their order; every other field stays as it is."""
+    from cli.console import counted
     from nlpkit.devices import resolve_device
     from nlpkit.jsonl import open_binary, read_lines, write_atomic
     from nlpkit.prediction import Filter
     from nlpkit.run import load
 
-    if file != "-":
-        open_binary(file).close()  # a wrong name is told before a model is loaded
+    if file != "-" and not os.access(file, os.R_OK):
+        open_binary(file)  # tells what is wrong with it before a model is loaded
     trained = load(run, resolve_device(device))
     model, precision = trained.model, trained.precision
     filter_ = Filter(trained.task, model, batch_size, precision, on_error, long, only_output, unbuffered)
     if output:
         with write_atomic(output) as stream:
-            stream.writelines(filter_(read_lines(file)))
+            stream.writelines(counted(filter_(read_lines(file)), filter_))
     else:
-        write(filter_(read_lines(file)))
+        write(counted(filter_(read_lines(file)), filter_))
     if filter_.cut:
         print(f"{filter_.cut} of {filter_.lines} texts were cut short", file=sys.stderr)
     if filter_.skipped:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,9 +43,9 @@ def train(
     """Train a task on JSONL and write a run directory; the last line on stdout says where and how good."""
     flags: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
     flags |= {"learning_rate": learning_rate, "seed": seed}
-    if processes > 1:
-        return launch(processes)
     plan = make_plan(task, data, dev, out, encoder, config, set_ or [], flags, device, resume, force)
+    if processes > 1:
+        return launch(plan, processes)
     return rehearse(plan) if dry_run else perform(plan)
 
 
@@ -59,8 +63,9 @@ def make_plan(
     force: bool,
 ) -> Plan:
     """The plan of the options: flag > --set > --config > default."""
+    from nlpkit import tasks
     from nlpkit.config import parse_pairs, read_toml
-    from nlpkit.fit import Plan, task_name
+    from nlpkit.fit import Plan
 
     values = [read_toml(config) if config else {}, parse_pairs(pairs)]
     values.append({"train": {name: value for name, value in flags.items() if value is not None}})
@@ -69,7 +74,7 @@ def make_plan(
         task=task,
         data=tuple(data),
         dev=tuple(dev or ()),
-        out=out or Path("runs") / task_name(task),
+        out=out or Path("runs") / tasks.canonical(task),
         encoder=encoder or named[1] or named[0] or "dgcnn",
         values=tuple(values),
         device=device,
@@ -78,16 +83,48 @@ def make_plan(
     )
 
 
-def launch(processes: int) -> int:
-    """The same command in several processes, started by `accelerate launch`."""
-    import torch
+def launch(plan: Plan, processes: int) -> int:
+    """The same command in several processes of this machine. What is wrong with the plan is told before they start.
 
-    on_gpu = torch.cuda.device_count() >= processes and "cpu" not in sys.argv
-    options = {"num_processes": processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu" if on_gpu else "--cpu"]
-    launcher += [f"--{name}={value}" for name, value in options.items()]
-    command = [*launcher, "-m", "cli.main", *sys.argv[1:], "--processes=1"]
-    return subprocess.run(command, check=False).returncode
+    `accelerate` reads the place of a process among the others from the environment, as torch's launchers set it; these
+    would answer an error of one process with a report of their own, and kill a training that is saving after Ctrl-C.
+    """
+    from nlpkit.devices import resolve_device
+    from nlpkit.fit import settings_of
+
+    settings_of(plan)
+    on_cpu = resolve_device(plan.device).type == "cpu"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_WORLD_SIZE": processes}
+    shared |= {"ACCELERATE_USE_CPU": on_cpu, "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // processes)}
+    command = [sys.executable, "-m", "cli.main", *sys.argv[1:], "--processes=1"]
+    started = []
+    for rank in range(processes):
+        environment = {
+            **{name: str(value) for name, value in shared.items()},
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+        }
+        quiet = None if rank == 0 else subprocess.DEVNULL  # they all meet the same errors
+        started.append(subprocess.Popen(command, env=environment, stderr=quiet))
+    return wait_for_all(started)
+
+
+def wait_for_all(started: list[subprocess.Popen[bytes]]) -> int:
+    """The first exit code that is not 0, or 0. Where one process fails, the others are ended; Ctrl-C is theirs."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        while any(process.poll() is None for process in started):
+            if any(process.poll() for process in started):
+                time.sleep(5)  # the others may be about to end by themselves, with a message
+                for process in started:
+                    process.terminate()
+            time.sleep(0.1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return next((process.returncode for process in started if process.returncode), 0)
 
 
 def perform(plan: Plan) -> int:
@@ -101,7 +138,7 @@ def perform(plan: Plan) -> int:
     with TrainingDisplay(fit, shown=accelerator.is_main_process) as display, on_interrupt(fit.state):
         for event in fit.events():
             display.show(event)
-    if fit.state.interrupted:
+    if not fit.finished:
         raise KeyboardInterrupt
     if accelerator.is_main_process:
         write_json(fit.summary())
@@ -119,5 +156,7 @@ def rehearse(plan: Plan) -> int:
     with tempfile.TemporaryDirectory() as folder:
         accelerator = accelerator_for(plan.device, settings_of(plan)["train"].precision)
         fit = Fit(plan, accelerator, Path(folder))
-        show_rehearsal(fit, *fit.rehearse())
+        figures = fit.rehearse()
+        if accelerator.is_main_process:
+            show_rehearsal(fit, *figures)
     return 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from nlpkit import encoders, tasks
 from nlpkit.config import build, parse_pairs
-from nlpkit.errors import RecordError, SettingsError
+from nlpkit.errors import RecordError, SettingsError, did_you_mean
 from nlpkit.jsonl import read_lines
 
 Place = tuple[str, str, str]  # file:line, kind, message
@@ -68,11 +68,11 @@ class Checking:
 def check_data(name: str, file: str, dev: str | None, encoder: str, pairs: list[str]) -> Checking:
     """Prepares the check: labels are those of `file`, or of the settings. Raises SettingsError, DataError."""
     task_class = tasks.load(name)
-    section = name.replace("-", "_")
+    section = tasks.canonical(name)
     values = parse_pairs(pairs)
     config = build(task_class.Config, values.pop(section, {}), section)
     for unknown in values:
-        raise SettingsError(f'unknown section "{unknown}"')
+        raise SettingsError(f'unknown section "{unknown}"{did_you_mean(unknown, [section])}')
     tokenizer = encoders.load_tokenizer(encoder)
     probe = task_class(config, tokenizer, None)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,28 +24,30 @@ class Records:
     sha256: str
 
 
-def read_records(paths: Sequence[str | Path], keep: Callable[[Line], bool] = lambda line: True) -> Records:
-    """The records that `keep` lets pass. Raises DataError where a line is no JSON object or none is left."""
-    digest, pairs = hashlib.sha256(), []
-    for path in paths:
-        for line in read_lines(path):
-            if keep(line):
-                digest.update(line.raw + b"\n")
-                try:
-                    pairs.append((line.where, line.record()))
-                except RecordError as error:
-                    raise error.at(line.where) from None
-    if not pairs:
+def read_records(paths: Sequence[str | Path]) -> Records:
+    """The records of the files. Raises DataError where a line is no JSON object or there is none."""
+    records = _records([line for path in paths for line in read_lines(path)])
+    if not records.pairs:
         raise DataError(f"{', '.join(map(str, paths))}: no records")
-    return Records(pairs, digest.hexdigest())
+    return records
 
 
 def split_by_content(paths: Sequence[str | Path]) -> tuple[Records, Records]:
     """(train, dev) where no dev file is given: a line belongs to dev by the hash of its bytes, so that it does so in
     every run, whatever lines come before it. Of dev lines beyond DEV_MOST the rest train."""
-    dev_lines = [line.raw for path in paths for line in read_lines(path) if zlib.crc32(line.raw) % DEV_SHARE == 0]
-    dev = set(sorted(dev_lines, key=zlib.crc32)[:DEV_MOST])
-    return read_records(paths, lambda line: line.raw not in dev), read_records(paths, lambda line: line.raw in dev)
+    lines = [line for path in paths for line in read_lines(path)]
+    hashed = {line.raw for line in lines if zlib.crc32(line.raw) % DEV_SHARE == 0}
+    dev = set(sorted(hashed, key=zlib.crc32)[:DEV_MOST])
+    parts = _records([line for line in lines if line.raw not in dev]), _records([x for x in lines if x.raw in dev])
+    if not parts[0].pairs or not parts[1].pairs:
+        names = ", ".join(map(str, paths))
+        raise DataError(f"{names}: {len(lines)} lines are too few to keep some for evaluation", hint="give --dev")
+    return parts
+
+
+def _records(lines: Sequence[Line]) -> Records:
+    digest = hashlib.sha256(b"".join(line.raw + b"\n" for line in lines))
+    return Records([(line.where, line.record_here()) for line in lines], digest.hexdigest())
 
 
 def read_examples(task: Any, pairs: Iterable[tuple[str, dict[str, Any]]], *, gold: bool = True) -> list[Any]:

@@ -27,7 +27,7 @@ def scoring_task(folder: Path | None, name: str | None, pairs: list[str], device
     values = parse_pairs(pairs)
     if folder is None:
         task_class = tasks.load(str(name))
-        section = str(name).replace("-", "_")
+        section = tasks.canonical(str(name))
         config = build(task_class.Config, values.pop(section, {}), section)
         task, loaded = task_class(config, encoders.load_tokenizer("tiny"), None), None
     else:
@@ -44,31 +44,27 @@ def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
     """Gold and the model's prediction for every line of a file."""
     task, lines = loaded.task, read_lines(path)
     while chunk := list(itertools.islice(lines, WINDOW)):
-        records = [_record(line) for line in chunk]
+        records = [line.record_here() for line in chunk]
         examples = read_examples(task, [(line.where, record) for line, record in zip(chunk, records, strict=True)])
         settings: dict[str, Any] = {"batch_size": batch_size, "precision": loaded.precision}
         predictions = predict_examples(task, loaded.model, examples, **settings)
-        golds = [example.gold for example in examples]
-        yield from zip(chunk, records, golds, predictions, strict=True)
+        for line, record, example, prediction in zip(chunk, records, examples, predictions, strict=True):
+            yield line, record, example.gold, task.judged(example, prediction)
 
 
 def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
     """Gold and the prediction that the line carries, for every line of a file that `predict` wrote."""
     for line in read_lines(path):
-        record = _record(line)
+        record = line.record_here()
         try:
             if not isinstance(record.get("prediction"), dict):
                 raise RecordError('missing field "prediction"', hint="nlpkit predict RUN FILE writes it")
-            yield line, record, task.parse(record), task.parse(record["prediction"])
+            example, prediction = task.read(record), task.parse(record["prediction"])
+            if example.gold is None:
+                raise RecordError("no gold: evaluation needs the answers")
+            yield line, record, example.gold, task.judged(example, prediction)
         except RecordError as error:
             raise error.at(line.where) from None
-
-
-def _record(line: Line) -> dict[str, Any]:
-    try:
-        return line.record()
-    except RecordError as error:
-        raise error.at(line.where) from None
 
 
 @dataclass

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 
 from nlpkit import encoders, tasks
 from nlpkit.batching import Batches, split
@@ -26,7 +27,8 @@ from nlpkit.devices import peak_memory
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
 from nlpkit.prediction import predict_examples
-from nlpkit.run import Run, describe, load_tensors, read_config, save_tensors, vocabulary_hash
+from nlpkit.run import Run, describe, load_tensors, read_config, save_tensors
+from nlpkit.text.tokenizer import vocabulary_hash
 from nlpkit.training import Evaluation, Step, TrainConfig, TrainState, train
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -51,13 +53,12 @@ class Plan:
 def settings_of(plan: Plan) -> dict[str, Any]:
     """The settings of all sections: `train`, `encoder`, and one with the name of the task. Raises SettingsError."""
     task = tasks.load(plan.task)
-    sections = {"train": TrainConfig, "encoder": encoders.settings_of(plan.encoder), task_name(plan.task): task.Config}
+    sections = {
+        "train": TrainConfig,
+        "encoder": encoders.settings_of(plan.encoder),
+        tasks.canonical(plan.task): task.Config,
+    }
     return resolve(sections, *plan.values)
-
-
-def task_name(name: str) -> str:
-    """The name of a task's file and section."""
-    return name.replace("-", "_")
 
 
 class Fit:
@@ -72,7 +73,7 @@ class Fit:
 
     def __init__(self, plan: Plan, accelerator: Any, folder: Path, old: dict[str, Any] | None = None):
         self.accelerator = accelerator
-        self.started = time.monotonic()
+        self.started, self.finished = time.monotonic(), False
         settings = settings_of(plan)
         train_records, dev_records = _read(plan)
         torch.manual_seed(settings["train"].seed)
@@ -81,18 +82,19 @@ class Fit:
             settings["train"] = replace(settings["train"], learning_rate=encoder.learning_rate)
         self.config: TrainConfig = settings["train"]
         config = describe(
-            task_name(plan.task), plan.encoder, settings, _describe_data(plan, train_records, dev_records)
+            tasks.canonical(plan.task), plan.encoder, settings, _describe_data(plan, train_records, dev_records)
         )
         config["encoder"]["spec"] = encoder.spec()
         config["tokenizer_sha256"] = vocabulary_hash(tokenizer.backend)
         config |= {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
+        config["device"] = accelerator.device.type
         if old is not None:
             _refuse_differences(old, json.loads(json.dumps(config)))
         task_config = self._prepare(plan, settings[config["task"]], train_records, folder, old)
         config["prepared"] = asdict(task_config)
         task = tasks.load(plan.task)(task_config, tokenizer, folder)
         self.run = Run(folder, config, task, tokenizer, task.build_model(encoder))
-        self.tunes = getattr(task_config, "threshold", 0.0) is None
+        self.tunes = task.tunes  # as it was set: a tuned threshold looks like one that the user gave
         examples = read_examples(task, train_records.pairs)
         self.facts = sum(len(task.facts(e.gold)) for e in examples)
         self.lost = sum(len({f.lost for f in task.report(e) if f.lost is not None}) for e in examples)
@@ -108,8 +110,8 @@ class Fit:
         task_class = tasks.load(plan.task)
         if old is not None:
             return build(task_class.Config, old["prepared"], old["task"])
-        with self.accelerator.main_process_first():
-            return task_class.prepare(config, records.pairs, folder)
+        main = self.accelerator.is_main_process
+        return _from_main(task_class.prepare(config, records.pairs, folder) if main else None)
 
     def micro_batches(self, step: int) -> Iterator[Any]:
         """This process's pieces of the batch of a step."""
@@ -127,15 +129,22 @@ class Fit:
         return made if len(self.run.task.windows(made)) == 1 else self.examples[index]  # it may have grown too long
 
     def evaluate(self) -> dict[str, Any]:
-        """Metrics on dev; thresholds that the user left open are tuned there."""
+        """Metrics on dev, where open thresholds are tuned too. One process does it and tells the others."""
+        found = self._evaluate() if self.accelerator.is_main_process else None
+        metrics, self.run.task.config = _from_main(found)
+        return metrics
+
+    def _evaluate(self) -> tuple[dict[str, Any], Any]:
         task = self.run.task
-        predictions = predict_examples(task, self.run.model, self.dev, precision=self.run.precision, loose=self.tunes)
+        settings = {"precision": self.run.precision, "loose": self.tunes}
+        predictions = predict_examples(task, self.run.model, self.dev, **settings)
+        predictions = [task.judged(*pair) for pair in zip(self.dev, predictions, strict=True)]
         golds = [example.gold for example in self.dev]
-        tuned = {}
+        config, tuned = task.config, {}
         if self.tunes:
-            task.config, predictions = task.tune(zip(golds, predictions, strict=True))
-            tuned = {"threshold": round(task.config.threshold, 4)}
-        return {**task.score(zip(golds, predictions, strict=True)), **tuned}
+            config, predictions = task.tune(zip(golds, predictions, strict=True))
+            tuned = {"threshold": round(config.threshold, 4)}
+        return {**task.score(zip(golds, predictions, strict=True)), **tuned}, config
 
     def events(self) -> Iterator[Step | Evaluation]:
         """Trains to the end, or until `state.interrupted` is set; writes the best model and checkpoints on the way."""
@@ -152,6 +161,7 @@ class Fit:
             yield event
             if interrupted:
                 return
+        self.finished = True
         if self.accelerator.is_main_process:
             self._finish()
 
@@ -178,6 +188,7 @@ class Fit:
             with self.accelerator.autocast():
                 loss_B = self.run.model(batch.to(self.accelerator.device))
             loss_B.sum().backward()
+        self.state.optimizer.step()  # its moments take memory too
         return len(self.batches[longest]), peak_memory(self.accelerator.device)
 
     def _finish(self) -> None:
@@ -201,6 +212,8 @@ def open_fit(plan: Plan, accelerator: Any) -> Fit:
     old = read_config(folder) if (folder / "config.json").exists() else None
     unfinished = old is not None and "result" not in old
     resume = unfinished and (folder / CHECKPOINT).exists() and plan.resume == "auto" and not plan.force
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"{folder}: is no folder", hint="choose another --out")
     if old is None and folder.exists() and any(folder.iterdir()):
         raise SettingsError(f"{folder}: holds something that is no run", hint="choose another --out")
     if old is not None and not unfinished and not plan.force:
@@ -221,20 +234,31 @@ def open_fit(plan: Plan, accelerator: Any) -> Fit:
 
 def _new_fit(plan: Plan, accelerator: Any) -> Fit:
     """A new training. Its folder is made under another name, so that it appears whole or not at all."""
-    new = plan.out.with_name(f".{plan.out.name}.new")
+    out = plan.out.resolve()
+    new = out.with_name(f".{out.name}.new")
     if accelerator.is_main_process:
         _remake(new)
     accelerator.wait_for_everyone()
-    fit = Fit(plan, accelerator, new)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        fit.run.save_new()
-        if plan.out.exists():
-            shutil.rmtree(plan.out)
-        new.rename(plan.out)
+    try:
+        fit = Fit(plan, accelerator, new)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            fit.run.save_new()
+            shutil.rmtree(out, ignore_errors=True)
+            new.rename(out)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     accelerator.wait_for_everyone()
     fit.run.folder = plan.out
     return fit
+
+
+def _from_main(value: Any) -> Any:
+    """The main process's value, in every process."""
+    box = [value]
+    broadcast_object_list(box)
+    return box[0]
 
 
 def _read(plan: Plan) -> tuple[Records, Records]:

@@ -11,6 +11,7 @@ import gzip
 import json
 import lzma
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,13 @@ class Line:
             raise RecordError(f"expected a JSON object, got {type(record).__name__}")
         return record
 
+    def record_here(self) -> dict[str, Any]:
+        """As `record`, but the error is a DataError with the place in it."""
+        try:
+            return self.record()
+        except RecordError as error:
+            raise error.at(self.where) from None
+
 
 def open_binary(path: str | Path) -> IO[bytes]:
     """Opens a file for reading, decompressing `.gz` and `.xz`; `-` is stdin. Raises DataError where it can't."""
@@ -68,20 +76,17 @@ def read_lines(path: str | Path) -> Iterator[Line]:
                 raw = raw.strip()
                 if raw:
                     yield Line(f"{name}:{number}", number, raw)
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+        except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{name}: damaged archive: {error}") from None
-        except IsADirectoryError:
-            raise DataError(f"{name}: is a directory") from None
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read: {error.strerror or error}") from None
 
 
 def read_jsonl(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, record) of every line of one file or several. Raises DataError at the first line that is no object."""
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         for line in read_lines(path):
-            try:
-                yield line.where, line.record()
-            except RecordError as error:
-                raise error.at(line.where) from None
+            yield line.where, line.record_here()
 
 
 def dumps(value: Any) -> bytes:
@@ -123,10 +128,15 @@ def _fields(raw: bytes) -> Iterator[tuple[str, str]]:
 def write_atomic(path: str | Path) -> Iterator[IO[bytes]]:
     """A binary file that appears under its name only when whole: temporary name, flush, fsync, rename.
 
-    Where the block raises, the temporary file goes and an older file of that name stays as it was. Raises NlpkitError
-    where the file cannot be written (permission, a full disk).
+    Where the block raises, the temporary file goes and an older file of that name stays as it was. What a link points
+    to is replaced, not the link; a device or a named pipe is written as it is. Raises NlpkitError where the file cannot
+    be written (permission, a full disk).
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as stream:
+            yield stream
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as stream:

@@ -1,7 +1,7 @@
 """Predictions for many examples, and the filter of `predict`: lines in, the same lines out with `prediction` added.
 
-Memory is bounded: a window of lines is read, cut to the encoder's length, sorted by length, decoded in batches, merged
-and written in the order it came. `eval` uses the same `predict_examples`, so its score is that of the filter.
+Memory does not grow with the input: a window of lines is read, cut to the encoder's length, sorted by length, decoded
+in batches, merged and written in the order it came. `eval` uses the same `predict_examples`: its score is the filter's.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, Literal
 import torch
 
 from nlpkit.batching import split
-from nlpkit.errors import DataError, NlpkitError, RecordError
+from nlpkit.errors import DataError, RecordError
 from nlpkit.jsonl import Line, dumps, with_field
 
 MAX_TOKENS = 8192  # of a batch, padding included
 WINDOW = 1024  # lines that are sorted by length together
-WAIT = 0.2  # seconds without a new line after which a partial window goes out
+WAIT = 0.2  # seconds after its first line when a window goes out, full or not
 
 OnError = Literal["fail", "skip", "emit"]
 Long = Literal["fail", "split", "cut"]
@@ -113,7 +113,7 @@ class Filter:
         examples, windows = [item[2] for item in read], [item[3] for item in read]
         settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
         predictions = predict_examples(self.task, self.model, examples, windows=windows, **settings)
-        done = (self._output(*item, p) for item, p in zip(read, predictions, strict=True))
+        done = (self._output(line, record, p) for (line, record, *_), p in zip(read, predictions, strict=True))
         return [next(done) if output is None else output for output in outputs], failed
 
     def _cut(self, example: Any) -> list[Any]:
@@ -125,13 +125,13 @@ class Filter:
             return windows[:1]
         return windows
 
-    def _output(self, line: Line, record: dict[str, Any], example: Any, windows: list[Any], prediction: Any) -> bytes:
+    def _output(self, line: Line, record: dict[str, Any], prediction: Any) -> bytes:
         value = dataclasses.asdict(prediction)
         return dumps(value) if self.only_output else with_field(line.raw, record, "prediction", value)
 
 
 def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:
-    """Lists of up to `size` lines. A thread reads ahead; where it waits for more, what there is goes out.
+    """Lists of up to `size` lines. A thread reads ahead; a window does not wait longer than WAIT for more.
 
     An error of the reader comes as the last element.
     """
@@ -142,9 +142,10 @@ def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:
         try:
             for line in lines:
                 ahead.put(line)
-        except (NlpkitError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - it is raised again where the lines are used
             ahead.put(error)
-        ahead.put(end)
+        finally:
+            ahead.put(end)
 
     threading.Thread(target=read, daemon=True).start()
     item = None
@@ -159,6 +160,6 @@ def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:
             if item is end:
                 break
             window.append(item)
-            deadline = time.monotonic() + WAIT
+            deadline = min(deadline, time.monotonic() + WAIT)
         if window:
             yield window

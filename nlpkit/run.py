@@ -12,7 +12,6 @@ Every file is written to a temporary name, flushed and renamed; nothing is ever 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from dataclasses import asdict, dataclass
@@ -31,7 +30,7 @@ from nlpkit.config import build
 from nlpkit.devices import resolve_precision
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
-from nlpkit.text.tokenizer import Tokenizer
+from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
 
 PACKAGES = ("nlpkit", "torch", "transformers", "tokenizers", "jieba", "numpy")
 
@@ -116,12 +115,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise SettingsError(f"{folder}/config.json: not the config of a run: {error}") from None
     raise SettingsError(f"{folder}: not a run directory: no config.json", hint="nlpkit train TASK makes one")
-
-
-def vocabulary_hash(backend: tokenizers.Tokenizer) -> str:
-    """sha256 of the tokens in the order of their ids, as `nlpkit encoder info` prints it."""
-    tokens = sorted(backend.get_vocab().items(), key=lambda pair: pair[1])
-    return hashlib.sha256("\n".join(token for token, _ in tokens).encode()).hexdigest()
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:

@@ -17,12 +17,13 @@ A new task is one file `nlpkit/tasks/<name>.py` with a class `Task` of the metho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import nn
 
+from nlpkit.modules.spans import Finding
 from nlpkit.text.tokenizer import Tokenizer
 
 P = TypeVar("P")  # Prediction: a dataclass; asdict of it is what the user gets
@@ -98,8 +99,17 @@ class Task(Protocol[E, B, P]):
         """One prediction for the example from those of its windows, in the order of `windows`."""
         ...
 
+    @property
+    def tunes(self) -> bool:
+        """Whether the settings leave a threshold to be tuned on dev."""
+        ...
+
     def tune(self, pairs: Iterable[tuple[P, P]]) -> tuple[Any, list[P]]:
         """Settings with the thresholds tuned on loose (gold, prediction) pairs, and those predictions cut to them."""
+        ...
+
+    def judged(self, example: E, prediction: P) -> P:
+        """What of a prediction the example's gold can judge: a line may be annotated for some labels only."""
         ...
 
     def facts(self, prediction: P) -> dict[Any, str]:
@@ -114,6 +124,6 @@ class Task(Protocol[E, B, P]):
         """A prediction as found in a file. Raises RecordError."""
         ...
 
-    def report(self, example: E) -> list[str]:
-        """What of the example's gold the model can never see, one sentence each (`data check`)."""
+    def report(self, example: E) -> Iterator[Finding]:
+        """What `data check` has to say of the example's gold; a Finding with `lost` is gold no model can ever see."""
         ...

@@ -33,9 +33,9 @@ class TrainConfig:
     batch_size: int = 16
     """Examples of an optimiser step, over all processes."""
     accumulate: int = 1
-    """Cuts every batch into at least this many pieces, to save memory; the result is the same."""
-    max_tokens: int = 16384
-    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same result."""
+    """Cuts every batch into at least this many pieces, to save memory; the gradient is the same but for dropout."""
+    max_tokens: int = 4096
+    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same gradient."""
     learning_rate: float | None = None
     """Top of the schedule; none takes the encoder's own."""
     layer_decay: float = 1.0
@@ -60,9 +60,9 @@ class TrainConfig:
     """Of weights, batches and dropout."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("max_tokens", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f'precision: expected auto, fp32 or bf16, got "{self.precision}"')
         if not 0 <= self.average < 1:
@@ -131,6 +131,11 @@ class TrainState:
         )
         self.average = WeightAverage(self.model, config.average) if config.average else None
 
+    def evaluation_is_due(self, every: int) -> bool:
+        """Whether the model as it is now is to be evaluated and has not been: also right after a resume."""
+        at_mark = self.step > 0 and (self.step % every == 0 or self.step == self.steps)
+        return at_mark and (not self.history or self.history[-1]["step"] != self.step)
+
     @contextlib.contextmanager
     def evaluated_weights(self) -> Iterator[None]:
         """Within the block the model has the weights that count (the average, if there is one) and is in eval mode."""
@@ -185,23 +190,30 @@ def train(
     `micro_batches(step)` gives this process's pieces of a step's batch; `evaluate()` is called under
     `state.evaluated_weights()` and its `monitor` picks the best (higher is better). All processes must iterate alike.
     """
-    config = state.config
-    every = max(1, round(config.evaluate_every * steps_per_epoch))
+    every = max(1, round(state.config.evaluate_every * steps_per_epoch))
+    patience = state.config.patience or float("inf")
     state.model.train()
-    while state.step < state.steps:
-        step = _step(state, micro_batches(state.step), steps_per_epoch)
-        yield step
-        if state.step % every == 0 or state.step == state.steps:
-            with state.evaluated_weights():
-                metrics = evaluate()
-            value = float(metrics[monitor])
-            is_best = value > state.best
-            state.best = max(value, state.best)
-            state.bad_evaluations = 0 if is_best else state.bad_evaluations + 1
-            state.history.append({"step": state.step, "epoch": round(step.epoch, 3), "loss": step.loss, **metrics})
-            yield Evaluation(state.step, step.epoch, metrics, value, is_best)
-            if config.patience and state.bad_evaluations >= config.patience:
-                return
+    while state.bad_evaluations < patience:
+        if state.evaluation_is_due(every):
+            yield _evaluate(state, evaluate, monitor, steps_per_epoch)
+        elif state.step < state.steps:
+            yield _step(state, micro_batches(state.step), steps_per_epoch)
+        else:
+            return
+
+
+def _evaluate(
+    state: TrainState, evaluate: Callable[[], dict[str, Any]], monitor: str, steps_per_epoch: int
+) -> Evaluation:
+    """Evaluates and notes the result in the state."""
+    with state.evaluated_weights():
+        metrics = evaluate()
+    value, epoch = float(metrics[monitor]), state.step / steps_per_epoch
+    is_best = value > state.best
+    state.best = max(value, state.best)
+    state.bad_evaluations = 0 if is_best else state.bad_evaluations + 1
+    state.history.append({"step": state.step, "epoch": round(epoch, 3), **metrics})
+    return Evaluation(state.step, epoch, metrics, value, is_best)
 
 
 def _step(state: TrainState, pieces: Iterable[Any], steps_per_epoch: int) -> Step:
@@ -223,8 +235,9 @@ def _step(state: TrainState, pieces: Iterable[Any], steps_per_epoch: int) -> Ste
         raise NlpkitError(f"the loss is {loss} at step {state.step + 1}", hint="try a smaller train.learning_rate")
     gradients = [p.grad for p in parameters if p.grad is not None]
     torch._foreach_div_(gradients, examples)
-    if config.clip_norm:
-        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+    norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or float("inf"))
+    if not torch.isfinite(norm):
+        raise NlpkitError(f"the gradient is {norm} at step {state.step + 1}", hint="try a smaller train.learning_rate")
     state.step += 1
     factor = multiplier(state.points, state.step, state.steps)
     for group, settings in zip(state.groups, state.optimizer.param_groups, strict=True):

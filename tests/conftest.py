@@ -1,5 +1,6 @@
 """What several tests need: a small encoder, made-up data, and a run trained in seconds."""
 
+import json
 import os
 import subprocess
 import sys
@@ -49,7 +50,11 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, data):
-    """A run of gplinker, trained for an epoch."""
+    """A run of gplinker that is bad, but predicts."""
     folder = tmp_path_factory.mktemp("runs") / "gplinker"
-    nlpkit("train", "gplinker", "--data", data, "--out", folder, "--epochs", 1, *SMALL_FLAGS)
+    settings = ["--set=train.learning_rate=1e-2", "--set=gplinker.replace=0", "--set=train.precision=fp32"]
+    nlpkit("train", "gplinker", "--data", data, "--dev", data, "--out", folder, "--epochs", 25, *settings, *SMALL_FLAGS)
+    metrics = json.loads((folder / "config.json").read_text())["result"]["metrics"]
+    assert metrics["predicted"] > 50
+    assert 0.1 < metrics["f1"] < 1
     return folder

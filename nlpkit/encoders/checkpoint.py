@@ -6,7 +6,6 @@ A source is a directory or an id of the Hugging Face hub. `anatomy` decides by t
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from nlpkit.encoders.anatomy import Anatomy, dissect
 from nlpkit.encoders.transformer import TransformerEncoder
 from nlpkit.encoders.weights import headers, read_json, tensors, weight_files
 from nlpkit.errors import SettingsError
+from nlpkit.text.tokenizer import vocabulary_hash
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -135,12 +135,10 @@ def _vocabulary(folder: Path, rows: int | None) -> tuple[dict[str, Any], list[st
         tokenizer = _read_tokenizer(folder, rows)
     except SettingsError as error:
         return {"tokenizer": None, "vocabulary_size": 0, "vocabulary_sha256": None}, [error.message]
-    vocabulary = tokenizer.get_vocab()
-    lines = "".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.__getitem__))
     return {
         "tokenizer": f"{_tokenizer_file(folder).name} ({type(tokenizer.model).__name__})",
-        "vocabulary_size": len(vocabulary),
-        "vocabulary_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "vocabulary_size": tokenizer.get_vocab_size(),
+        "vocabulary_sha256": vocabulary_hash(tokenizer),
     }, []
 
 

@@ -1,4 +1,4 @@
-r"""DGCNN: gated dilated convolutions over characters and jieba words, with a bidirectional LSTMs on top.
+r"""DGCNN: gated dilated convolutions over characters and jieba words, with bidirectional LSTMs on top.
 
 A layer looks at x(t - d), x(t), x(t + d) and lets a gate choose, for each component, between what it was and what
 it sees there:
@@ -54,6 +54,15 @@ class DgcnnConfig:
     """Share of the words whose embedding is hidden while training, so that rare and new words are no surprise."""
     hide_character: float = 0.05
     """Share of the characters hidden, and of the words hidden with all their characters."""
+
+    def __post_init__(self) -> None:
+        for name in ("dropout", "embedding_dropout", "hide_word", "hide_character"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a rate in [0, 1), got {getattr(self, name)}")
+        if min(self.hidden_size, self.lstm_size, self.character_size, self.word_size, self.tag_size) < 1:
+            raise ValueError("sizes: expected at least 1")
+        if any(dilation < 1 for dilation in self.dilations) or self.lstm_layers < 0:
+            raise ValueError("dilations and lstm_layers: expected positive numbers")
 
 
 class Dgcnn(nn.Module):

@@ -15,7 +15,7 @@ from nlpkit.metrics import best_threshold
 T = TypeVar("T")
 
 LOOSE_THRESHOLD = -5.0
-LOOSE_SPANS = 24  # a text's best spans of one head that loose decoding goes on with; an untrained model has thousands
+LOOSE_SPANS = 24  # of a text and head that loose decoding goes on with at least; an untrained model has thousands
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,16 @@ class Finding:
     kind: str
     message: str
     lost: Hashable | None = None
+
+
+def check_pointer(head_size: int, max_length: int, replace: float) -> None:
+    """Raises ValueError for settings of a pointer that no model can have."""
+    if head_size < 2 or head_size % 2:
+        raise ValueError(f"head_size: expected an even number, got {head_size}")
+    if max_length < 8:
+        raise ValueError(f"max_length: expected at least 8 tokens, got {max_length}")
+    if not 0 <= replace <= 1:
+        raise ValueError(f"replace: expected a chance in [0, 1], got {replace}")
 
 
 def read_text(record: dict[str, Any]) -> str:
@@ -47,11 +57,11 @@ def threshold_for(threshold: float | None, loose: bool) -> float:
 def spans_above(scores_BTT: torch.Tensor, threshold: float, loose: bool) -> tuple[torch.Tensor, ...]:
     """(text, first token, last token, score) of the spans scored above the threshold, sorted by text.
 
-    Loose decoding keeps the LOOSE_SPANS best of each text.
+    Loose decoding keeps those above 0 and, of the others, those among the LOOSE_SPANS best of the text.
     """
     if loose:
         flat_BX = scores_BTT.flatten(1)
-        least_B1 = flat_BX.topk(min(LOOSE_SPANS, flat_BX.shape[1]), 1).values[:, -1:]
+        least_B1 = flat_BX.topk(min(LOOSE_SPANS, flat_BX.shape[1]), 1).values[:, -1:].clamp_max(0.0)
         scores_BTT = scores_BTT.masked_fill(scores_BTT < least_B1[:, :, None], float("-inf"))
     b_N, i_N, j_N = (scores_BTT > threshold).nonzero(as_tuple=True)
     return b_N, i_N, j_N, scores_BTT[b_N, i_N, j_N]
@@ -75,7 +85,7 @@ def tune_threshold(
         gold_count += len(gold_facts)
         predicted.append(items(prediction))
         scored += [(item.score, fact(item) in gold_facts) for item in items(prediction)]
-    threshold = best_threshold(scored, gold_count)
+    threshold = max(LOOSE_THRESHOLD, best_threshold(scored, gold_count))  # nothing is known of what lies below
     return threshold, [[item for item in found if item.score > threshold] for found in predicted]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit.errors import DataError, RecordError, did_you_mean
-from nlpkit.jsonl import read_lines
+from nlpkit.jsonl import read_lines, write_atomic
 from nlpkit.modules.spans import Finding
 from nlpkit.text.replacement import Pool, build_pool, draw, replace_all
 from nlpkit.text.tokenizer import Encoding, Span, occurrences
@@ -67,10 +67,28 @@ def _parse(triple: Any, where: str) -> Triple:
     if not isinstance(triple, dict):
         raise RecordError(f"{where}: expected an object or a list of three strings, got {triple!r}")
     subject, predicate, object_ = (_string(triple, name, where) for name in ("subject", "predicate", "object"))
-    subject_span, object_span = (
-        tuple(triple[key]) if triple.get(key) else None for key in ("subject_span", "object_span")
-    )
-    return Triple(subject, predicate, object_, subject_span, object_span, triple.get("score"))
+    score = triple.get("score")
+    if score is not None and type(score) not in (int, float):
+        raise RecordError(f"{where}: score: expected a number, got {score!r}")
+    subject_span, object_span = (_span(triple, key, where) for key in ("subject_span", "object_span"))
+    return Triple(subject, predicate, object_, subject_span, object_span, score)
+
+
+def _span(triple: dict[str, Any], name: str, where: str) -> Span | None:
+    value = triple.get(name)
+    if value is None:
+        return None
+    if not (isinstance(value, list) and len(value) == 2 and all(type(edge) is int for edge in value)):
+        raise RecordError(f"{where}: {name}: expected [start, end], got {value!r}")
+    return value[0], value[1]
+
+
+def annotated_predicates(record: dict[str, Any]) -> tuple[str, ...] | None:
+    """The relations a line was annotated for (its field `predicates`), None for all. Raises RecordError."""
+    value = record.get("predicates")
+    if value is not None and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+        raise RecordError(f"predicates: expected a list of strings, got {value!r}")
+    return None if value is None else tuple(value)
 
 
 def _string(triple: dict[str, Any], name: str, where: str) -> str:
@@ -91,31 +109,39 @@ def collect_schema(records: Iterable[tuple[str, dict[str, Any]]], path: str | No
     """
     schema = read_schema(path) if path else {}
     for where, record in records:
-        for index, triple in enumerate(record.get("spo_list") or ()):
-            types = [triple.get(f"{role}_type") for role in ("subject", "object")] if isinstance(triple, dict) else []
-            try:
-                predicate = _parse(triple, f"spo_list[{index}]").predicate
-            except RecordError as error:
-                raise error.at(where) from None
+        try:
+            triples = [] if record.get("spo_list") is None else parse_triples(record).spo_list
+            annotated = annotated_predicates(record)
+        except RecordError as error:
+            raise error.at(where) from None
+        types_of = {_parse(raw, "").predicate: _types(raw) for raw in record.get("spo_list") or ()}
+        for predicate in dict.fromkeys(triple.predicate for triple in triples):
+            types = types_of[predicate]
             if path:
                 _check_against(schema, predicate, types, where)
-            elif predicate in record.get("predicates", [predicate]):  # else a stray one, which its line can't teach
+            elif annotated is None or predicate in annotated:  # else a stray one, which its line can't teach
                 known = schema.setdefault(predicate, [])
-                if all(isinstance(t, str) for t in types) and types and types not in known:
-                    known.append([str(t) for t in types])
+                known += [types] if types and types not in known else []
     if not schema:
         raise DataError("no line has a triple in spo_list: there is no relation to learn")
     return dict(sorted(schema.items()))
 
 
-def _check_against(schema: Schema, predicate: str, types: list[Any], where: str) -> None:
+def _types(value: Any) -> list[str]:
+    """[subject type, object type] of a triple or schema line as given, [] where it has not both."""
+    given = [value.get(f"{role}_type") for role in ("subject", "object")] if isinstance(value, dict) else []
+    types = [t.get("@value") if isinstance(t, dict) else t for t in given]  # DuIE 2.0
+    strings = [t for t in types if isinstance(t, str)]
+    return strings if len(strings) == 2 else []
+
+
+def _check_against(schema: Schema, predicate: str, types: list[str], where: str) -> None:
     if predicate not in schema:
         raise DataError(f'{where}: predicate "{predicate}" is not in the schema{did_you_mean(predicate, schema)}')
-    if schema[predicate] and types and all(isinstance(t, str) for t in types) and types not in schema[predicate]:
+    if schema[predicate] and types and types not in schema[predicate]:
         allowed = " or ".join("-".join(pair) for pair in schema[predicate])
-        raise DataError(
-            f'{where}: types of "{predicate}" clash with the schema: expected {allowed}, got {"-".join(types)}'
-        )
+        clash = f'types of "{predicate}" clash with the schema: expected {allowed}, got {"-".join(types)}'
+        raise DataError(f"{where}: {clash}")
 
 
 def read_schema(path: str | Path) -> Schema:
@@ -123,24 +149,22 @@ def read_schema(path: str | Path) -> Schema:
     schema: Schema = {}
     for line in read_lines(path):
         if not line.raw.startswith(b"{"):
-            schema.setdefault(line.raw.decode(), [])
+            schema.setdefault(line.raw.decode("utf-8", "replace"), [])
             continue
         try:
             record = line.record()
             predicate = _string(record, "predicate", "schema")
         except RecordError as error:
             raise error.at(line.where) from None
-        types = [record.get("subject_type"), record.get("object_type")]
-        types[1] = types[1].get("@value") if isinstance(types[1], dict) else types[1]
         known = schema.setdefault(predicate, [])
-        if all(isinstance(t, str) for t in types):
-            known.append([str(t) for t in types])
+        known += [_types(record)] if _types(record) else []
     return schema
 
 
 def write_schema(schema: Schema, path: Path) -> None:
     """A JSON file from predicate to its type pairs."""
-    path.write_text(json.dumps(schema, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    with write_atomic(path) as stream:
+        stream.write(json.dumps(schema, ensure_ascii=False, indent=1).encode() + b"\n")
 
 
 def check_triples(triples: Iterable[Triple], windows: list[Encoding], known: dict[str, int]) -> Iterator[Finding]:
@@ -150,15 +174,16 @@ def check_triples(triples: Iterable[Triple], windows: list[Encoding], known: dic
         if known and triple.predicate not in known:
             near = did_you_mean(triple.predicate, known)
             yield Finding("unknown predicate", f'"{triple.predicate}"{near}', triple.key)
+        here = True
         for role, string in (("subject", triple.subject), ("object", triple.object)):
-            count = len(occurrences(windows[0].text, string))
-            if count == 0:
-                yield Finding("not in the text", f'{role} "{string}"', triple.key)
-            elif not any(window.find(string) for window in windows):
-                yield Finding("not of whole tokens", f'{role} "{string}"', triple.key)
+            count, whole = len(occurrences(windows[0].text, string)), any(window.find(string) for window in windows)
+            if not whole:
+                kind = "not of whole tokens, or longer than a window" if count else "not in the text"
+                yield Finding(kind, f'{role} "{string}"', triple.key)
             elif count > 1:
                 yield Finding("occurs more than once", f'{role} "{string}", {count} times')
-        if not any(window.find(triple.subject) and window.find(triple.object) for window in windows):
+            here = here and whole
+        if here and not any(window.find(triple.subject) and window.find(triple.object) for window in windows):
             yield Finding("in no common window", f'"{triple.subject}" and "{triple.object}"', triple.key)
 
 
@@ -169,7 +194,8 @@ def triple_pool(triples: Iterable[Iterable[Triple]]) -> Pool:
 
 def replace_strings(text: str, triples: list[Triple], pool: Pool, rate: float, random: Any) -> tuple[str, list[Triple]]:
     """Another text and its triples: some subjects and objects are others that were seen in the same role."""
-    chosen = draw({string: role for triple in triples for role, string in _roles(triple)}, pool, rate, random)
+    strings = {string: role for triple in triples for role, string in _roles(triple)}
+    chosen = draw(text, strings, pool, rate, random)
     renamed = [Triple(chosen.get(t.subject, t.subject), t.predicate, chosen.get(t.object, t.object)) for t in triples]
     return replace_all(text, chosen), renamed
 

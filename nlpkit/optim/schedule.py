@@ -22,8 +22,8 @@ def parse_schedule(text: str) -> Points:
 
 
 def multiplier(points: Points, step: int, steps: int) -> float:
-    """The multiplier of step `step` (counted from 1) of `steps`."""
-    share = min(step / max(steps, 1), 1.0)
+    """The multiplier at the middle of step `step` (counted from 1) of `steps`, so that no step has a rate of 0."""
+    share = min((step - 0.5) / max(steps, 1), 1.0)
     index = bisect_right([point[0] for point in points], share)
     if index == len(points):
         return points[-1][1]

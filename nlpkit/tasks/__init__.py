@@ -14,9 +14,14 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def canonical(name: str) -> str:
+    """The name of a task's file and section of settings: `-` and `_` are the same."""
+    return name.replace("-", "_")
+
+
 def load(name: str) -> Any:
-    """The class `Task` of the task `name` (`-` and `_` are the same). Raises SettingsError for an unknown one."""
-    wanted = name.replace("-", "_")
+    """The class `Task` of the task `name`. Raises SettingsError for an unknown one."""
+    wanted = canonical(name)
     if wanted not in names():
         raise SettingsError(
             f'unknown task "{name}"{did_you_mean(wanted, names())}', hint=f"tasks: {', '.join(names())}"

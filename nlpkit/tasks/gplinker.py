@@ -33,11 +33,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from nlpkit.errors import RecordError
 from nlpkit.metrics import MicroF1
 from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.modules.spans import (
     Finding,
+    check_pointer,
     pairs_in_rows,
     read_text,
     spans_above,
@@ -48,6 +48,7 @@ from nlpkit.modules.spans import (
 from nlpkit.modules.triples import (
     Prediction,
     Triple,
+    annotated_predicates,
     best_of,
     check_triples,
     collect_schema,
@@ -56,7 +57,7 @@ from nlpkit.modules.triples import (
     triple_pool,
     write_schema,
 )
-from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
+from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer, keep_whole
 
 SCORES_AT_ONCE = 1 << 22  # scores of subject-object pairs held in memory while decoding
 
@@ -81,6 +82,9 @@ class GplinkerConfig:
     """Chance of a subject or object to be replaced, while training, by another of the same predicate's."""
     match: Literal["strict", "tokens"] = "strict"
     """Two triples are equal if their strings are (strict), or if their tokens are (tokens)."""
+
+    def __post_init__(self) -> None:
+        check_pointer(self.head_size, self.max_length, self.replace)
 
 
 @dataclass(frozen=True)
@@ -173,10 +177,7 @@ class Task:
         """Triples as objects (DuIE 1.0 and 2.0) or lists [subject, predicate, object]."""
         encoding = self.tokenizer.encode(read_text(record))
         gold = self.parse(record) if record.get("spo_list") is not None else None
-        annotated = record.get("predicates")
-        if annotated is not None and not (isinstance(annotated, list) and all(isinstance(p, str) for p in annotated)):
-            raise RecordError(f"predicates: expected a list of strings, got {annotated!r}")
-        return self._example(encoding, gold, None if annotated is None else tuple(annotated))
+        return self._example(encoding, gold, annotated_predicates(record))
 
     def parse(self, value: dict[str, Any]) -> Prediction:
         """The triples of `spo_list`."""
@@ -210,6 +211,8 @@ class Task:
             text, triples = replace_strings(
                 example.encoding.text, example.gold.spo_list, pool, self.config.replace, random
             )
+            if text == example.encoding.text:
+                return example
             return self._example(self.tokenizer.encode(text), Prediction(triples), example.annotated)
 
         return augment
@@ -264,14 +267,26 @@ class Task:
         return Triple(*strings, subject, object_, round(score, 4))
 
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
-        """The union over the windows, by place in the text."""
-        triples = best_of(itertools.chain.from_iterable(prediction.spo_list for prediction in predictions))
-        return Prediction(sorted(triples, key=lambda t: (t.subject_span, t.object_span, t.predicate)))
+        """The union over the windows, by place in the text, without spans that a window cut."""
+        windows = self.tokenizer.windows(example.encoding, self.config.max_length)
+        found = keep_whole(windows, [p.spo_list for p in predictions], lambda t: (t.subject_span, t.object_span))
+        return Prediction(sorted(best_of(found), key=lambda t: (t.subject_span, t.object_span, t.predicate)))
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the threshold was left open."""
+        return self.config.threshold is None
 
     def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[GplinkerConfig, list[Prediction]]:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
         threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.spo_list, self._fact)
         return replace(self.config, threshold=threshold), [Prediction(triples) for triples in kept]
+
+    def judged(self, example: Example, prediction: Prediction) -> Prediction:
+        """Without triples of predicates that the line was not annotated for."""
+        if example.annotated is None:
+            return prediction
+        return Prediction([triple for triple in prediction.spo_list if triple.predicate in example.annotated])
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """(subject, predicate, object) under its predicate."""

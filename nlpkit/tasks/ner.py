@@ -25,11 +25,20 @@ import torch
 from torch import nn
 
 from nlpkit.errors import DataError, RecordError
+from nlpkit.jsonl import write_atomic
 from nlpkit.metrics import MicroF1
 from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
-from nlpkit.modules.spans import Finding, read_text, spans_above, threshold_for, tune_threshold, with_rows
+from nlpkit.modules.spans import (
+    Finding,
+    check_pointer,
+    read_text,
+    spans_above,
+    threshold_for,
+    tune_threshold,
+    with_rows,
+)
 from nlpkit.text.replacement import build_pool, replace_spans
-from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
+from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer, keep_whole
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,9 @@ class NerConfig:
     """Chance of an entity to be replaced, while training, by another of its label's."""
     match: Literal["strict", "tokens"] = "strict"
     """Two entities are equal if label and characters are (strict), or label and the tokens of the string (tokens)."""
+
+    def __post_init__(self) -> None:
+        check_pointer(self.head_size, self.max_length, self.replace)
 
 
 @dataclass(frozen=True)
@@ -133,12 +145,15 @@ class Task:
         labels: set[str] = set()
         for where, record in records:
             try:
-                labels |= {entity.label for entity in parse_entities(record, record.get("text") or "")}
+                text = read_text(record)
+                found = [] if record.get("entities") is None else parse_entities(record, text)
+                labels |= {entity.label for entity in found}
             except RecordError as error:
                 raise error.at(where) from None
         if not labels:
             raise DataError("no line has entities: there is no label to learn")
-        (folder / "labels.json").write_text(json.dumps(sorted(labels), ensure_ascii=False) + "\n", encoding="utf-8")
+        with write_atomic(folder / "labels.json") as stream:
+            stream.write(json.dumps(sorted(labels), ensure_ascii=False).encode() + b"\n")
         return config
 
     def __init__(self, config: NerConfig, tokenizer: Tokenizer, folder: Path | None):
@@ -214,17 +229,27 @@ class Task:
         return [Prediction(sorted(entities, key=lambda e: (e.start, e.end, e.label))) for entities in found]
 
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
-        """The union over the windows, by place; an entity found twice keeps its best score."""
+        """The union over the windows, by place, without spans that a window cut; found twice, the best score counts."""
         best: dict[tuple[int, int, str], Entity] = {}
-        for entity in itertools.chain.from_iterable(prediction.entities for prediction in predictions):
+        windows = self.tokenizer.windows(example.encoding, self.config.max_length)
+        for entity in keep_whole(windows, [p.entities for p in predictions], lambda e: [(e.start, e.end)]):
             key = entity.start, entity.end, entity.label
             best[key] = max(entity, best.get(key, entity), key=lambda e: e.score or 0.0)
         return Prediction([best[key] for key in sorted(best)])
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the threshold was left open."""
+        return self.config.threshold is None
 
     def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[NerConfig, list[Prediction]]:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
         threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.entities, self._fact)
         return replace(self.config, threshold=threshold), [Prediction(entities) for entities in kept]
+
+    def judged(self, example: Example, prediction: Prediction) -> Prediction:
+        """All of it: a line is annotated for all labels."""
+        return prediction
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """(label, start, end) under its label; under `match = "tokens"` (label, tokens)."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nlpkit.text.tokenizer import Span
+from nlpkit.text.tokenizer import Span, occurrences
 
 Pool = Mapping[Hashable, Sequence[str]]  # role -> strings that were seen in it
 
@@ -23,19 +23,23 @@ def build_pool(named: Iterable[tuple[Hashable, str]]) -> Pool:
     return {role: sorted(strings) for role, strings in pool.items()}
 
 
-def draw(strings: Mapping[str, Hashable], pool: Pool, rate: float, random: Any) -> dict[str, str]:
-    """For some of the strings (string -> its role) another one of the same role.
+def draw(text: str, strings: Mapping[str, Hashable], pool: Pool, rate: float, random: Any) -> dict[str, str]:
+    """For some of the strings of a text (string -> its role) another one of the same role.
 
-    Left alone are strings that overlap in spelling, since replacing one would break the other, and a choice that was
-    made already.
+    Left alone are strings that share characters with another one in the text or in spelling, since to replace one would
+    break the other; and no new string is taken that holds another one or lies in it.
     """
+    places = [(span, string) for string in strings for span in occurrences(text, string)]
     chosen: dict[str, str] = {}
     for string, role in strings.items():
-        alone = not any(string != other and (string in other or other in string) for other in strings)
-        if alone and random.random() < rate:
-            new = pool[role][random.integers(len(pool[role]))]
-            if new not in strings and new not in chosen.values():
-                chosen[string] = new
+        mine = [span for span, other in places if other == string]
+        others = [span for span, other in places if other != string]
+        overlaps = any(a < d and c < b for a, b in mine for c, d in others)
+        if overlaps or random.random() >= rate:
+            continue
+        new = pool[role][random.integers(len(pool[role]))]
+        if not any(new in other or other in new for other in (*strings, *chosen.values())):
+            chosen[string] = new
     return chosen
 
 

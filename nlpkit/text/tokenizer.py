@@ -6,6 +6,7 @@ Legend: B batch, T tokens (padded on the right).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -155,6 +156,26 @@ class Tokenizer:
             word_ids_BT=pad([e.word_ids_T for e in encodings])[:, width] if with_words else None,
             tag_ids_BT=pad([e.tag_ids_T for e in encodings])[:, width] if with_words else None,
         )
+
+
+def vocabulary_hash(backend: tokenizers.Tokenizer) -> str:
+    """sha256 of the tokens in the order of their ids, a line each: that of a `vocab.txt`."""
+    tokens = sorted(backend.get_vocab().items(), key=lambda pair: pair[1])
+    return hashlib.sha256("".join(f"{token}\n" for token, _ in tokens).encode()).hexdigest()
+
+
+def keep_whole(windows: Sequence[Encoding], found: Sequence[Sequence[Any]], spans: Any) -> list[Any]:
+    """What was found in the windows of a text, without what touches an edge at which the window was cut.
+
+    Such a thing may go on beyond the edge; the neighbour, which overlaps, has seen it whole. `spans(thing)` gives its
+    spans in characters.
+    """
+    kept = []
+    for index, (window, things) in enumerate(zip(windows, found, strict=False)):
+        first = int(window.starts_T[1]) if index > 0 else -1
+        last = int(window.ends_T[-2]) if index < len(windows) - 1 else -1
+        kept += [t for t in things if all(start != first and end != last for start, end in spans(t))]
+    return kept
 
 
 def pad(rows: Sequence[Any], value: int = 0) -> torch.Tensor:

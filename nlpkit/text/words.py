@@ -57,13 +57,13 @@ def _jieba() -> tuple[Any, dict[str, str]]:
     import jieba
     import jieba.posseg
 
-    jieba.setLogLevel(logging.WARNING)
+    jieba.setLogLevel(logging.CRITICAL)  # where its cache cannot be written it would log a traceback
     tokenizer = jieba.Tokenizer()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nlpkit"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nlpkit"
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer.tmp_dir = str(folder)
-    except OSError:  # without a cache the dictionary is compiled at every start
+    except (OSError, RuntimeError):  # no home; without a cache the dictionary is compiled at every start
         tokenizer.tmp_dir = os.devnull
     tokenizer.initialize()
     return tokenizer.cut, jieba.posseg.POSTokenizer(tokenizer).word_tag_tab
