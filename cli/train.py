@@ -131,7 +131,8 @@ def perform(plan: Plan) -> int:
     """Trains; on Ctrl-C a checkpoint is saved once and the exit code is 130."""
     from cli.console import TrainingDisplay, on_interrupt
     from nlpkit.devices import accelerator_for
-    from nlpkit.fit import open_fit, settings_of
+    from nlpkit.fit import settings_of
+    from nlpkit.opening import open_fit
 
     accelerator = accelerator_for(plan.device, settings_of(plan)["train"].precision)
     fit = open_fit(plan, accelerator)

@@ -7,7 +7,6 @@ that was not; it is refused where data, settings, encoder or the number of proce
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +26,7 @@ from nlpkit.devices import peak_memory
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
 from nlpkit.prediction import predict_examples
-from nlpkit.run import Run, describe, load_tensors, read_config, save_tensors
+from nlpkit.run import Run, describe, save_tensors
 from nlpkit.text.tokenizer import vocabulary_hash
 from nlpkit.training import Evaluation, Step, TrainConfig, TrainState, train
 
@@ -89,7 +88,7 @@ class Fit:
         config |= {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
         config["device"] = accelerator.device.type
         if old is not None:
-            _refuse_differences(old, json.loads(json.dumps(config)))
+            refuse_differences(old, json.loads(json.dumps(config)))
         task_config = self._prepare(plan, settings[config["task"]], train_records, folder, old)
         config["prepared"] = asdict(task_config)
         task = tasks.load(plan.task)(task_config, tokenizer, folder)
@@ -203,57 +202,6 @@ class Fit:
         (run.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def open_fit(plan: Plan, accelerator: Any) -> Fit:
-    """A new training in `plan.out`, or the one in it continued.
-
-    Raises SettingsError where the folder holds something else, a finished run without `force`, or a run that differs.
-    """
-    folder = plan.out
-    old = read_config(folder) if (folder / "config.json").exists() else None
-    unfinished = old is not None and "result" not in old
-    resume = unfinished and (folder / CHECKPOINT).exists() and plan.resume == "auto" and not plan.force
-    if folder.exists() and not folder.is_dir():
-        raise SettingsError(f"{folder}: is no folder", hint="choose another --out")
-    if old is None and folder.exists() and any(folder.iterdir()):
-        raise SettingsError(f"{folder}: holds something that is no run", hint="choose another --out")
-    if old is not None and not unfinished and not plan.force:
-        raise SettingsError(f"{folder}: holds a finished run", hint="--force overwrites it, --out names another")
-    if unfinished and not resume and not plan.force and (folder / CHECKPOINT).exists():
-        raise SettingsError(
-            f"{folder}: holds an unfinished run", hint="--resume auto continues it, --force overwrites it"
-        )
-    accelerator.wait_for_everyone()
-    if resume:
-        for scrap in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            scrap.unlink(missing_ok=True)
-        fit = Fit(plan, accelerator, folder, old)
-        fit.state.restore(*load_tensors(folder / CHECKPOINT))
-        return fit
-    return _new_fit(plan, accelerator)
-
-
-def _new_fit(plan: Plan, accelerator: Any) -> Fit:
-    """A new training. Its folder is made under another name, so that it appears whole or not at all."""
-    out = plan.out.resolve()
-    new = out.with_name(f".{out.name}.new")
-    if accelerator.is_main_process:
-        _remake(new)
-    accelerator.wait_for_everyone()
-    try:
-        fit = Fit(plan, accelerator, new)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            fit.run.save_new()
-            shutil.rmtree(out, ignore_errors=True)
-            new.rename(out)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    accelerator.wait_for_everyone()
-    fit.run.folder = plan.out
-    return fit
-
-
 def _from_main(value: Any) -> Any:
     """The main process's value, in every process."""
     box = [value]
@@ -278,24 +226,14 @@ def _describe_data(plan: Plan, train: Records, dev: Records) -> dict[str, Any]:
     }
 
 
-def _remake(folder: Path) -> None:
-    """An empty folder in place of what was there."""
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise SettingsError(f"{folder.parent}: cannot be written: {error.strerror}") from None
-
-
-def _refuse_differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> None:
+def refuse_differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> None:
     """Raises SettingsError with the first thing in which the plan differs from the run to resume."""
     for key in new:
         where = f"{path}.{key}" if path else key
         if key == "versions" or old.get(key) == new[key]:
             continue
         if isinstance(new[key], dict) and isinstance(old.get(key), dict):
-            _refuse_differences(old[key], new[key], where)
+            refuse_differences(old[key], new[key], where)
         else:
             raise SettingsError(
                 f"cannot resume: {where} is now {new[key]!r}, the run has {old.get(key)!r}",

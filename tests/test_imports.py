@@ -41,6 +41,7 @@ MAY = {
     "card": set(),
     "evaluation": LOW | {"run", "tasks", "dataset", "prediction"},
     "checking": LOW | {"tasks", "dataset"},
+    "opening": {"errors", "fit", "run"},
     "fit": LOW | {"run", "tasks", "card", "dataset", "prediction", "training"},
 }  # `fit`, `evaluation` and `checking` put the parts together; nothing imports them but the command line
 FILES = sorted(path for folder in ("nlpkit", "cli", "data_recipes") for path in (ROOT / folder).rglob("*.py"))

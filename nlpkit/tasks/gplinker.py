@@ -26,6 +26,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +64,7 @@ SCORES_AT_ONCE = 1 << 22  # scores of subject-object pairs held in memory while 
 
 
 @dataclass(frozen=True)
-class GplinkerConfig:
+class Settings:
     """Settings, section `gplinker`."""
 
     head: Literal["efficient", "standard"] = "efficient"
@@ -119,22 +120,14 @@ class Batch:
 class Model(nn.Module):
     """Encoder and three pointers."""
 
-    def __init__(self, encoder: Any, predicates: int, config: GplinkerConfig):
+    def __init__(self, encoder: Any, predicates: int, config: Settings):
         super().__init__()
         self.encoder = encoder
 
-        def pointer(heads: int, spans: bool) -> GlobalPointer:
-            return GlobalPointer(
-                encoder.hidden_size,
-                heads,
-                config.head_size,
-                efficient=config.head == "efficient",
-                rotary=spans,
-                ordered=spans,
-                initial_score=config.initial_score,
-            )
-
-        self.entity, self.head, self.tail = pointer(2, True), pointer(predicates, False), pointer(predicates, False)
+        form = {"head_size": config.head_size, "initial_score": config.initial_score}
+        pointer = partial(GlobalPointer, encoder.hidden_size, efficient=config.head == "efficient", **form)
+        self.entity = pointer(heads=2)
+        self.head, self.tail = (pointer(heads=predicates, rotary=False, ordered=False) for _ in range(2))
 
     def scores(self, tokens: TokenBatch) -> tuple[PairScores, PairScores, PairScores]:
         """Scores of the entity, head and tail pointers."""
@@ -155,19 +148,18 @@ class Model(nn.Module):
 class Task:
     """See the module docstring."""
 
-    Config = GplinkerConfig
+    Config = Settings
     monitor = "f1"
     group = "predicate"
+    parse = staticmethod(parse_triples)
 
     @classmethod
-    def prepare(
-        cls, config: GplinkerConfig, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
-    ) -> GplinkerConfig:
+    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
         """Writes `schema.json`: the predicates with the types seen (or given) on both sides."""
         write_schema(collect_schema(records, config.schema), folder / "schema.json")
         return config
 
-    def __init__(self, config: GplinkerConfig, tokenizer: Tokenizer, folder: Path | None):
+    def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
         self.predicates = list(json.loads((folder / "schema.json").read_text(encoding="utf-8"))) if folder else []
@@ -178,10 +170,6 @@ class Task:
         encoding = self.tokenizer.encode(read_text(record))
         gold = self.parse(record) if record.get("spo_list") is not None else None
         return self._example(encoding, gold, annotated_predicates(record))
-
-    def parse(self, value: dict[str, Any]) -> Prediction:
-        """The triples of `spo_list`."""
-        return parse_triples(value)
 
     def _example(self, encoding: Encoding, gold: Prediction | None, annotated: tuple[str, ...] | None) -> Example:
         return Example(encoding, gold, annotated, None if gold is None else self._labels(encoding, gold.spo_list))
@@ -208,10 +196,9 @@ class Task:
         def augment(example: Example, random: Any) -> Example:
             if example.gold is None or example.encoding.is_part:
                 return example
-            text, triples = replace_strings(
-                example.encoding.text, example.gold.spo_list, pool, self.config.replace, random
-            )
-            if text == example.encoding.text:
+            old, rate = example.encoding.text, self.config.replace
+            text, triples = replace_strings(old, example.gold.spo_list, pool, rate, random)
+            if text == old:
                 return example
             return self._example(self.tokenizer.encode(text), Prediction(triples), example.annotated)
 
@@ -277,7 +264,7 @@ class Task:
         """Whether the threshold was left open."""
         return self.config.threshold is None
 
-    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[GplinkerConfig, list[Prediction]]:
+    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[Settings, list[Prediction]]:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
         threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.spo_list, self._fact)
         return replace(self.config, threshold=threshold), [Prediction(triples) for triples in kept]

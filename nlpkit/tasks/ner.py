@@ -27,6 +27,7 @@ from torch import nn
 from nlpkit.errors import DataError, RecordError
 from nlpkit.jsonl import write_atomic
 from nlpkit.metrics import MicroF1
+from nlpkit.modules.entities import Entity, Prediction, parse_entities
 from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.modules.spans import (
     Finding,
@@ -42,7 +43,7 @@ from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer, keep_whole
 
 
 @dataclass(frozen=True)
-class NerConfig:
+class Settings:
     """Settings, section `ner`."""
 
     head: Literal["efficient", "standard"] = "efficient"
@@ -62,24 +63,6 @@ class NerConfig:
 
     def __post_init__(self) -> None:
         check_pointer(self.head_size, self.max_length, self.replace)
-
-
-@dataclass(frozen=True)
-class Entity:
-    """A labelled span of characters."""
-
-    start: int
-    end: int
-    label: str
-    text: str
-    score: float | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The entities of a text."""
-
-    entities: list[Entity]
 
 
 @dataclass(frozen=True)
@@ -110,7 +93,7 @@ class Batch:
 class Model(nn.Module):
     """Encoder and pointer."""
 
-    def __init__(self, encoder: Any, labels: int, config: NerConfig):
+    def __init__(self, encoder: Any, labels: int, config: Settings):
         super().__init__()
         self.encoder = encoder
         self.pointer = GlobalPointer(
@@ -135,12 +118,12 @@ class Model(nn.Module):
 class Task:
     """See the module docstring."""
 
-    Config = NerConfig
+    Config = Settings
     monitor = "f1"
     group = "label"
 
     @classmethod
-    def prepare(cls, config: NerConfig, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> NerConfig:
+    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
         """Writes `labels.json`: the labels of the data, sorted."""
         labels: set[str] = set()
         for where, record in records:
@@ -156,7 +139,7 @@ class Task:
             stream.write(json.dumps(sorted(labels), ensure_ascii=False).encode() + b"\n")
         return config
 
-    def __init__(self, config: NerConfig, tokenizer: Tokenizer, folder: Path | None):
+    def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
         self.labels: list[str] = json.loads((folder / "labels.json").read_text(encoding="utf-8")) if folder else []
@@ -242,7 +225,7 @@ class Task:
         """Whether the threshold was left open."""
         return self.config.threshold is None
 
-    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[NerConfig, list[Prediction]]:
+    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[Settings, list[Prediction]]:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
         threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.entities, self._fact)
         return replace(self.config, threshold=threshold), [Prediction(entities) for entities in kept]
@@ -278,32 +261,6 @@ class Task:
                 yield Finding("not of whole tokens", name, self._fact(entity))
             elif not any(window.token_span((entity.start, entity.end)) for window in windows):
                 yield Finding("in no window", name, self._fact(entity))
-
-
-def parse_entities(value: dict[str, Any], text: str | None) -> list[Entity]:
-    """The entities of a record, checked against its text where that is given. Raises RecordError."""
-    entities = value.get("entities")
-    if not isinstance(entities, list):
-        raise RecordError(f"entities: expected a list, got {type(entities).__name__}")
-    return [_parse(entity, f"entities[{index}]", text) for index, entity in enumerate(entities)]
-
-
-def _parse(entity: Any, where: str, text: str | None) -> Entity:
-    if not isinstance(entity, dict):
-        raise RecordError(f"{where}: expected an object, got {entity!r}")
-    for name, kind in (("start", int), ("end", int), ("label", str)):
-        if name not in entity:
-            raise RecordError(f'{where}: missing field "{name}"')
-        if type(entity[name]) is not kind:
-            raise RecordError(f"{where}: {name}: expected {kind.__name__}, got {entity[name]!r}")
-    start, end = entity["start"], entity["end"]
-    if not 0 <= start < end or (text is not None and end > len(text)):
-        of = "" if text is None else f" of {len(text)} characters"
-        raise RecordError(f"{where}: [{start}, {end}) is no span of the text{of}")
-    string = entity.get("text") if text is None else text[start:end]
-    if text is not None and entity.get("text", string) != string:
-        raise RecordError(f'{where}: the text has "{string}" at [{start}, {end}), not "{entity["text"]}"')
-    return Entity(start, end, entity["label"], string or "", entity.get("score"))
 
 
 def _draw(strings: Sequence[str], random: Any) -> str:
