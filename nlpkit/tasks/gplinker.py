@@ -124,7 +124,7 @@ class Model(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-        form = {"head_size": config.head_size, "initial_score": config.initial_score}
+        form: dict[str, Any] = {"head_size": config.head_size, "initial_score": config.initial_score}
         pointer = partial(GlobalPointer, encoder.hidden_size, efficient=config.head == "efficient", **form)
         self.entity = pointer(heads=2)
         self.head, self.tail = (pointer(heads=predicates, rotary=False, ordered=False) for _ in range(2))
