@@ -140,7 +140,8 @@ def perform(plan: Plan) -> int:
         for event in fit.events():
             display.show(event)
     if not fit.finished:
-        raise KeyboardInterrupt
+        display.say("interrupted; the same command goes on from here")
+        return 130
     if accelerator.is_main_process:
         write_json(fit.summary())
     return 0

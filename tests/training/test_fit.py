@@ -86,7 +86,7 @@ def test_a_resumed_run_equals_a_straight_one_bit_for_bit(ragged, tmp_path, stop)
 
 def test_two_processes_equal_one(ragged, tmp_path):
     flags = [*SMALL_FLAGS, *(f"--set=encoder.{k}={v}" for k, v in DRY.items()), "--set=train.precision=fp32"]
-    flags += ["--epochs=2", "--batch-size=12", "--device=cpu", "--data", ragged]
+    flags += ["--epochs=2", "--batch-size=12", "--device=cpu", "--learning-rate=1e-4", "--data", ragged]
     results = []
     for processes in (1, 2):
         out = tmp_path / str(processes)
@@ -138,7 +138,7 @@ def test_resume_is_refused_where_something_changed(ragged, tmp_path):
     other = write_lines(tmp_path / "other.jsonl", samples.records("gplinker", 100, seed=5))
     for changed, what in [
         (plan(ragged, tmp_path / "run", epochs=3), "settings.train.epochs"),
-        (plan(ragged, tmp_path / "run", {"dropout": 0.5}), "settings.encoder.dropout"),
+        (plan(ragged, tmp_path / "run", {"dropout": 0.5}), "encoder.*dropout"),
         (replace(plan(other, tmp_path / "run")), "data.train"),
     ]:
         with pytest.raises(SettingsError, match=what):
