@@ -117,7 +117,8 @@ class Fit:
         lengths = self.batches.lengths
         ordered = sorted(self.batches[step].tolist(), key=lambda index: lengths[index])
         mine = ordered[self.accelerator.process_index :: self.accelerator.num_processes]
-        for piece in split(mine, lengths, self.config.max_tokens, self.config.accumulate):
+        most = self.config.max_tokens or (16384 if self.accelerator.device.type == "cuda" else 2048)
+        for piece in split(mine, lengths, most, self.config.accumulate):
             yield self.run.task.collate([self._example(index, step) for index in piece])
 
     def _example(self, index: int, step: int) -> Any:

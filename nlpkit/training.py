@@ -34,8 +34,9 @@ class TrainConfig:
     """Examples of an optimiser step, over all processes."""
     accumulate: int = 1
     """Cuts every batch into at least this many pieces, to save memory; the gradient is the same but for dropout."""
-    max_tokens: int = 4096
-    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same gradient."""
+    max_tokens: int | None = None
+    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same gradient. None takes
+    2,048 on a processor and 16,384 on a GPU."""
     learning_rate: float | None = None
     """Top of the schedule; none takes the encoder's own."""
     layer_decay: float = 1.0
@@ -61,7 +62,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("max_tokens", 1), ("seed", 0)):
-            if getattr(self, name) < least:
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f'precision: expected auto, fp32 or bf16, got "{self.precision}"')

@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--peer-python", help="interpreter with bert4torch; without it only nlpkit is measured")
     parser.add_argument("--peer-weights", help="PREFIX of what `bert4torch_peer.py train --weights PREFIX-MODE` wrote")
+    parser.add_argument("--peer-modes", nargs="*", default=["tuned", "example"])
     parser.add_argument("--lines", type=int, default=4096)
     parser.add_argument("--memory-lines", type=int, nargs="*", default=[10_000, 1_000_000])
     parser.add_argument("--threads", type=int, default=2)
@@ -110,7 +111,7 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(child(arguments.child, arguments)))
         return
-    names = ["bare", "pipe", *(["bert4torch tuned", "bert4torch example"] if arguments.peer_python else [])]
+    names = ["bare", "pipe", *(f"bert4torch {mode}" for mode in arguments.peer_modes if arguments.peer_python)]
     turns = [[measure(name, arguments, arguments.lines) for name in names] for _ in range(arguments.repeats)]
     speed = {n: statistics.median(turn[i]["sentences_per_second"] for turn in turns) for i, n in enumerate(names)}
     memory = {lines: measure("memory", arguments, lines)["peak_rss_mb"] for lines in arguments.memory_lines}
