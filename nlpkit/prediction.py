@@ -6,7 +6,6 @@ in batches, merged and written in the order it came. `eval` uses the same `predi
 
 from __future__ import annotations
 
-import dataclasses
 import queue
 import threading
 import time
@@ -54,7 +53,7 @@ def predict_examples(
     parts = -(-len(pieces) // batch_size)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for indices in split(range(len(pieces)), lengths, MAX_TOKENS, parts) if pieces else ():
-            batch = task.collate([pieces[index] for index in indices]).to(device)
+            batch = task.collate([pieces[index] for index in indices], targets=False).to(device)
             for index, prediction in zip(indices, task.decode(model, batch, loose=loose), strict=True):
                 decoded[index] = prediction
     found = iter(decoded)
@@ -126,8 +125,7 @@ class Filter:
         return windows
 
     def _output(self, line: Line, record: dict[str, Any], prediction: Any) -> bytes:
-        value = dataclasses.asdict(prediction)
-        return dumps(value) if self.only_output else with_field(line.raw, record, "prediction", value)
+        return dumps(prediction) if self.only_output else with_field(line.raw, record, "prediction", prediction)
 
 
 def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:

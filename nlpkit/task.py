@@ -40,7 +40,7 @@ class Example(Protocol[P]):
 
 
 class Batch(Protocol):
-    """Tensors of some examples; targets are None where gold is None."""
+    """Tensors of some examples, with or without targets."""
 
     def to(self, device: Any) -> Batch:
         """The batch on a device."""
@@ -83,8 +83,8 @@ class Task(Protocol[E, B, P]):
         """The example cut to pieces that the encoder can take; the example itself where it is short."""
         ...
 
-    def collate(self, examples: Sequence[E]) -> B:
-        """Pads examples to a batch."""
+    def collate(self, examples: Sequence[E], *, targets: bool = True) -> B:
+        """Pads examples to a batch, with what the loss needs of their gold unless `targets` is off."""
         ...
 
     def build_model(self, encoder: nn.Module) -> nn.Module:

@@ -95,8 +95,6 @@ class Example:
     encoding: Encoding
     gold: Prediction | None
     annotated: tuple[str, ...] | None
-    labels: tuple[np.ndarray, ...] | None
-    """(head, i, j) cells of the entity, head and tail pointers."""
 
     def __len__(self) -> int:
         return len(self.encoding)
@@ -169,13 +167,10 @@ class Task:
         """Triples as objects (DuIE 1.0 and 2.0) or lists [subject, predicate, object]."""
         encoding = self.tokenizer.encode(read_text(record))
         gold = self.parse(record) if record.get("spo_list") is not None else None
-        return self._example(encoding, gold, annotated_predicates(record))
+        return Example(encoding, gold, annotated_predicates(record))
 
-    def _example(self, encoding: Encoding, gold: Prediction | None, annotated: tuple[str, ...] | None) -> Example:
-        return Example(encoding, gold, annotated, None if gold is None else self._labels(encoding, gold.spo_list))
-
-    def _labels(self, encoding: Encoding, triples: list[Triple]) -> tuple[np.ndarray, ...]:
-        """The cells of all occurrences of every triple's strings."""
+    def labels(self, encoding: Encoding, triples: list[Triple]) -> tuple[np.ndarray, ...]:
+        """(head, i, j) cells of the entity, head and tail pointers: all occurrences of every triple's strings."""
         cells: tuple[set[tuple[int, int, int]], ...] = (set(), set(), set())
         for triple in triples:
             predicate = self.predicate_ids.get(triple.predicate)
@@ -200,17 +195,17 @@ class Task:
             text, triples = replace_strings(old, example.gold.spo_list, pool, rate, random)
             if text == old:
                 return example
-            return self._example(self.tokenizer.encode(text), Prediction(triples), example.annotated)
+            return Example(self.tokenizer.encode(text), Prediction(triples), example.annotated)
 
         return augment
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows; a triple is labelled in every window that holds both its spans."""
         pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return [example] if len(pieces) == 1 else [self._example(p, example.gold, example.annotated) for p in pieces]
+        return [example] if len(pieces) == 1 else [replace(example, encoding=piece) for piece in pieces]
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        """Pads the texts; the labels become cells with the text's row in front."""
+    def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
+        """Pads the texts; with targets, the labels become cells with the text's row in front."""
         encodings = [example.encoding for example in examples]
         annotated_BP = torch.ones(len(examples), len(self.predicates), dtype=torch.bool)
         for row, example in enumerate(examples):
@@ -220,8 +215,9 @@ class Task:
                     0, torch.tensor(known, dtype=torch.long), True
                 )
         cells = None
-        if all(example.labels is not None for example in examples):
-            cells = tuple(with_rows(labels) for labels in zip(*(e.labels for e in examples), strict=True))
+        if targets:
+            labels = [self.labels(e.encoding, e.gold.spo_list if e.gold else []) for e in examples]
+            cells = tuple(with_rows(pointer) for pointer in zip(*labels, strict=True))
         return Batch(encodings, self.tokenizer.collate(encodings), cells, annotated_BP)
 
     def build_model(self, encoder: nn.Module) -> Model:

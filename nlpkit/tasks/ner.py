@@ -67,11 +67,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Example:
-    """A text and its entities. `labels_N3` are their (label, first token, last token)."""
+    """A text and its entities."""
 
     encoding: Encoding
     gold: Prediction | None
-    labels_N3: np.ndarray | None
 
     def __len__(self) -> int:
         return len(self.encoding)
@@ -149,18 +148,17 @@ class Task:
         """`text` and, where there is gold, `entities` with `start`, `end` and `label`."""
         text = read_text(record)
         gold = None if record.get("entities") is None else Prediction(parse_entities(record, text))
-        return self._example(self.tokenizer.encode(text), gold)
+        return Example(self.tokenizer.encode(text), gold)
 
     def parse(self, value: dict[str, Any]) -> Prediction:
         """The entities of `entities`; without the text their spans cannot be checked."""
         return Prediction(parse_entities(value, None))
 
-    def _example(self, encoding: Encoding, gold: Prediction | None) -> Example:
-        if gold is None:
-            return Example(encoding, None, None)
-        spans = ((self.label_ids.get(e.label), encoding.token_span((e.start, e.end))) for e in gold.entities)
+    def labels_of(self, encoding: Encoding, entities: list[Entity]) -> np.ndarray:
+        """The (label, first token, last token) of the entities that lie in the encoding: (N, 3)."""
+        spans = ((self.label_ids.get(e.label), encoding.token_span((e.start, e.end))) for e in entities)
         cells = {(label, span[0], span[1] - 1) for label, span in spans if label is not None and span}
-        return Example(encoding, gold, np.array(sorted(cells), dtype=np.int64).reshape(-1, 3))
+        return np.array(sorted(cells), dtype=np.int64).reshape(-1, 3)
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
         """Replaces entities by others of the same label, in texts of a single window without nested entities."""
@@ -178,20 +176,21 @@ class Task:
             strings = [_draw(pool[e.label], random) if c else e.text for e, c in zip(entities, chosen, strict=True)]
             text, spans = replace_spans(example.encoding.text, [(e.start, e.end) for e in entities], strings)
             new = [Entity(*span, e.label, string) for span, e, string in zip(spans, entities, strings, strict=True)]
-            return self._example(self.tokenizer.encode(text), Prediction(new))
+            return Example(self.tokenizer.encode(text), Prediction(new))
 
         return augment
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows; an entity is labelled in every window that holds it."""
         pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return [example] if len(pieces) == 1 else [self._example(piece, example.gold) for piece in pieces]
+        return [example] if len(pieces) == 1 else [replace(example, encoding=piece) for piece in pieces]
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        """Pads the texts; the labels become cells with the text's row in front."""
+    def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
+        """Pads the texts; with targets, the labels become cells with the text's row in front."""
         encodings = [example.encoding for example in examples]
-        labels = [example.labels_N3 for example in examples if example.labels_N3 is not None]
-        gold_N4 = with_rows(labels) if len(labels) == len(examples) else None
+        gold_N4 = None
+        if targets:
+            gold_N4 = with_rows([self.labels_of(e.encoding, e.gold.entities if e.gold else []) for e in examples])
         return Batch(encodings, self.tokenizer.collate(encodings), gold_N4)
 
     def build_model(self, encoder: nn.Module) -> Model:
