@@ -25,11 +25,12 @@ DRY = {"dropout": 0.0, "embedding_dropout": 0.0, "hide_word": 0.0, "hide_charact
 SMALL_FLAGS = [f"--set=encoder.{key}={list(v) if isinstance(v, tuple) else v}" for key, v in SMALL.items()]
 
 torch.set_num_threads(1)
+os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # of the processes that tests start
 
 
 def nlpkit(*arguments, stdin=b"", check=True, timeout=120, **options):
     """Runs the command as a user's shell would."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **options.pop("env", {})}
+    environment = {**os.environ, **options.pop("env", {})}
     command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, env=environment, **options)
     if check:

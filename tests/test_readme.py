@@ -58,7 +58,6 @@ def test_the_commands_of_a_block_run(place, index):
         **os.environ,
         "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
     }
     script = "set -euo pipefail\n" + block
     done = subprocess.run(["bash", "-c", script], cwd=place, env=environment, capture_output=True, timeout=300)

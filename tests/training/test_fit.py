@@ -1,7 +1,6 @@
 """The trainer: exact accumulation, exact resume, processes, kill -9, refusals, averages, groups and schedules."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -122,9 +121,7 @@ def test_a_kill_while_saving_leaves_a_run_that_resumes(ragged, tmp_path):
     for when in (5, 8, 11, 17, 23, 26):  # while it writes the config, the model, checkpoints, the card, the end
         out = tmp_path / f"killed{when}"
         program = KILLER.format(when=when, arguments=[*arguments, "--out", str(out)])
-        killed = subprocess.run(
-            [sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120
-        )
+        killed = subprocess.run([sys.executable, "-c", program], timeout=120)
         assert killed.returncode == -signal.SIGKILL, when
         nlpkit(*arguments, "--out", out)
         assert (out / "model.safetensors").read_bytes() == expected, when
@@ -168,7 +165,7 @@ def test_patience_stops_early_and_the_best_model_is_kept(ragged, tmp_path):
 def test_interrupting_saves_once_and_exits_130(ragged, tmp_path):
     command = [sys.executable, "-m", "cli.main", "train", "gplinker", "--data", str(ragged), "--epochs=500"]
     command += ["--out", str(tmp_path / "run"), *SMALL_FLAGS]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
     while b"epoch 1.00" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
