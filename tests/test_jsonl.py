@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+from pathlib import Path
 
 import orjson
 import pytest
@@ -59,7 +60,8 @@ def test_files_are_read_as_they_are(tmp_path, suffix):
 def test_a_damaged_archive_is_an_error_of_the_data(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     whole = {".gz": gzip.compress, ".xz": lzma.compress}[suffix](b'{"a":1}\n' * 1000)
-    for damaged in (whole[: len(whole) // 2], b"nonsense"):
+    flipped = whole[: len(whole) // 2] + bytes(255 - byte for byte in whole[len(whole) // 2 :])
+    for damaged in (whole[: len(whole) // 2], b"nonsense", flipped):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match="damaged|cannot be read"):
             list(read_lines(path))
@@ -97,3 +99,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(NlpkitError, match="cannot be written"), write_atomic(tmp_path / "no" / "x"):
         pass
+
+
+def test_what_a_link_points_to_is_written_and_a_pipe_is_written_as_it_is(tmp_path):
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("target")
+    with write_atomic(tmp_path / "link") as stream:
+        stream.write(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+    with write_atomic("/dev/null") as stream:
+        stream.write(b"gone")
+    assert not Path("/dev/null").is_file()
