@@ -14,8 +14,8 @@ A line may carry `predicates`, the relations it was annotated for: its silence o
 entities it leaves out are masked in the loss.
 
 Source: https://kexue.fm/archives/8888; published 0.827 F1 on the dev set of DuIE 1.0 with BERT-base (170k lines).
-Differs from /8888: all occurrences of a string are labelled, not the first; the loss is exact (see
-`nlpkit.modules.global_pointer`); strings are compared as they stand (`match = "tokens"` is the tolerant rule); the
+Differs from /8888: all occurrences of a string are labelled, not the first; head and tail pointers are rotary too, since
+convolutions know no positions (`rotary_links`); the loss is exact (see `nlpkit.modules.global_pointer`); strings are compared as they stand (`match = "tokens"` is the tolerant rule); the
 threshold is tuned on the dev set instead of being 0.
 Legend: B batch, T tokens, P predicates, N pairs of a subject and an object.
 """
@@ -71,6 +71,8 @@ class Settings:
     """Efficient GlobalPointer (one query and key for all predicates) or the standard one (one for each)."""
     head_size: int = 64
     """Size of a query or key."""
+    rotary_links: bool = True
+    """Rotary positions in the head and tail pointers too: pairs nearby strings sooner than far ones."""
     initial_score: float = -7.0
     """Where the scores of the efficient heads start."""
     schema: str | None = None
@@ -125,7 +127,7 @@ class Model(nn.Module):
         form: dict[str, Any] = {"head_size": config.head_size, "initial_score": config.initial_score}
         pointer = partial(GlobalPointer, encoder.hidden_size, efficient=config.head == "efficient", **form)
         self.entity = pointer(heads=2)
-        self.head, self.tail = (pointer(heads=predicates, rotary=False, ordered=False) for _ in range(2))
+        self.head, self.tail = (pointer(heads=predicates, rotary=config.rotary_links, ordered=False) for _ in range(2))
 
     def scores(self, tokens: TokenBatch) -> tuple[PairScores, PairScores, PairScores]:
         """Scores of the entity, head and tail pointers."""
