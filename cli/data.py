@@ -29,7 +29,7 @@ def convert(
 @app.command()
 def sample(
     task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
-    count: Annotated[int, Option(help="Lines.")] = 3000,
+    count: Annotated[int, Option(min=1, help="Lines.")] = 3000,
     seed: Annotated[int, Option(help="Same seed, same lines.")] = 1,
 ) -> None:
     """Write made-up training data of a task, so that everything can be tried at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,9 +43,12 @@ def parse_gate(gate: str) -> tuple[str, float]:
     """`f1=0.8` as ("f1", 0.8). Raises SettingsError."""
     name, _, least = gate.partition("=")
     try:
-        return name, float(least)
+        number = float(least)
     except ValueError:
-        raise SettingsError(f'--min: expected metric=number, got "{gate}"') from None
+        number = math.nan
+    if math.isnan(number):
+        raise SettingsError(f'--min: expected metric=number, got "{gate}"')
+    return name, number
 
 
 def check_gates(gates: list[tuple[str, float]], metrics: dict[str, Any]) -> int:
@@ -52,7 +56,7 @@ def check_gates(gates: list[tuple[str, float]], metrics: dict[str, Any]) -> int:
     code = 0
     for name, least in gates:
         if not isinstance(metrics.get(name), (int, float)):
-            raise SettingsError(f'--min: no metric "{name}"{did_you_mean(name, metrics)}')
+            raise SettingsError(f'--min: no number "{name}"{did_you_mean(name, metrics.keys() - {name})}')
         if metrics[name] < least:
             print(f"gate not met: {name} {metrics[name]} < {least}", file=sys.stderr)
             code = 5

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.output import write
+from nlpkit.errors import NlpkitError
 
 Option = typer.Option
 
@@ -36,7 +37,7 @@ def predict(
         open_binary(file)  # tells what is wrong with it before a model is loaded
     trained = load(run, resolve_device(device))
     model, precision = trained.model, trained.precision
-    filter_ = Filter(trained.task, model, batch_size, precision, on_error, long, only_output, unbuffered)
+    filter_ = Filter(trained.task, model, batch_size, precision, on_error, long, only_output, unbuffered, tell)
     if output:
         with write_atomic(output) as stream:
             stream.writelines(counted(filter_(read_lines(file)), filter_))
@@ -47,3 +48,8 @@ def predict(
     if filter_.skipped:
         print(f"{filter_.skipped} of {filter_.lines} lines gave no prediction", file=sys.stderr)
     return 4 if filter_.skipped else 0
+
+
+def tell(error: NlpkitError) -> None:
+    """A line that is skipped is named."""
+    print(f"skipped: {error.message}", file=sys.stderr)

@@ -38,7 +38,7 @@ def train(
     force: Annotated[bool, Option(help="Overwrite the run in --out.")] = False,
     dry_run: Annotated[bool, Option(help="Show data, groups of parameters and peak memory; write nothing.")] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
-    processes: Annotated[int, Option(help="Processes that share every batch.")] = 1,
+    processes: Annotated[int, Option(min=1, help="Processes that share every batch.")] = 1,
 ) -> int:
     """Train a task on JSONL and write a run directory; the last line on stdout says where and how good."""
     flags: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}

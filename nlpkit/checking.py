@@ -11,8 +11,8 @@ from typing import Any
 
 from nlpkit import encoders, tasks
 from nlpkit.config import build, parse_pairs
-from nlpkit.errors import RecordError, SettingsError, did_you_mean
-from nlpkit.jsonl import read_lines
+from nlpkit.errors import DataError, RecordError, SettingsError, did_you_mean
+from nlpkit.jsonl import Line, read_lines
 
 Place = tuple[str, str, str]  # file:line, kind, message
 
@@ -22,7 +22,7 @@ class Checking:
     """Findings, to iterate over once; the counts are complete afterwards."""
 
     task: Any
-    files: list[str]
+    sources: list[Line]
     lines: int = 0
     unreadable: int = 0
     facts: int = 0
@@ -31,17 +31,16 @@ class Checking:
     places: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Place]:
-        for path in self.files:
-            for line in read_lines(path):
-                self.lines += 1
-                try:
-                    findings = list(self._findings(line.record(), line.where))
-                except RecordError as error:
-                    self.unreadable += 1
-                    findings = [("unreadable", error.message)]
-                for kind, message in findings:
-                    self.kinds[kind] += 1
-                    yield line.where, kind, message
+        for line in self.sources:
+            self.lines += 1
+            try:
+                findings = list(self._findings(line.record(), line.where))
+            except RecordError as error:
+                self.unreadable += 1
+                findings = [("unreadable", error.message)]
+            for kind, message in findings:
+                self.kinds[kind] += 1
+                yield line.where, kind, message
 
     def _findings(self, record: dict[str, Any], where: str) -> Iterator[tuple[str, str]]:
         example = self.task.read(record)
@@ -75,15 +74,18 @@ def check_data(name: str, file: str, dev: str | None, encoder: str, pairs: list[
         raise SettingsError(f'unknown section "{unknown}"{did_you_mean(unknown, [section])}')
     tokenizer = encoders.load_tokenizer(encoder)
     probe = task_class(config, tokenizer, None)
+    lines = list(read_lines(file))
+    if not lines:
+        raise DataError(f"{file}: no records")
     with tempfile.TemporaryDirectory() as folder:
-        config = task_class.prepare(config, _readable(probe, file), Path(folder))
+        config = task_class.prepare(config, _readable(probe, lines), Path(folder))
         task = task_class(config, tokenizer, Path(folder))
-    return Checking(task, [file] + ([dev] if dev else []))
+    return Checking(task, lines + (list(read_lines(dev)) if dev else []))
 
 
-def _readable(probe: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _readable(probe: Any, lines: list[Line]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The records that the task can read; the others are reported later."""
-    for line in read_lines(path):
+    for line in lines:
         try:
             record = line.record()
             probe.read(record)

@@ -91,7 +91,10 @@ def read_jsonl(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, 
 
 def dumps(value: Any) -> bytes:
     """Compact JSON; dataclasses, numpy scalars and tuples are understood; non-ASCII text stays as it is."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # a lone surrogate, as in a file name that is not UTF-8 to this locale
+        return json.dumps(value).encode()
 
 
 def with_field(raw: bytes, record: dict[str, Any], key: str, value: Any) -> bytes:
@@ -133,12 +136,13 @@ def write_atomic(path: str | Path) -> Iterator[IO[bytes]]:
     be written (permission, a full disk).
     """
     path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        with open(path, "wb") as stream:
-            yield stream
-        return
+    is_device = path.exists() and not path.is_file()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if is_device:
+            with open(path, "wb") as stream:
+                yield stream
+            return
         with open(temporary, "wb") as stream:
             yield stream
             stream.flush()

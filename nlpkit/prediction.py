@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,6 +72,7 @@ class Filter:
     long: Long = "split"
     only_output: bool = False
     unbuffered: bool = False
+    on_skip: Callable[[DataError], None] = lambda error: None
     lines: int = 0
     skipped: int = 0
     cut: int = 0
@@ -109,6 +110,8 @@ class Filter:
                     break
                 if self.on_error == "emit":
                     outputs.append(dumps({"error": error.message, "line": line.number}))
+                else:
+                    self.on_skip(error.at(line.where))
         examples, windows = [item[2] for item in read], [item[3] for item in read]
         settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
         predictions = predict_examples(self.task, self.model, examples, windows=windows, **settings)

@@ -64,6 +64,8 @@ class TrainConfig:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("max_tokens", 1), ("seed", 0)):
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate: expected a number above 0, got {self.learning_rate}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f'precision: expected auto, fp32 or bf16, got "{self.precision}"')
         if not 0 <= self.average < 1:

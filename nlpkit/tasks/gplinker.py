@@ -14,9 +14,9 @@ A line may carry `predicates`, the relations it was annotated for: its silence o
 entities it leaves out are masked in the loss.
 
 Source: https://kexue.fm/archives/8888; published 0.827 F1 on the dev set of DuIE 1.0 with BERT-base (170k lines).
-Differs from /8888: all occurrences of a string are labelled, not the first; head and tail pointers are rotary too, since
-convolutions know no positions (`rotary_links`); the loss is exact (see `nlpkit.modules.global_pointer`); strings are compared as they stand (`match = "tokens"` is the tolerant rule); the
-threshold is tuned on the dev set instead of being 0.
+Differs from /8888: all occurrences of a string are labelled, not the first; head and tail pointers are rotary too,
+since convolutions know no positions (`rotary_links`); the loss is exact (see `nlpkit.modules.global_pointer`); strings
+are compared as they stand (`match = "tokens"` is the tolerant rule); the threshold is tuned on the dev set, not 0.
 Legend: B batch, T tokens, P predicates, N pairs of a subject and an object.
 """
 

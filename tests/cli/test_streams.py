@@ -73,6 +73,7 @@ def test_bad_lines_are_skipped_and_counted(run):
     assert done.returncode == 4
     assert [line["text"] for line in lines_of(done)] == ["a", "c"]
     assert "4 of 6 lines" in done.stderr.decode()
+    assert 'skipped: stdin:4: missing field "text"' in done.stderr.decode()
 
 
 def test_bad_lines_leave_their_error_in_place(run):
@@ -193,7 +194,11 @@ def test_eval_gates_errors_and_rules(run, data, tmp_path):
         (["predict", "{run}", "no.jsonl"], 3, "no.jsonl: cannot be read"),
         (["predict", "{run}", "--on-error", "ignore"], 2, "--on-error"),
         (["eval", "{run}", "--data", "{data}", "--by", "label"], 2, "groups by predicate"),
-        (["eval", "{run}", "--data", "{data}", "--min", "f2=1"], 2, 'no metric "f2"'),
+        (["eval", "{run}", "--data", "{data}", "--min", "f2=1"], 2, 'no number "f2"'),
+        (["eval", "{run}", "--data", "{data}", "--min", "f1=nan"], 2, "expected metric=number"),
+        (["train", "gplinker", "--data", "{data}", "--processes", "0"], 2, "--processes"),
+        (["train", "gplinker", "--data", "{data}", "--learning-rate", "nan"], 2, "learning_rate"),
+        (["predict", "{run}", "{data}", "-o", "/tmp"], 1, "/tmp: cannot be written: Is a directory"),
         (["eval", "--task", "gplinker", "--data", "{data}"], 3, 'missing field "prediction"'),
         (["eval", "--data", "{data}"], 2, "a run directory or --task"),
         (["data", "convert", "duei"], 2, "duie"),
