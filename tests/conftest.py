@@ -28,6 +28,12 @@ torch.set_num_threads(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # of the processes that tests start
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same weights, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 def nlpkit(*arguments, stdin=b"", check=True, timeout=120, **options):
     """Runs the command as a user's shell would."""
     environment = {**os.environ, **options.pop("env", {})}
