@@ -25,7 +25,7 @@ def plan(data, out, encoder=(), **train):
     return Plan("gplinker", (str(data),), out, values=(sections,), device="cpu")
 
 
-SLOWLY = {"learning_rate": 1e-4}  # Adam blows rounding errors of tiny gradients up to this size
+SLOWLY = {"learning_rate": 2e-5}  # Adam blows rounding errors of tiny gradients up to this size
 
 
 def fit_of(the_plan):
