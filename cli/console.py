@@ -29,26 +29,29 @@ def console() -> Console:
 
 
 class TrainingDisplay:
-    """A bar where stderr is a terminal, else a line every few seconds; a line for every evaluation."""
+    """A bar where stderr is a terminal, else a line every few seconds; a line for every evaluation.
 
-    def __init__(self, fit: Fit, shown: bool):
-        self.fit, self.shown, self.console = fit, shown, console()
+    Args:
+        state: of the trainer.
+        opening: what is said first.
+        shown: whether this process speaks.
+        per_step: what a step takes in, and its name; None counts the examples of the events.
+    """
+
+    def __init__(self, state: TrainState, opening: list[str], shown: bool, per_step: tuple[int, str] | None = None):
+        self.state, self.opening, self.shown, self.per_step, self.console = state, opening, shown, per_step, console()
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
         self.bar = Progress(*columns, console=self.console, transient=True, disable=not (shown and sys.stderr.isatty()))
-        self.last = time.monotonic()
-        self.examples = 0
+        self.last = self.started = time.monotonic()
+        self.first, self.count = state.step, 0
 
     def __enter__(self) -> TrainingDisplay:
-        fit = self.fit
-        if self.shown:
-            data = fit.run.config["data"]
-            self.say(f"{data['train_lines']} lines to train on, {data['dev_lines']} to evaluate on")
-            if fit.lost:
-                self.say(f"{fit.lost} of {fit.facts} gold facts can't be learned from (nlpkit data check says why)")
-            if fit.state.step:
-                self.say(f"continuing after step {fit.state.step} of {fit.state.steps}")
+        for line in self.opening:
+            self.say(line)
+        if self.state.step:
+            self.say(f"continuing after step {self.state.step} of {self.state.steps}")
         self.bar.start()
-        self.task = self.bar.add_task("", total=fit.state.steps, completed=fit.state.step)
+        self.task = self.bar.add_task("", total=self.state.steps, completed=self.state.step)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -63,18 +66,36 @@ class TrainingDisplay:
         """Draws an event."""
         from nlpkit.training import Evaluation
 
+        place = f"step {event.step}" if self.per_step else f"epoch {event.epoch:.2f}"
         if isinstance(event, Evaluation):
             values = " ".join(f"{key} {value}" for key, value in event.metrics.items())
-            self.say(f"epoch {event.epoch:.2f}: {values}{' *' if event.is_best else ''}")
+            self.say(f"{place}: {values}{' *' if event.is_best else ''}")
             return
-        self.examples += event.examples
+        size, unit = self.per_step or (event.examples, "examples")
+        self.count += size
         passed = time.monotonic() - self.last
-        text = f"epoch {event.epoch:.2f} loss {event.loss:.4f}"
+        text = f"{place} loss {event.loss:.4f}"
         self.bar.update(self.task, completed=event.step, description=text)
-        if self.bar.disable and passed > LINE_EVERY:
-            self.say(f"step {event.step}/{event.steps} {text} {self.examples / passed:.0f} examples/s")
         if passed > LINE_EVERY:
-            self.last, self.examples = time.monotonic(), 0
+            if self.bar.disable:
+                text = text if self.per_step is None else f"loss {event.loss:.4f}"
+                speed = f"{self.count / passed:,.0f} {unit}/s, {self._left(event.step)} left"
+                self.say(f"step {event.step}/{event.steps} {text} {speed}")
+            self.last, self.count = time.monotonic(), 0
+
+    def _left(self, step: int) -> str:
+        """The time that the rest takes at the speed so far."""
+        seconds = (time.monotonic() - self.started) / (step - self.first) * (self.state.steps - step)
+        return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
+
+
+def opening_lines(fit: Fit) -> list[str]:
+    """What a training says of its data."""
+    data = fit.run.config["data"]
+    lines = [f"{data['train_lines']} lines to train on, {data['dev_lines']} to evaluate on"]
+    if fit.lost:
+        lines.append(f"{fit.lost} of {fit.facts} gold facts can't be learned from (nlpkit data check says why)")
+    return lines
 
 
 def counted(chunks: Iterable[bytes], source: Any) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""`nlpkit encoder`: what a checkpoint really is."""
+"""`nlpkit encoder`: what a checkpoint really is, and how one is made."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.output import write_json
+from cli.pretrain import pretrain
 
-app = typer.Typer(help="Inspect encoders.", no_args_is_help=True)
+app = typer.Typer(help="Inspect and pretrain encoders.", no_args_is_help=True)
+app.command()(pretrain)
 
 
 @app.callback()
 def encoder() -> None:
-    """Inspect encoders."""
+    """Inspect and pretrain encoders."""
 
 
 @app.command()
@@ -35,10 +37,10 @@ def info(
 
 @app.command("list")
 def list_() -> None:
-    """The encoders that come with the package."""
-    from nlpkit.encoders import BUILT_IN
+    """The encoders that come with the package: what they are, and what they were made from."""
+    from nlpkit.encoders import shipped
 
-    show(BUILT_IN)
+    show(shipped())
 
 
 def show(report: dict[str, Any]) -> None:

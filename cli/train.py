@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cli.output import write_json
+from cli.processes import launch
 
 if TYPE_CHECKING:
     from nlpkit.fit import Plan
@@ -43,9 +38,12 @@ def train(
     """Train a task on JSONL and write a run directory; the last line on stdout says where and how good."""
     flags: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
     flags |= {"learning_rate": learning_rate, "seed": seed}
+    from nlpkit.fit import settings_of
+
     plan = make_plan(task, data, dev, out, encoder, config, set_ or [], flags, device, resume, force)
     if processes > 1:
-        return launch(plan, processes)
+        settings_of(plan)  # what is wrong with the plan is told once
+        return launch(device, processes)
     return rehearse(plan) if dry_run else perform(plan)
 
 
@@ -75,7 +73,7 @@ def make_plan(
         data=tuple(data),
         dev=tuple(dev or ()),
         out=out or Path("runs") / tasks.canonical(task),
-        encoder=encoder or named[1] or named[0] or "dgcnn",
+        encoder=encoder or named[1] or named[0] or ("tiny" if tasks.load(task).needs_head else "dgcnn"),
         values=tuple(values),
         device=device,
         resume=resume,
@@ -83,62 +81,20 @@ def make_plan(
     )
 
 
-def launch(plan: Plan, processes: int) -> int:
-    """The same command in several processes of this machine. What is wrong with the plan is told before they start.
-
-    `accelerate` reads the place of a process among the others from the environment, as torch's launchers set it; these
-    would answer an error of one process with a report of their own, and kill a training that is saving after Ctrl-C.
-    """
-    from nlpkit.devices import resolve_device
-    from nlpkit.fit import settings_of
-
-    settings_of(plan)
-    on_cpu = resolve_device(plan.device).type == "cpu"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_WORLD_SIZE": processes}
-    shared |= {"ACCELERATE_USE_CPU": on_cpu, "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // processes)}
-    command = [sys.executable, "-m", "cli.main", *sys.argv[1:], "--processes=1"]
-    started = []
-    for rank in range(processes):
-        environment = {
-            **{name: str(value) for name, value in shared.items()},
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-        }
-        quiet = None if rank == 0 else subprocess.DEVNULL  # they all meet the same errors
-        started.append(subprocess.Popen(command, env=environment, stderr=quiet))
-    return wait_for_all(started)
-
-
-def wait_for_all(started: list[subprocess.Popen[bytes]]) -> int:
-    """The first exit code that is not 0, or 0. Where one process fails, the others are ended; Ctrl-C is theirs."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        while any(process.poll() is None for process in started):
-            if any(process.poll() for process in started):
-                time.sleep(5)  # the others may be about to end by themselves, with a message
-                for process in started:
-                    process.terminate()
-            time.sleep(0.1)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return next((process.returncode for process in started if process.returncode), 0)
-
-
 def perform(plan: Plan) -> int:
     """Trains; on Ctrl-C a checkpoint is saved once and the exit code is 130."""
-    from cli.console import TrainingDisplay, on_interrupt
-    from nlpkit.devices import accelerator_for
+    from cli.console import TrainingDisplay, on_interrupt, opening_lines
+    from nlpkit.devices import accelerator_for, part
     from nlpkit.fit import settings_of
     from nlpkit.opening import open_fit
 
     accelerator = accelerator_for(plan.device, settings_of(plan)["train"].precision)
     fit = open_fit(plan, accelerator)
-    with TrainingDisplay(fit, shown=accelerator.is_main_process) as display, on_interrupt(fit.state):
+    display = TrainingDisplay(fit.state, opening_lines(fit), shown=accelerator.is_main_process)
+    with display, on_interrupt(fit.state):
         for event in fit.events():
             display.show(event)
+    part(accelerator)
     if not fit.finished:
         display.say("interrupted; the same command goes on from here")
         return 130

@@ -30,6 +30,13 @@ def accelerator_for(device: str, precision: str) -> Any:
     return Accelerator(cpu=place.type == "cpu", mixed_precision="bf16" if kind == "bf16" else "no")
 
 
+def part(accelerator: Any) -> None:
+    """Ends the company of the processes, all at once: one that merely exits can abort the others' threads (gloo)."""
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()
+        torch.distributed.destroy_process_group()
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
     """`bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively (GPU, AVX512-BF16, AMX)."""
     if precision != "auto":

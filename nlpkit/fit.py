@@ -76,7 +76,7 @@ class Fit:
         settings = settings_of(plan)
         train_records, dev_records = _read(plan)
         torch.manual_seed(settings["train"].seed)
-        encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"])
+        encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=tasks.load(plan.task).needs_head)
         if settings["train"].learning_rate is None:
             settings["train"] = replace(settings["train"], learning_rate=encoder.learning_rate)
         self.config: TrainConfig = settings["train"]

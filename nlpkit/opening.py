@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from nlpkit.encoders.weights import read_json
 from nlpkit.errors import SettingsError
-from nlpkit.fit import CHECKPOINT, Fit, Plan
+from nlpkit.fit import CHECKPOINT, Fit, Plan, refuse_differences
+from nlpkit.pretraining.pretrain import RECORD, Pretraining, write_record
+from nlpkit.pretraining.settings import PretrainPlan
 from nlpkit.run import load_tensors, read_config
 
 
@@ -18,26 +22,59 @@ def open_fit(plan: Plan, accelerator: Any) -> Fit:
     """
     folder = plan.out
     old = read_config(folder) if (folder / "config.json").exists() else None
-    unfinished = old is not None and "result" not in old
-    resume = unfinished and (folder / CHECKPOINT).exists() and plan.resume == "auto" and not plan.force
+    finished = old is not None and "result" in old
+    resume = is_to_resume(folder, "run", old is not None, finished, plan.resume == "auto", plan.force)
+    accelerator.wait_for_everyone()
+    if not resume:
+        return _new_fit(plan, accelerator)
+    fit = Fit(plan, accelerator, folder, old)
+    fit.state.restore(*load_tensors(folder / CHECKPOINT))
+    return fit
+
+
+def open_pretraining(plan: PretrainPlan, accelerator: Any) -> Pretraining:
+    """A new pretraining in `plan.out`, or the one in it continued; raises as `open_fit`."""
+    folder = plan.out
+    old = read_json(folder / RECORD) if (folder / RECORD).exists() else None
+    finished = old is not None and "seconds" in old
+    resume = is_to_resume(folder, "pretraining", old is not None, finished, plan.resume == "auto", plan.force)
+    accelerator.wait_for_everyone()
+    if not resume and accelerator.is_main_process:
+        _remake(folder)
+        write_record(folder, {})  # from now on the folder is known to hold a pretraining
+    accelerator.wait_for_everyone()
+    pretraining = Pretraining(plan, accelerator)
+    if resume and old is not None:
+        refuse_differences(old, json.loads(json.dumps(pretraining.record)))
+        pretraining.state.restore(*load_tensors(folder / CHECKPOINT))
+    return pretraining
+
+
+def is_to_resume(folder: Path, what: str, known: bool, finished: bool, wanted: bool, force: bool) -> bool:
+    """Whether what is in the folder is to be continued. Raises SettingsError where it may not be overwritten.
+
+    Args:
+        folder: the user's `--out`.
+        what: "run" or "pretraining", for the messages.
+        known: whether the folder holds one; finished: and whether that is done.
+        wanted: --resume auto.
+        force: --force.
+    """
+    has_checkpoint = known and not finished and (folder / CHECKPOINT).exists()
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"{folder}: is no folder", hint="choose another --out")
-    if old is None and folder.exists() and any(folder.iterdir()):
-        raise SettingsError(f"{folder}: holds something that is no run", hint="choose another --out")
-    if old is not None and not unfinished and not plan.force:
-        raise SettingsError(f"{folder}: holds a finished run", hint="--force overwrites it, --out names another")
-    if unfinished and not resume and not plan.force and (folder / CHECKPOINT).exists():
+    if not known and folder.exists() and any(folder.iterdir()):
+        raise SettingsError(f"{folder}: holds something that is no {what}", hint="choose another --out")
+    if finished and not force:
+        raise SettingsError(f"{folder}: holds a finished {what}", hint="--force overwrites it, --out names another")
+    if has_checkpoint and not wanted and not force:
         raise SettingsError(
-            f"{folder}: holds an unfinished run", hint="--resume auto continues it, --force overwrites it"
+            f"{folder}: holds an unfinished {what}", hint="--resume auto continues it, --force overwrites it"
         )
-    accelerator.wait_for_everyone()
-    if resume:
-        for scrap in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            scrap.unlink(missing_ok=True)
-        fit = Fit(plan, accelerator, folder, old)
-        fit.state.restore(*load_tensors(folder / CHECKPOINT))
-        return fit
-    return _new_fit(plan, accelerator)
+    resume = has_checkpoint and wanted and not force
+    for scrap in folder.glob(".*.tmp") if resume else ():  # of a process that was killed while it wrote
+        scrap.unlink(missing_ok=True)
+    return resume
 
 
 def _new_fit(plan: Plan, accelerator: Any) -> Fit:

@@ -81,8 +81,13 @@ def describe(task: str, encoder_name: str, settings: dict[str, Any], data: dict[
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:
-    """A trained run, ready to decode. Raises SettingsError where it is none or its parts do not fit together."""
+    """A trained run, ready to decode; an encoder that ships, or the directory of a checkpoint, fills in masks.
+
+    Raises SettingsError where it is neither or its parts do not fit together.
+    """
     folder = Path(folder)
+    if encoders.is_encoder(folder):
+        return _bare_encoder(folder, device)
     config = read_config(folder)
     task_class = tasks.load(config["task"])
     encoder = encoders.build(config["encoder"]["spec"])
@@ -102,6 +107,15 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:
     if missing or unexpected:
         raise SettingsError(f"{folder}/model.safetensors: does not fit config.json: {[*missing, *unexpected][:3]}")
     return Run(folder, config, task, tokenizer, model.to(device).eval())
+
+
+def _bare_encoder(source: Path, device: str | torch.device) -> Run:
+    """An encoder with its masked-LM head as the run of a task."""
+    encoder, tokenizer = encoders.load(str(source), encoders.settings_of(str(source))(), head=True)
+    task_class = tasks.load("fill_mask")
+    task = task_class(task_class.Config(), tokenizer, None)
+    config = {"task": "fill_mask", "encoder": {"name": str(source), "spec": encoder.spec()}, "settings": {}}
+    return Run(source, config, task, tokenizer, task.build_model(encoder).to(device).eval())
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -27,12 +27,16 @@ from nlpkit.modules.spans import Finding
 from nlpkit.text.tokenizer import Tokenizer
 
 P = TypeVar("P")  # Prediction: a dataclass; asdict of it is what the user gets
+P_co = TypeVar("P_co", covariant=True)
 
 
-class Example(Protocol[P]):
-    """A record as the model will see it. `gold` is a Prediction, or None where the record has none."""
+class Example(Protocol[P_co]):
+    """A record as the model will see it."""
 
-    gold: P | None
+    @property
+    def gold(self) -> P_co | None:
+        """What is to be predicted, or None where the record does not say."""
+        ...
 
     def __len__(self) -> int:
         """Tokens, for batches of equal length."""
@@ -52,7 +56,10 @@ B = TypeVar("B", bound=Batch)
 
 
 class Task(Protocol[E, B, P]):
-    """The methods of a task, in the order of the data. A task holds no weights."""
+    """The methods of a task, in the order of the data. A task holds no weights.
+
+    A task may name this as its base class; those methods with a body here are then the defaults.
+    """
 
     Config: ClassVar[type]
     """Frozen dataclass of settings, a docstring under every field."""
@@ -60,6 +67,8 @@ class Task(Protocol[E, B, P]):
     """The metric that picks the best checkpoint; higher is better."""
     group: ClassVar[str]
     """What `eval --by` groups by: the second part of every value of `facts`."""
+    needs_head: ClassVar[bool] = False
+    """Whether the encoder comes with its masked-LM head; such a task starts from `tiny`, others from `dgcnn`."""
 
     config: Any
 
@@ -77,11 +86,11 @@ class Task(Protocol[E, B, P]):
 
     def augmenter(self, examples: Sequence[E]) -> Callable[[E, Any], E] | None:
         """What makes another example of one each time training meets it, with a `numpy` generator; None for nothing."""
-        ...
+        return None
 
     def windows(self, example: E) -> list[E]:
         """The example cut to pieces that the encoder can take; the example itself where it is short."""
-        ...
+        return [example]
 
     def collate(self, examples: Sequence[E], *, targets: bool = True) -> B:
         """Pads examples to a batch, with what the loss needs of their gold unless `targets` is off."""
@@ -91,26 +100,26 @@ class Task(Protocol[E, B, P]):
         """A module with attribute `encoder` and model(batch) -> loss_B, one loss for each example."""
         ...
 
-    def decode(self, model: nn.Module, batch: B, *, loose: bool = False) -> list[P]:
+    def decode(self, model: Any, batch: B, *, loose: bool = False) -> list[P]:
         """One prediction a row, in order. `loose` keeps what falls below the threshold too, for `tune`."""
         ...
 
     def merge(self, example: E, predictions: Sequence[P]) -> P:
         """One prediction for the example from those of its windows, in the order of `windows`."""
-        ...
+        return predictions[0]
 
     @property
     def tunes(self) -> bool:
         """Whether the settings leave a threshold to be tuned on dev."""
-        ...
+        return False
 
     def tune(self, pairs: Iterable[tuple[P, P]]) -> tuple[Any, list[P]]:
         """Settings with the thresholds tuned on loose (gold, prediction) pairs, and those predictions cut to them."""
-        ...
+        return self.config, [prediction for _, prediction in pairs]
 
     def judged(self, example: E, prediction: P) -> P:
         """What of a prediction the example's gold can judge: a line may be annotated for some labels only."""
-        ...
+        return prediction
 
     def facts(self, prediction: P) -> dict[Any, str]:
         """What a prediction states, each fact with the group it counts under. Scores compare these."""
@@ -126,4 +135,4 @@ class Task(Protocol[E, B, P]):
 
     def report(self, example: E) -> Iterator[Finding]:
         """What `data check` has to say of the example's gold; a Finding with `lost` is gold no model can ever see."""
-        ...
+        return iter(())

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from nlpkit.errors import NlpkitError, SettingsError
+from nlpkit.optim import new_optimizer
 from nlpkit.optim.ema import WeightAverage
 from nlpkit.optim.groups import parameter_groups
 from nlpkit.optim.schedule import multiplier, parse_schedule
@@ -37,6 +38,8 @@ class TrainConfig:
     max_tokens: int | None = None
     """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same gradient. None takes
     2,048 on a processor and 16,384 on a GPU."""
+    optimizer: str = "adamw"
+    """`adamw`, or `muon`: Muon for the linear layers of the encoder, AdamW for the rest."""
     learning_rate: float | None = None
     """Top of the schedule; none takes the encoder's own."""
     layer_decay: float = 1.0
@@ -68,6 +71,8 @@ class TrainConfig:
             raise ValueError(f"learning_rate: expected a number above 0, got {self.learning_rate}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f'precision: expected auto, fp32 or bf16, got "{self.precision}"')
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f'optimizer: expected adamw or muon, got "{self.optimizer}"')
         if not 0 <= self.average < 1:
             raise ValueError(f"average: expected a decay in [0, 1), got {self.average}")
         if self.evaluate_every <= 0:
@@ -128,10 +133,7 @@ class TrainState:
         self.groups = parameter_groups(
             self.model, config.learning_rate, config.weight_decay, config.layer_decay, config.rates
         )
-        self.optimizer = torch.optim.AdamW(
-            [{"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in self.groups],
-            fused=True,
-        )
+        self.optimizer = new_optimizer(config.optimizer, self.groups, self.accelerator.mixed_precision == "bf16")
         self.average = WeightAverage(self.model, config.average) if config.average else None
 
     def evaluation_is_due(self, every: int) -> bool:

@@ -30,7 +30,7 @@ MAY = {
     "optim": {"errors"},
     "decoding": {"errors"},
     "modules": {"errors", "jsonl", "metrics", "text"},
-    "encoders": {"errors", "text", "modules"},
+    "encoders": {"errors", "jsonl", "text", "modules"},
     "task": {"errors", "text", "modules"},
     "tasks": {"errors", "jsonl", "metrics", "modules", "encoders", "decoding", "text", "task"},
     "samples": {"errors"},
@@ -41,7 +41,8 @@ MAY = {
     "card": set(),
     "evaluation": LOW | {"run", "tasks", "dataset", "prediction"},
     "checking": LOW | {"tasks", "dataset"},
-    "opening": {"errors", "fit", "run"},
+    "pretraining": {"errors", "jsonl", "text", "encoders", "training", "run"},
+    "opening": {"errors", "encoders", "fit", "pretraining", "run"},
     "fit": LOW | {"run", "tasks", "card", "dataset", "prediction", "training"},
 }  # `fit`, `evaluation` and `checking` put the parts together; nothing imports them but the command line
 FILES = sorted(path for folder in ("nlpkit", "cli", "data_recipes") for path in (ROOT / folder).rglob("*.py"))

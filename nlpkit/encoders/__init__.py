@@ -7,6 +7,7 @@ plain values that `build` makes the same architecture from. A run keeps `tokeniz
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +19,13 @@ from torch import nn
 from nlpkit.errors import SettingsError
 from nlpkit.text.tokenizer import Tokenizer
 
-TOKENIZER = Path(__file__).parent / "tiny" / "tokenizer.json"
-TINY = {
-    "model_type": "bert",
-    "num_hidden_layers": 4,
-    "hidden_size": 256,
-    "num_attention_heads": 4,
-    "intermediate_size": 1024,
-    "max_position_embeddings": 512,
-}
+TINY = Path(__file__).parent / "tiny"
+TOKENIZER = TINY / "tokenizer.json"
+RATES = {"tiny": 3e-4}
+"""Top learning rates that suit encoders that ship."""
 BUILT_IN = {
     "dgcnn": "gated dilated convolutions over characters and jieba words; learns from a few thousand lines",
-    "tiny": "BERT, 4 layers of 256, characters; randomly initialised",
+    "tiny": "BERT, 4 layers of 256, characters; pretrained",
 }
 
 
@@ -39,8 +35,33 @@ class TransformerConfig:
 
     dropout: float | None = None
     """Of hidden states and attention; none takes the checkpoint's."""
+    random: bool = False
+    """Random weights in the checkpoint's shape, to see what its training is worth."""
     pickle: bool = False
     """Read a `pytorch_model.bin` (with torch's restricted unpickler) where there is no safetensors file."""
+
+
+@dataclass(frozen=True)
+class ShapeConfig:
+    """The BERT that a pretraining starts with random weights, section `encoder`."""
+
+    layers: int = 4
+    """Blocks."""
+    hidden_size: int = 256
+    """Numbers of a hidden vector; a multiple of the heads."""
+    heads: int = 4
+    """Of the attention."""
+    intermediate_size: int = 1024
+    """Of the feed-forward layers."""
+    max_length: int = 512
+    """Tokens that it takes, [CLS] and [SEP] included."""
+    dropout: float = 0.1
+    """That the checkpoint asks for when it is trained on a task; pretraining itself uses none."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "hidden_size", "heads", "intermediate_size", "max_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
 def settings_of(name: str) -> type:
@@ -52,27 +73,76 @@ def settings_of(name: str) -> type:
     return TransformerConfig
 
 
-def load(name: str, config: Any) -> tuple[Any, Tokenizer]:
-    """An encoder that ships, or a checkpoint by its directory or hub id, with its tokenizer. Raises SettingsError."""
-    if name not in BUILT_IN:
-        from nlpkit.encoders.checkpoint import load_encoder, load_tokenizer
+def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
+    """An encoder that ships, or a checkpoint by its directory or hub id, with its tokenizer.
 
-        backend = load_tokenizer(name)
-        encoder: Any = load_encoder(name, pickle=config.pickle)
-        encoder.learning_rate = 3e-5
-        if config.dropout is not None:
-            set_dropout(encoder, config.dropout)
+    With `head`, also with its masked-LM head. Raises SettingsError, also where there is no head to load.
+    """
+    if name == "dgcnn":
+        if head:
+            raise SettingsError("dgcnn has no masked-LM head, which this task needs", hint="--encoder tiny")
+        backend = tokenizers.Tokenizer.from_file(str(TOKENIZER))
+        encoder = build({"kind": "dgcnn", "vocabulary": backend.get_vocab_size(), "config": vars(config)})
         return encoder, tokenizer_of(encoder, backend)
-    backend = tokenizers.Tokenizer.from_file(str(TOKENIZER))
-    vocabulary = backend.get_vocab_size()
-    if name == "tiny":
-        dropout = 0.1 if config.dropout is None else config.dropout
-        dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-        encoder = build({"kind": "transformer", "config": {**TINY, "vocab_size": vocabulary, **dropouts}})
-        encoder.learning_rate = 5e-4
-    else:
-        encoder = build({"kind": "dgcnn", "vocabulary": vocabulary, "config": vars(config)})
+    from nlpkit.encoders import checkpoint
+
+    source = TINY if name == "tiny" else name
+    backend = checkpoint.load_tokenizer(source)
+    encoder = checkpoint.load_encoder(source, pickle=config.pickle, head=head)
+    if config.random:
+        encoder = build(encoder.spec())
+    encoder.learning_rate = RATES.get(name, 3e-5)
+    if config.dropout is not None:
+        set_dropout(encoder, config.dropout)
     return encoder, tokenizer_of(encoder, backend)
+
+
+def is_encoder(source: Path) -> bool:
+    """Whether this names an encoder that ships, or a directory with a checkpoint of `transformers`."""
+    if str(source) in BUILT_IN and not source.exists():
+        return True
+    try:
+        return "model_type" in json.loads((source / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+
+
+def for_pretraining(start: str | None, shape: ShapeConfig) -> tuple[Any, tokenizers.Tokenizer]:
+    """The encoder `start`, or a BERT of `shape` with random weights, with its head and without dropout."""
+    if start is None:
+        backend = tokenizers.Tokenizer.from_file(str(TOKENIZER))
+        config = {
+            "model_type": "bert",
+            "vocab_size": backend.get_vocab_size(),
+            "num_hidden_layers": shape.layers,
+            "hidden_size": shape.hidden_size,
+            "num_attention_heads": shape.heads,
+            "intermediate_size": shape.intermediate_size,
+            "max_position_embeddings": shape.max_length,
+            "hidden_dropout_prob": shape.dropout,
+            "attention_probs_dropout_prob": shape.dropout,
+        }
+        encoder = build({"kind": "transformer", "config": config, "head": True})
+    else:
+        encoder, tokenizer = load(start, TransformerConfig(), head=True)
+        backend = tokenizer.backend
+    set_dropout(encoder, 0.0)
+    return encoder, backend
+
+
+def shipped() -> dict[str, Any]:
+    """What comes with the package: a sentence on each, and the record of its pretraining where it has one."""
+    record = json.loads((TINY / "pretraining.json").read_bytes())
+    reached = record["reached"]
+    made = {
+        "what": BUILT_IN["tiny"],
+        "trained_on": {text["file"]: f"{text['tokens']} tokens, weight {text['weight']:g}" for text in record["texts"]},
+        "steps": reached["step"],
+        "held_out": {key: value for key, value in reached.items() if key not in ("step", "epoch")},
+        "licence": "that of nlpkit (MIT)",
+        "bytes": (TINY / "model.safetensors").stat().st_size,
+    }
+    return {"dgcnn": BUILT_IN["dgcnn"], "tiny": made}
 
 
 def describe(name: str) -> dict[str, Any]:

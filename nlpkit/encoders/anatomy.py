@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from nlpkit.encoders.language_head import own_head_name
 from nlpkit.encoders.transformer import FAMILIES, TransformerEncoder
 from nlpkit.encoders.weights import Header
 from nlpkit.errors import SettingsError
@@ -58,6 +59,8 @@ class Anatomy:
     body: dict[str, Header] = field(default_factory=dict)
     """The tensors of the encoder by their own names."""
     heads: list[str] = field(default_factory=list)
+    language_head: dict[str, str] = field(default_factory=dict)
+    """Name in the files -> name in `LanguageHead`, for the tensors of a masked-LM head."""
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -83,6 +86,7 @@ def dissect(claimed: dict[str, Any], stored: Mapping[str, Header]) -> Anatomy:
     if _TASKS in body:
         anatomy.config["use_task_id"] = True
     anatomy.heads = [name for name in names if _HEAD.match(name)]
+    anatomy.language_head = {name: own for name in stored if (own := own_head_name(name)) is not None}
     anatomy.unexpected = [name for name in names if not (_BODY.match(name) or _HEAD.match(name))]
     anatomy.sizes = _sizes(claimed, body)
     anatomy.disagreements = _disagreements(claimed, anatomy)

@@ -6,11 +6,13 @@ A source is a directory or an id of the Hugging Face hub. `anatomy` decides by t
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import tokenizers
 import torch
 from huggingface_hub import snapshot_download
@@ -18,12 +20,16 @@ from huggingface_hub.errors import HfHubHTTPError
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from nlpkit.encoders.anatomy import Anatomy, dissect
-from nlpkit.encoders.transformer import TransformerEncoder
+from nlpkit.encoders.language_head import published_head_name
+from nlpkit.encoders.transformer import FAMILIES, TransformerEncoder
 from nlpkit.encoders.weights import headers, read_json, tensors, weight_files
 from nlpkit.errors import SettingsError
+from nlpkit.jsonl import write_atomic
 from nlpkit.text.tokenizer import vocabulary_hash
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+OUTPUT_LAYER = "cls.predictions.decoder.weight"
 
 _HUB_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 _HUB_SAFETENSORS = ["model*.safetensors", "model.safetensors.index.json"]
@@ -85,17 +91,53 @@ def inspect(source: str | Path, *, pickle: bool = False) -> CheckpointReport:
     )
 
 
-def load_encoder(source: str | Path, *, pickle: bool = False) -> TransformerEncoder:
-    """The encoder with its weights, in float32. Raises SettingsError unless every tensor of it is there and fits."""
+def load_encoder(source: str | Path, *, pickle: bool = False, head: bool = False) -> TransformerEncoder:
+    """The encoder with its weights, in float32, and with its masked-LM head if asked for.
+
+    Raises SettingsError unless every tensor that is wanted is there and fits.
+    """
     files, anatomy = _dissect(_folder(source, pickle=pickle), pickle)
     if anatomy.problems:
         raise SettingsError(f"{source}: {anatomy.problems[0]}", hint=f"nlpkit encoder info {source}")
-    encoder = TransformerEncoder(anatomy.config)
-    places = encoder.model.state_dict()
+    encoder = TransformerEncoder(anatomy.config, head=head)
+    output_VE = None
+    places = {name: encoder.model.state_dict()[own] for name, own in anatomy.own_names.items()}
+    if encoder.head is not None:
+        lacking = encoder.head.state_dict().keys() - anatomy.language_head.values()
+        if lacking:
+            raise SettingsError(
+                f"{source}: has no masked-LM head, which is needed here: no {', '.join(sorted(lacking))}"
+            )
+        places |= {name: encoder.head.state_dict()[own] for name, own in anatomy.language_head.items()}
     for name, tensor in (pair for path in files for pair in tensors(path)):
-        if name in anatomy.own_names:
-            places[anatomy.own_names[name]].copy_(tensor)
+        if name in places and places[name].shape != tensor.shape:
+            raise SettingsError(f"{source}: {name}: expected {tuple(places[name].shape)}, got {tuple(tensor.shape)}")
+        if name in places:
+            places[name].copy_(tensor)
+        elif head and name == OUTPUT_LAYER:
+            output_VE = tensor
+    if encoder.head is not None and output_VE is not None:
+        embedding_VE = encoder.model.embeddings.word_embeddings.weight
+        if not torch.equal(output_VE.to(embedding_VE.dtype), embedding_VE):
+            raise SettingsError(f"{source}: {OUTPUT_LAYER} is not the embeddings: such a head does not load")
     return encoder
+
+
+def save_encoder(folder: Path, encoder: TransformerEncoder, tokenizer: tokenizers.Tokenizer) -> None:
+    """Writes the encoder, with its head if it has one, as a checkpoint that `transformers` reads too, in bfloat16."""
+    config = encoder.spec()["config"]
+    family = config["model_type"]
+    body = {f"{family}.{name}": tensor for name, tensor in encoder.model.state_dict().items()}
+    head = {} if encoder.head is None else encoder.head.state_dict()
+    weights = {**body, **{published_head_name(name): tensor for name, tensor in head.items()}}
+    config |= {"architectures": [f"{FAMILIES[family]}{'Model' if encoder.head is None else 'ForMaskedLM'}"]}
+    with write_atomic(folder / "tokenizer.json") as stream:
+        stream.write(tokenizer.to_str().encode())
+    with write_atomic(folder / "config.json") as stream:
+        stream.write(json.dumps(config, indent=1).encode() + b"\n")
+    with write_atomic(folder / "model.safetensors") as stream:
+        halves = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in weights.items()}
+        stream.write(safetensors.torch.save(halves, {"format": "pt"}))
 
 
 def load_tokenizer(source: str | Path) -> tokenizers.Tokenizer:

@@ -1,8 +1,8 @@
 """One interface over the BERT-family models of `transformers`: BERT, ERNIE, ELECTRA and RoFormer (v1).
 
-RoBERTa-wwm and MacBERT are BERTs. The model is its embeddings and its blocks: no pooler, no heads. The attention masks
-are built here and nowhere else, and handed to the blocks as an additive float mask, since eager attention adds a
-boolean one to its scores without a word.
+RoBERTa-wwm and MacBERT are BERTs. The model is its embeddings and its blocks, and, where a task asks for it, the
+masked-LM head: no pooler, no other heads. The attention masks are built here and nowhere else, and handed to the blocks
+as an additive float mask, since eager attention adds a boolean one to its scores without a word.
 
     full    a token sees every token
     prefix  the source (segment 0) sees the source; the target (segment 1) sees the source and itself up to here
@@ -21,6 +21,7 @@ import torch
 import transformers
 from torch import nn
 
+from nlpkit.encoders.language_head import LanguageHead
 from nlpkit.errors import SettingsError, did_you_mean
 
 if TYPE_CHECKING:
@@ -55,13 +56,16 @@ class TransformerEncoder(nn.Module):
     """Embeddings and blocks of a BERT-family model, with random weights in float32.
 
     `config` is a `transformers` config as a dict with `model_type`; keys that do not define an encoder are ignored.
-    `attn_implementation` is "sdpa" or "eager"; None takes sdpa where the class supports it.
+    `attn_implementation` is "sdpa" or "eager"; None takes eager where there is no GPU (a quarter faster there on
+    sentences), else sdpa where the class supports it. With `head`, `token_logits`
+    works; a task whose model does not call it should not carry the head.
     Raises SettingsError where the family is unknown or the settings make no model.
     """
 
-    def __init__(self, config: dict[str, Any], attn_implementation: str | None = None):
+    def __init__(self, config: dict[str, Any], attn_implementation: str | None = None, head: bool = False):
         super().__init__()
         self.model = _build(config, attn_implementation)
+        self.head = self._new_head() if head else None
         self.hidden_size: int = self.model.config.hidden_size
         self.depth: int = self.model.config.num_hidden_layers
         self.max_length: int = self.model.config.max_position_embeddings
@@ -81,8 +85,23 @@ class TransformerEncoder(nn.Module):
         project = getattr(self.model, "embeddings_project", None)
         return embedded_BTE if project is None else project(embedded_BTE)
 
+    def _new_head(self) -> LanguageHead:
+        config, embedding_VE = self.model.config, self.model.embeddings.word_embeddings.weight
+        vocabulary, embedding_size = embedding_VE.shape
+        return LanguageHead(
+            config.hidden_size, embedding_size, vocabulary, config.hidden_act, getattr(config, "layer_norm_eps", 1e-12)
+        )
+
+    def token_logits(self, hidden_NH: torch.Tensor) -> torch.Tensor:
+        """Scores of the tokens at some places, logits_NV. Raises SettingsError for an encoder without its head."""
+        if self.head is None:
+            raise SettingsError("encoder: was built without its masked-LM head")
+        return self.head(hidden_NH, self.model.embeddings.word_embeddings.weight)
+
     def depth_of(self, parameter_name: str) -> int:
-        """0 for a parameter of the embeddings, 1 to `depth` for one of a block; for layer-wise learning rates."""
+        """0 for one of the embeddings, 1 to `depth` for one of a block, above that the head; for rates by layer."""
+        if parameter_name.startswith("head."):
+            return self.depth + 1
         block = re.search(r"\bencoder\.layer\.(\d+)\.", parameter_name)
         return int(block[1]) + 1 if block else 0
 
@@ -90,7 +109,8 @@ class TransformerEncoder(nn.Module):
         """`{"kind": "transformer", "config": {...}}`, JSON-able; all but `kind` rebuilds the architecture."""
         config = self.model.config
         settings = {key: getattr(config, key) for key in _SETTINGS if hasattr(config, key)}
-        return {"kind": "transformer", "config": {"model_type": config.model_type, **settings}}
+        spec = {"kind": "transformer", "config": {"model_type": config.model_type, **settings}}
+        return spec if self.head is None else {**spec, "head": True}
 
 
 def additive_mask(
@@ -131,6 +151,7 @@ def _build(config: dict[str, Any], attn_implementation: str | None) -> Any:
 def _model(config_class: Any, config: dict[str, Any], attn_implementation: str | None) -> Any:
     known = config_class()
     settings = {key: config[key] for key in _SETTINGS if key in config and hasattr(known, key)}
+    attn_implementation = attn_implementation or (None if torch.cuda.is_available() else "eager")
     typed = config_class(**settings, attn_implementation=attn_implementation)
     if typed.hidden_size % typed.num_attention_heads:
         heads = typed.num_attention_heads

@@ -24,6 +24,8 @@ class Group:
 
     learning_rate: float
     weight_decay: float
+    hidden: bool
+    """Whether they are the weights of the encoder's linear layers, which Muon is for."""
     names: list[str]
     parameters: list[nn.Parameter]
 
@@ -56,7 +58,8 @@ def parameter_groups(
     """
     patterns, used = parse_rates(rates), set()
     encoder: Any = model.encoder
-    groups: dict[tuple[float, float], Group] = {}
+    hidden = {id(module.weight) for module in encoder.modules() if isinstance(module, nn.Linear)}
+    groups: dict[tuple[float, float, bool], Group] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -68,7 +71,7 @@ def parameter_groups(
                 used.add(index)
                 rate *= factor
                 break
-        key = (rate, weight_decay if parameter.dim() > 1 else 0.0)
+        key = (rate, weight_decay if parameter.dim() > 1 else 0.0, id(parameter) in hidden)
         group = groups.setdefault(key, Group(*key, [], []))
         group.names.append(name)
         group.parameters.append(parameter)

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nlpkit import task
 from nlpkit.metrics import MicroF1
 from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.modules.spans import (
@@ -145,7 +146,7 @@ class Model(nn.Module):
         return (present_BE + absent_BE * complete_B1).sum(1) + (relations_BP * batch.annotated_BP).sum(1)
 
 
-class Task:
+class Task(task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
     Config = Settings

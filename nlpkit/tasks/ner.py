@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nlpkit import task
 from nlpkit.errors import DataError, RecordError
 from nlpkit.jsonl import write_atomic
 from nlpkit.metrics import MicroF1
@@ -114,7 +115,7 @@ class Model(nn.Module):
         return (present_BP + absent_BP).sum(1)
 
 
-class Task:
+class Task(task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
     Config = Settings
@@ -228,10 +229,6 @@ class Task:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
         threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.entities, self._fact)
         return replace(self.config, threshold=threshold), [Prediction(entities) for entities in kept]
-
-    def judged(self, example: Example, prediction: Prediction) -> Prediction:
-        """All of it: a line is annotated for all labels."""
-        return prediction
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """(label, start, end) under its label; under `match = "tokens"` (label, tokens)."""

@@ -45,6 +45,11 @@ def word_features(text: str) -> tuple[np.ndarray, np.ndarray]:
     return word_ids, tag_ids
 
 
+def word_lengths(text: str) -> list[int]:
+    """The lengths of the words of a text in order, in characters; they add up to the text's."""
+    return [len(word) for word in _jieba()[0](text)]
+
+
 def word_starts(tag_ids: Any) -> Any:
     """True where a word begins, and where there is no word; for arrays and tensors alike."""
     place = (tag_ids - 1) % PLACES

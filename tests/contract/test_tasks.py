@@ -28,6 +28,22 @@ SIZES = {
 STILL = {"dropout": 0.0, "embedding_dropout": 0.0, "hide_word": 0.0, "hide_character": 0.0}
 
 
+BERT = encoders.ShapeConfig(layers=2, hidden_size=64, heads=2, intermediate_size=128, max_length=512, dropout=0.0)
+
+
+def small_encoder(with_head):
+    """(encoder, tokenizer, name) of a dgcnn, or of a BERT with its masked-LM head."""
+    if not with_head:
+        return *encoders.load("dgcnn", encoders.settings_of("dgcnn")(**SIZES, **STILL)), "dgcnn"
+    encoder, backend = encoders.for_pretraining(None, BERT)
+    return encoder, encoders.tokenizer_of(encoder, backend), "small"
+
+
+def bare(task, text):
+    """The record of a text that has nothing else to it."""
+    return {"text": text + "[MASK]"} if task == "fill_mask" else {"text": text}
+
+
 class Case:
     """A task with a small encoder and its sample."""
 
@@ -35,14 +51,15 @@ class Case:
         torch.manual_seed(0)
         sample = GOLDEN / name / "sample.jsonl"
         assert sample.exists(), f"add tests/golden/{name}/sample.jsonl"
+        self.name = name
         self.records = list(read_jsonl(sample))
         task_class = tasks.load(name)
-        encoder, tokenizer = encoders.load("dgcnn", encoders.settings_of("dgcnn")(**SIZES, **STILL))
+        encoder, tokenizer, self.encoder_name = small_encoder(task_class.needs_head)
         config = task_class.prepare(task_class.Config(**settings), self.records, folder)
         self.task = task_class(config, tokenizer, folder)
         self.examples = [self.task.read(record) for _, record in self.records]
         self.model = self.task.build_model(encoder)
-        spec = {"name": "dgcnn", "spec": encoder.spec()}
+        spec = {"name": self.encoder_name, "spec": encoder.spec()}
         config = {"task": name, "encoder": spec, "settings": {}, "tokenizer_sha256": None}
         self.run = Run(folder, config, self.task, tokenizer, self.model)
 
@@ -143,6 +160,8 @@ def test_tuning_never_scores_worse_than_the_threshold_of_the_loss(trained):
 
 
 def test_a_long_text_is_cut_to_windows_and_found_whole(trained):
+    if trained.name == "fill_mask":
+        pytest.skip("its masks are no spans found; tests/tasks/test_fill_mask.py has a long text")
     pieces = [example for example in trained.examples for _ in range(3)]
     text = "。".join(example.encoding.text for example in pieces)
     short = dataclasses.replace(trained.task.config, max_length=48)
@@ -172,7 +191,8 @@ def test_an_augmented_example_still_holds_its_gold(case):
     import numpy as np
 
     augment = case.task.augmenter(case.examples)
-    assert augment is not None
+    if augment is None:
+        pytest.skip("the task does not augment")
     changed = 0
     for seed in range(5):
         for example in case.examples:
@@ -191,7 +211,7 @@ def test_a_wrong_record_names_its_field(case, record):
 
 def test_empty_and_odd_texts_are_decoded(trained):
     for text in ("", " ", "\n", "𠮷😀\u200d", "x" * 3000):
-        (prediction,) = predict_examples(trained.task, trained.model, [trained.task.read({"text": text})])
+        (prediction,) = predict_examples(trained.task, trained.model, [trained.task.read(bare(trained.name, text))])
         assert trained.task.facts(prediction) is not None
 
 

@@ -17,7 +17,7 @@ import transformers
 import typer.testing
 
 from nlpkit.encoders import checkpoint
-from nlpkit.encoders.checkpoint import inspect, load_encoder, load_tokenizer
+from nlpkit.encoders.checkpoint import inspect, load_encoder, load_tokenizer, save_encoder
 from nlpkit.errors import SettingsError
 
 VOCABULARY = [
@@ -552,3 +552,49 @@ def test_info_shows_people_a_table_on_stderr(
 
 def test_info_of_nothing_is_a_settings_error(tmp_path: Path) -> None:
     assert isinstance(run_info(str(tmp_path / "none")).exception, SettingsError)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "settings"),
+    [
+        ("BertForMaskedLM", {}),
+        ("ErnieForMaskedLM", {"use_task_id": True, "type_vocab_size": 4}),
+        ("ElectraForMaskedLM", {"embedding_size": 16}),
+        ("RoFormerForMaskedLM", {"embedding_size": 16}),
+    ],
+)
+def test_the_masked_lm_head_gives_the_logits_of_transformers(save: Save, class_name: str, settings: dict) -> None:
+    folder = save(class_name, **settings)
+    encoder = load_encoder(folder, head=True).eval()
+    theirs = getattr(transformers, class_name).from_pretrained(folder).eval()
+    token_ids_BT = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(2))
+    whole_BT = torch.ones_like(token_ids_BT)
+    with torch.no_grad():
+        own_BTV = encoder.token_logits(encoder(Tokens(token_ids_BT, 0 * whole_BT, whole_BT.bool())))
+        expected_BTV = theirs(token_ids_BT, attention_mask=whole_BT).logits
+    torch.testing.assert_close(own_BTV, expected_BTV, rtol=0, atol=1e-5)
+    assert encoder.spec()["head"] is True
+
+
+def test_a_head_that_is_missing_or_not_tied_is_an_error(save: Save) -> None:
+    folder = save("BertModel")
+    with pytest.raises(SettingsError, match="no masked-LM head, which is needed here: no bias"):
+        load_encoder(folder, head=True)
+    with pytest.raises(SettingsError, match="built without its masked-LM head"):
+        load_encoder(folder).token_logits(torch.zeros(1, 32))
+    folder = save("BertForMaskedLM")
+    edit_weights(folder, lambda weights: {**weights, "cls.predictions.decoder.weight": torch.ones(60, 32)})
+    with pytest.raises(SettingsError, match="is not the embeddings"):
+        load_encoder(folder, head=True)
+
+
+def test_a_saved_encoder_is_a_checkpoint_of_its_own(save: Save, tmp_path: Path) -> None:
+    encoder, backend = load_encoder(save("BertForMaskedLM"), head=True), load_tokenizer(tmp_path)
+    again = tmp_path / "again"
+    again.mkdir()
+    save_encoder(again, encoder, backend)
+    report = inspect(again)
+    assert (report.problems, report.disagreements, report.dtype) == ([], [], "bfloat16")
+    loaded = load_encoder(again, head=True)
+    for name, tensor in loaded.state_dict().items():
+        torch.testing.assert_close(tensor, encoder.state_dict()[name].bfloat16().float(), rtol=0, atol=0)

@@ -6,10 +6,11 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nlpkit import encoders
 from nlpkit.encoders import load_tokenizer
 from nlpkit.text.replacement import replace_all, replace_spans
 from nlpkit.text.tokenizer import Tokenizer, occurrences
-from nlpkit.text.vocabulary import build, character_tokenizer
+from nlpkit.text.vocabulary import build, character_tokenizer, common_characters
 from nlpkit.text.words import BUCKETS, TAGS, word_features, word_starts
 
 ODD = st.text(st.sampled_from("中文Ａ１ａZ 　\t\n…，。①㎏Ⅳﬁé𠮷😀👨‍👩‍👧\u0301İß"), max_size=30) | st.text(max_size=30)
@@ -111,16 +112,22 @@ def test_a_word_is_one_word():
 
 
 def test_a_vocabulary_of_frequencies():
-    vocabulary = build(["中中中文文Ａ", "字"], size=5 + 69 + 2)
-    assert vocabulary[-2:] == ["中", "文"]
+    common = common_characters()
+    vocabulary = build(["㐂㐂㐂㐅㐅Ａ中", "㐆\ue000\ue000\ue000\ue000"], size=5 + 69 + len(common) + 2)
+    assert vocabulary[-2:] == ["㐂", "㐅"]  # by frequency; characters for private use are none
     tokenizer = Tokenizer(character_tokenizer(vocabulary))
     unknown = tokenizer.backend.token_to_id("[UNK]")
-    ids = list(tokenizer.encode("中Ａ字").token_ids_T[1:-1])
-    assert ids == [
-        vocabulary.index("中"),
-        vocabulary.index("a"),
-        unknown,
-    ]
+    ids = list(tokenizer.encode("㐂Ａ㐆").token_ids_T[1:-1])
+    assert ids == [vocabulary.index("㐂"), vocabulary.index("a"), unknown]
+
+
+def test_the_vocabulary_that_ships_knows_the_common_characters_of_both_scripts():
+    backend = tokenizers.Tokenizer.from_file(str(encoders.TOKENIZER))
+    vocabulary = backend.get_vocab()
+    assert len(vocabulary) <= 10_000
+    assert len(common_characters()) > 6000
+    assert not set(common_characters()) - vocabulary.keys()
+    assert backend.encode("２０２４年ABC", add_special_tokens=False).tokens == list("2024年abc")
 
 
 @given(st.lists(st.tuples(st.text("abc", max_size=3), st.text("ab", min_size=1, max_size=3)), max_size=4))

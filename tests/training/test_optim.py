@@ -7,8 +7,10 @@ from torch import nn
 from nlpkit.batching import Batches, split
 from nlpkit.encoders.dgcnn import Dgcnn
 from nlpkit.errors import SettingsError
+from nlpkit.optim import new_optimizer
 from nlpkit.optim.ema import WeightAverage
 from nlpkit.optim.groups import parameter_groups
+from nlpkit.optim.muon import orthogonal
 from nlpkit.optim.schedule import multiplier, parse_schedule
 
 
@@ -98,3 +100,36 @@ def test_pieces_keep_to_the_budget_and_lose_nothing():
     assert sorted(index for piece in pieces for index in piece) == list(range(7))
     assert all(len(p) == 1 or len(p) * max(lengths[i] for i in p) <= 14 for p in pieces)
     assert len(list(split(range(7), lengths, max_tokens=10**6, parts=3))) >= 3
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 32), (32, 8)])
+def test_muon_makes_a_gradient_nearly_orthogonal(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal(matrix)
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+    # the same singular vectors: in their basis the result is diagonal
+    inside = left.T @ found @ right.T
+    torch.testing.assert_close(inside, torch.diag(inside.diag()), rtol=0, atol=1e-4)
+
+
+def test_muon_takes_the_linear_layers_of_the_encoder_and_adamw_the_rest():
+    torch.manual_seed(0)
+    model, twin = Model(), Model()
+    twin.load_state_dict(model.state_dict())
+    made = []
+    for one, name in ((model, "muon"), (twin, "adamw")):
+        groups = parameter_groups(one, 0.01, 0.1, 1.0, ())
+        made.append(new_optimizer(name, groups, bf16=False))
+        for _ in range(3):
+            for number, parameter in enumerate(one.parameters()):
+                parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+            made[-1].step()
+    linear = {f"encoder.{name}.weight" for name, m in model.encoder.named_modules() if isinstance(m, nn.Linear)}
+    assert linear
+    others = dict(twin.named_parameters())
+    for name, parameter in model.named_parameters():
+        same = torch.allclose(parameter, others[name], rtol=0, atol=1e-6)
+        assert same != (name in linear), name

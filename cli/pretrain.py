@@ -1,0 +1,73 @@
+"""`nlpkit encoder pretrain`: from options to a plan, and from events to lines on stderr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cli.output import write_json
+from cli.processes import launch
+
+if TYPE_CHECKING:
+    from nlpkit.pretraining.settings import PretrainPlan
+
+Option = typer.Option
+
+
+def pretrain(
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEXT...", help="Plain text, a paragraph a line, .gz, .xz; FILE:0.2 takes a fifth of it."
+        ),
+    ],
+    out: Annotated[Path, Option(help="The directory of the encoder.")],
+    start: Annotated[str | None, Option(help="An encoder to go on from; default: random weights.")] = None,
+    tokens: Annotated[int | None, Option(help="Tokens to train on.")] = None,
+    seed: Annotated[int | None, Option(help="Of weights, order and masks.")] = None,
+    corpus: Annotated[Path | None, Option(help="Keep the encoded texts in this folder, to use them again.")] = None,
+    config: Annotated[Path | None, Option(help="Settings as TOML.")] = None,
+    set_: Annotated[list[str] | None, Option("--set", help="A setting: section.key=value; may be repeated.")] = None,
+    resume: Annotated[Literal["auto", "never"], Option(help="Continue the unfinished pretraining in --out.")] = "auto",
+    force: Annotated[bool, Option(help="Overwrite what is in --out.")] = False,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    processes: Annotated[int, Option(min=1, help="Processes that share every batch.")] = 1,
+) -> int:
+    """Train an encoder on plain text to fill in masked words and to continue prefixes."""
+    from nlpkit.config import parse_pairs, read_toml, resolve
+    from nlpkit.encoders import ShapeConfig
+    from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
+
+    flags = {name: value for name, value in (("tokens", tokens), ("seed", seed)) if value is not None}
+    values = [read_toml(config) if config else {}, parse_pairs(set_ or []), {"pretrain": flags}]
+    sections = resolve({"pretrain": PretrainConfig, "encoder": ShapeConfig}, *values)
+    plan = PretrainPlan(
+        tuple(texts), out, sections["pretrain"], sections["encoder"], start, corpus, resume=resume, force=force
+    )
+    return launch(device, processes) if processes > 1 else perform(plan, device)
+
+
+def perform(plan: PretrainPlan, device: str) -> int:
+    """Pretrains; on Ctrl-C the encoder and a checkpoint are saved once and the exit code is 130."""
+    from cli.console import TrainingDisplay, on_interrupt
+    from nlpkit.devices import accelerator_for, part
+    from nlpkit.opening import open_pretraining
+
+    accelerator = accelerator_for(device, plan.config.precision)
+    made = open_pretraining(plan, accelerator)
+    total = sum(text["tokens"] for text in made.record["texts"])
+    opening = [f"{total:,} tokens of text, {made.tokens_per_pass:,} a pass; {plan.config.tokens:,} to train on"]
+    per_step = (plan.config.batch_tokens, "tokens")
+    display = TrainingDisplay(made.state, opening, accelerator.is_main_process, per_step)
+    with display, on_interrupt(made.state):
+        for event in made.events():
+            display.show(event)
+    part(accelerator)
+    if not made.finished:
+        display.say("interrupted; the same command goes on from here")
+        return 130
+    if accelerator.is_main_process:
+        write_json(made.summary())
+    return 0

@@ -1,0 +1,59 @@
+"""The masked-LM head of a BERT: from a hidden vector to a score for every token, with the embeddings as its last layer.
+
+    logits = LayerNorm(act(dense(hidden))) . embeddings^T + bias
+
+The published names of its tensors differ between families; `own_head_name` knows them.
+Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 3.1. H hidden, E embedding, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+_NAMES = [
+    (r"cls\.predictions\.transform\.dense\.(weight|bias)", r"dense.\1"),
+    (r"cls\.predictions\.transform\.LayerNorm\.(weight|bias)", r"norm.\1"),
+    (r"cls\.predictions\.(decoder\.)?bias", r"bias"),
+    (r"generator_predictions\.dense\.(weight|bias)", r"dense.\1"),
+    (r"generator_predictions\.LayerNorm\.(weight|bias)", r"norm.\1"),
+    (r"generator_lm_head\.bias", r"bias"),
+]
+"""Name of a tensor in a checkpoint -> its name here."""
+
+
+class LanguageHead(nn.Module):
+    """Scores of all tokens; `embedding_VE` of the encoder is handed in, since the two share it."""
+
+    def __init__(self, hidden_size: int, embedding_size: int, vocabulary: int, activation: str, epsilon: float):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, embedding_size)
+        self.activation = ACT2FN[activation]
+        self.norm = nn.LayerNorm(embedding_size, eps=epsilon)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        nn.init.normal_(self.dense.weight, std=0.02)
+        nn.init.zeros_(self.dense.bias)
+
+    def forward(self, hidden_NH: torch.Tensor, embedding_VE: torch.Tensor) -> torch.Tensor:
+        """logits_NV of any number of hidden vectors (any leading dimensions)."""
+        return nn.functional.linear(self.norm(self.activation(self.dense(hidden_NH))), embedding_VE, self.bias)
+
+
+def own_head_name(name: str) -> str | None:
+    """The name in `LanguageHead` of a checkpoint's tensor, None where it is no part of one."""
+    name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
+    for pattern, own in _NAMES:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(own)
+    return None
+
+
+def published_head_name(own: str) -> str:
+    """Where `BertForMaskedLM` keeps the tensor `own`."""
+    layer, _, kind = own.rpartition(".")
+    return {"": "cls.predictions.bias", "dense": f"cls.predictions.transform.dense.{kind}"}.get(
+        layer, f"cls.predictions.transform.LayerNorm.{kind}"
+    )

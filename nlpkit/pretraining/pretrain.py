@@ -1,0 +1,229 @@
+"""Pretraining put together: corpus, encoder, trainer, held-out figures, and files that are a checkpoint at every stop.
+
+    config.json tokenizer.json model.safetensors    the encoder with its masked-LM head, as `transformers` reads it too
+    pretraining.json                                 settings, texts, versions, and what was reached
+    metrics.jsonl README.md                          a line for each evaluation; model card
+    checkpoint.safetensors corpus/                   of a training that is not finished
+
+It is the trainer of the tasks that trains, on losses of tokens instead of examples. What a step sees is a pure function
+of (seed, step), so that a stopped pretraining goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nlpkit import encoders
+from nlpkit.encoders.checkpoint import save_encoder
+from nlpkit.errors import SettingsError
+from nlpkit.jsonl import write_atomic
+from nlpkit.pretraining.blocks import Blocks
+from nlpkit.pretraining.card import pretraining_card
+from nlpkit.pretraining.corpus import load_corpus
+from nlpkit.pretraining.objectives import PretrainBatch, Pretrainer, Symbols, masked_batch, prefix_batch
+from nlpkit.pretraining.settings import PretrainPlan
+from nlpkit.run import save_tensors
+from nlpkit.text.tokenizer import vocabulary_hash
+from nlpkit.training import Evaluation, Step, TrainConfig, TrainState, train
+
+CHECKPOINT = "checkpoint.safetensors"
+RECORD = "pretraining.json"
+CHECKPOINT_EVERY = 300  # seconds
+HELD_OUT_BLOCKS = 512  # most that an evaluation takes
+
+
+class Pretraining:
+    """A pretraining ready to go. Iterate over `events()`.
+
+    Args:
+        plan: what to do.
+        accelerator: an `accelerate.Accelerator` (see `nlpkit.devices`).
+    """
+
+    def __init__(self, plan: PretrainPlan, accelerator: Any):
+        self.plan, self.config, self.accelerator = plan, plan.config, accelerator
+        self.started, self.finished = time.monotonic(), False
+        torch.manual_seed(self.config.seed)
+        self.encoder, self.backend = encoders.for_pretraining(plan.start, plan.shape)
+        self.symbols = _symbols(self.backend)
+        self.folder = plan.corpus or plan.out / "corpus"
+        if accelerator.is_main_process:
+            load_corpus(self.folder, list(plan.texts), self.backend)
+        accelerator.wait_for_everyone()
+        self.corpus = load_corpus(self.folder, list(plan.texts), self.backend, encode=False)
+        self.lengths = (self.config.length, max(self.config.length, self.encoder.max_length))
+        sizes, weights = [len(s.tokens) for s in self.corpus.sources], [s.weight for s in self.corpus.sources]
+        self.blocks = [Blocks(sizes, weights, length - 2, self.config.seed) for length in self.lengths]
+        self.held_out = self._held_out()
+        steps = max(1, self.config.tokens // self.config.batch_tokens)
+        self.every = max(1, self.config.evaluate_every // self.config.batch_tokens)
+        self.state = TrainState(Pretrainer(self.encoder), self._train_config(), steps, accelerator)
+        self.record = self._describe()
+
+    def _train_config(self) -> TrainConfig:
+        names = ("optimizer", "learning_rate", "schedule", "weight_decay", "clip_norm", "average", "precision", "seed")
+        return TrainConfig(**{name: getattr(self.config, name) for name in names})
+
+    @property
+    def tokens_per_pass(self) -> int:
+        """Of all sources by their weights."""
+        return self.blocks[0].per_pass * self.config.length
+
+    def kind_of(self, step: int) -> tuple[bool, bool]:
+        """(whether the blocks of a step are long, whether it continues prefixes)."""
+        prefix = np.random.default_rng((self.config.seed, step)).random() < self.config.prefix_share
+        return self._long_steps(step + 1) > self._long_steps(step), bool(prefix)
+
+    def _long_steps(self, step: int) -> int:
+        """How many of the steps before this one had long blocks."""
+        return math.floor(step * self.config.long_share)
+
+    def micro_batches(self, step: int) -> Iterator[PretrainBatch]:
+        """This process's pieces of the batch of a step."""
+        is_long, prefix = self.kind_of(step)
+        rows = max(1, self.config.batch_tokens // self.lengths[is_long])
+        before = self._long_steps(step)
+        first = rows * (before if is_long else step - before)
+        mine = range(self.accelerator.process_index, rows, self.accelerator.num_processes)
+        most = self.config.max_tokens or (65536 if self.accelerator.device.type == "cuda" else 8192)
+        size = max(1, most // self.lengths[is_long])
+        for start in range(0, len(mine), size):
+            part = mine[start : start + size]
+            blocks = [self._block(self.blocks[is_long], first + row) for row in part]
+            randoms = [np.random.default_rng((self.config.seed, step, row)) for row in part]
+            yield self._batch(blocks, randoms, prefix, self.config.mask_share)
+
+    def _block(self, blocks: Blocks, place: int) -> np.ndarray:
+        source, start = blocks[place]
+        return self.corpus.sources[source].tokens[start : start + blocks.length]
+
+    def _batch(self, blocks: Any, randoms: Any, prefix: bool, share: float) -> PretrainBatch:
+        if prefix:
+            return prefix_batch(blocks, randoms, self.symbols)
+        return masked_batch(blocks, randoms, share, self.symbols)
+
+    def _held_out(self) -> list[np.ndarray]:
+        length, tokens = self.config.length - 2, self.corpus.held_out
+        count = min(HELD_OUT_BLOCKS, len(tokens) // length)
+        if not count:
+            raise SettingsError(f"too little text: {len(tokens)} tokens are held out, a block has {length}")
+        chosen = np.linspace(0, len(tokens) // length - 1, count).astype(int)  # from all texts
+        return [tokens[index * length : (index + 1) * length] for index in chosen]
+
+    def evaluate(self) -> dict[str, Any]:
+        """Perplexities of the held-out blocks, always with the same masks (15 % of the words) and cuts.
+
+        With several processes each of them computes the same figures, so that none waits for another.
+        """
+        model: Any = self.state.model
+        found: dict[str, Any] = {}
+        for prefix in (False, True):
+            loss, right, targets = 0.0, 0, 0
+            for start in range(0, len(self.held_out), 64):
+                blocks = self.held_out[start : start + 64]
+                randoms = [np.random.default_rng((0, start + row)) for row in range(len(blocks))]
+                batch = self._batch(blocks, randoms, prefix, 0.15).to(self.accelerator.device)
+                with torch.inference_mode(), self.accelerator.autocast():
+                    logits_NV = model.logits(batch).float()
+                loss += torch.nn.functional.cross_entropy(logits_NV, batch.targets_N, reduction="sum").item()
+                right += int((logits_NV.argmax(-1) == batch.targets_N).sum())
+                targets += len(batch.targets_N)
+            name = "prefix" if prefix else "masked"
+            found[f"{name}_perplexity"] = round(math.exp(loss / targets), 3)
+            found[f"{name}_accuracy"] = round(right / targets, 4)
+        return {"tokens": self.state.step * self.config.batch_tokens, **found}
+
+    def events(self) -> Iterator[Step | Evaluation]:
+        """Trains to the end, or until `state.interrupted` is set; saves the encoder at every evaluation and stop."""
+        saved = time.monotonic()
+        for event in train(self.state, self.micro_batches, self.evaluate, "masked_accuracy", self.every):
+            interrupted = isinstance(event, Step) and event.interrupted
+            if isinstance(event, Evaluation) or interrupted:
+                self.save_encoder()
+            if isinstance(event, Evaluation) or interrupted or self._due(saved):
+                self.save_checkpoint()
+                saved = time.monotonic()
+            yield event
+            if interrupted:
+                return
+        self.finished = True
+        if self.accelerator.is_main_process:
+            self._finish()
+
+    def _due(self, saved: float) -> bool:
+        """Whether the clock asks for a checkpoint; never with several processes, whose clocks differ."""
+        return self.accelerator.num_processes == 1 and time.monotonic() - saved > CHECKPOINT_EVERY
+
+    def save_encoder(self) -> None:
+        """Writes the encoder as it is evaluated, with its card."""
+        if not self.accelerator.is_main_process:
+            return
+        out, history = self.plan.out, self.state.history
+        with self.state.evaluated_weights():
+            save_encoder(out, self.encoder, self.backend)
+        with write_atomic(out / "metrics.jsonl") as stream:
+            stream.write(b"".join(json.dumps(line).encode() + b"\n" for line in history))
+        self.record["reached"] = history[-1] if history else None
+        with write_atomic(out / "README.md") as stream:
+            stream.write(pretraining_card(self.record, history).encode())
+        write_record(out, self.record)
+
+    def save_checkpoint(self) -> None:
+        """Writes the state; all processes must call it."""
+        tensors, plain = self.state.state()
+        if self.accelerator.is_main_process:
+            save_tensors(self.plan.out / CHECKPOINT, tensors, plain)
+
+    def summary(self) -> dict[str, Any]:
+        """The last line of `nlpkit encoder pretrain`."""
+        return {"encoder": str(self.plan.out), **self.record["reached"], "seconds": self.record["seconds"]}
+
+    def _finish(self) -> None:
+        self.record["seconds"] = round(time.monotonic() - self.started, 1)
+        self.save_encoder()
+        (self.plan.out / CHECKPOINT).unlink(missing_ok=True)
+        if self.plan.corpus is None:
+            shutil.rmtree(self.folder)
+
+    def _describe(self) -> dict[str, Any]:
+        """What `RECORD` says of a new pretraining."""
+        packages = ("nlpkit", "torch", "transformers", "tokenizers", "jieba", "numpy")
+        return {
+            "pretrain": asdict(self.config),
+            "start": self.plan.start,
+            "shape": self.encoder.spec()["config"],
+            "texts": self.corpus.describe(),
+            "vocabulary_sha256": vocabulary_hash(self.backend),
+            "processes": self.accelerator.num_processes,
+            "precision": self.accelerator.mixed_precision,
+            "device": self.accelerator.device.type,
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        }
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes `RECORD`."""
+    with write_atomic(folder / RECORD) as stream:
+        stream.write(json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def _symbols(backend: Any) -> Symbols:
+    """Raises SettingsError for a vocabulary without [MASK]."""
+    names = ("[CLS]", "[SEP]", "[MASK]")
+    found = {name: backend.token_to_id(name) for name in names}
+    if None in found.values():
+        raise SettingsError(f"the vocabulary lacks one of {', '.join(names)}, which pretraining needs")
+    first = 1 + max(found.values())
+    return Symbols(found["[CLS]"], found["[SEP]"], found["[MASK]"], first, 1 + max(backend.get_vocab().values()))

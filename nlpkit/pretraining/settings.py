@@ -1,0 +1,74 @@
+"""What a pretraining is asked for: its settings, and the plan that the command line makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nlpkit.encoders import ShapeConfig
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of a pretraining, section `pretrain`."""
+
+    tokens: int = 400_000_000
+    """Tokens to train on, all passes together."""
+    batch_tokens: int = 8192
+    """Tokens of an optimiser step, over all processes."""
+    length: int = 128
+    """Tokens of most sequences, [CLS] and [SEP] included."""
+    long_share: float = 0.1
+    """Share of the steps whose sequences are as long as the encoder takes, so that its last positions learn too."""
+    prefix_share: float = 0.25
+    """Share of the steps that continue a prefix (generation) instead of filling in masked words."""
+    mask_share: float = 0.25
+    """Share of the words that are masked."""
+    optimizer: str = "muon"
+    """`muon` or `adamw`."""
+    learning_rate: float = 1.5e-3
+    """Top of the schedule."""
+    schedule: str = "0:0 0.02:1 0.5:1 1:0"
+    """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
+    weight_decay: float = 0.01
+    """Of the optimizer; vectors (biases, norms) have none."""
+    clip_norm: float = 1.0
+    """Largest norm of a step's gradient; 0 for any."""
+    average: float = 0.999
+    """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights themselves."""
+    precision: str = "auto"
+    """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
+    max_tokens: int | None = None
+    """Most tokens in one piece of a batch; None takes 8,192 on a processor and 65,536 on a GPU."""
+    evaluate_every: int = 5_000_000
+    """Tokens between evaluations; each of them saves the encoder."""
+    seed: int = 1
+    """Of weights, order, masks and cuts."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "batch_tokens", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("long_share", "prefix_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a share from 0 to 1, got {getattr(self, name)}")
+        if not 0 < self.mask_share < 1:
+            raise ValueError(f"mask_share: expected a share between 0 and 1, got {self.mask_share}")
+        if not 8 <= self.length <= self.batch_tokens:
+            raise ValueError(f"length: expected 8 to batch_tokens, got {self.length}")
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """What the user asked for. `texts` are files, each with `:WEIGHT` after it or not."""
+
+    texts: tuple[str, ...]
+    out: Path
+    config: PretrainConfig = PretrainConfig()
+    shape: ShapeConfig = ShapeConfig()
+    start: str | None = None
+    """The encoder to go on from; None for random weights of `shape`."""
+    corpus: Path | None = None
+    """Where the encoded texts are kept; None for a folder in `out` that goes at the end."""
+    resume: str = "auto"
+    force: bool = False

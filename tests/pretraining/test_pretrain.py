@@ -1,0 +1,144 @@
+"""Pretraining as a whole: exact resume, processes, refusals, and a checkpoint that others read."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from conftest import nlpkit
+
+from nlpkit.devices import accelerator_for
+from nlpkit.encoders import ShapeConfig
+from nlpkit.encoders.checkpoint import load_encoder
+from nlpkit.errors import SettingsError
+from nlpkit.opening import open_pretraining
+from nlpkit.pretraining.pretrain import CHECKPOINT
+from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
+
+SMALL = {"layers": 1, "hidden_size": 32, "heads": 2, "intermediate_size": 48, "max_length": 64}
+FEW = {
+    "tokens": 5120,
+    "batch_tokens": 512,
+    "length": 32,
+    "long_share": 0.3,
+    "evaluate_every": 1536,
+    "precision": "fp32",
+}
+FLAGS = [f"--set=encoder.{k}={v}" for k, v in SMALL.items()] + [f"--set=pretrain.{k}={v}" for k, v in FEW.items()]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    lines = [f"{number}年，{name}在{place}开了一家书店，后来又写了一本书。" for number in range(1200, 1900)
+             for name, place in (("王小明", "北京"), ("李雷", "上海"), ("韩梅梅", "天津"))]  # fmt: skip
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
+def plan(text, out, **changes):
+    return PretrainPlan((text,), out, PretrainConfig(**{**FEW, **changes}), ShapeConfig(**SMALL))
+
+
+def opened(the_plan):
+    return open_pretraining(the_plan, accelerator_for("cpu", "fp32"))
+
+
+def weights(made, stop=None):
+    """The weights after the training, or after the step at which it is told to stop."""
+    for event in made.events():
+        made.state.interrupted = event.step == stop
+    return {name: tensor.clone() for name, tensor in made.state.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("stop", [1, 3, 7])
+def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(text, tmp_path, stop):
+    expected = weights(opened(plan(text, tmp_path / "straight")))
+    weights(opened(plan(text, tmp_path / "stopped")), stop)
+    assert (tmp_path / "stopped" / CHECKPOINT).exists()
+    again = opened(plan(text, tmp_path / "stopped"))
+    assert again.state.step == stop + 1
+    found = weights(again)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    files = ("model.safetensors", "metrics.jsonl", "config.json", "tokenizer.json")
+    assert all((tmp_path / "straight" / n).read_bytes() == (tmp_path / "stopped" / n).read_bytes() for n in files)
+    assert not (tmp_path / "stopped" / "corpus").exists()
+
+
+def test_pieces_of_a_batch_change_nothing(text, tmp_path):
+    whole = weights(opened(plan(text, tmp_path / "one", learning_rate=1e-4)))
+    cut = weights(opened(plan(text, tmp_path / "two", learning_rate=1e-4, max_tokens=100)))
+    for name in whole:
+        torch.testing.assert_close(whole[name], cut[name], atol=2e-5, rtol=0)
+
+
+def test_two_processes_equal_one(text, tmp_path):
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        done = nlpkit("encoder", "pretrain", text, "--out", out, *FLAGS, "--set=pretrain.learning_rate=1e-4",
+                      "--processes", processes, "--device=cpu")  # fmt: skip
+        assert json.loads(done.stdout)["encoder"] == str(out)
+        found.append(safetensors.torch.load_file(out / "model.safetensors"))
+    for name in found[0]:  # stored in bfloat16: apart by one rounding at most
+        torch.testing.assert_close(found[0][name].float(), found[1][name].float(), atol=1e-5, rtol=2**-7)
+
+
+def test_it_learns_and_transformers_reads_the_result(text, tmp_path):
+    out = tmp_path / "out"
+    made = opened(plan(text, out, tokens=60_000, learning_rate=5e-3, evaluate_every=20_000, average=0.5))
+    weights(made)
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["masked_perplexity"] < 40  # of 10,000 tokens; the texts are of one form
+    assert last["prefix_perplexity"] < 40
+    assert "masked_perplexity" in (out / "README.md").read_text()
+    own = load_encoder(out, head=True).eval()
+    theirs = transformers.BertForMaskedLM.from_pretrained(out, dtype=torch.float32).eval()
+    block = made.corpus.held_out[:30]
+    batch = made._batch([block], [np.random.default_rng(1)], False, 0.3)
+    with torch.no_grad():
+        ours = own.token_logits(own(batch.tokens))
+        expected = theirs(batch.tokens.token_ids_BT).logits
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+
+
+def test_a_pretraining_goes_on_from_an_encoder(text, tmp_path):
+    nlpkit("encoder", "pretrain", text, "--out", tmp_path / "one", *FLAGS, "--corpus", tmp_path / "corpus")
+    assert (tmp_path / "corpus" / "corpus.json").exists()
+    nlpkit("encoder", "pretrain", text, "--out", tmp_path / "two", *FLAGS[len(SMALL):], "--start", tmp_path / "one",
+           "--corpus", tmp_path / "corpus")  # fmt: skip
+    ends = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
+    assert ends[1]["masked_perplexity"] < ends[0]["masked_perplexity"]
+
+
+def test_refusals(text, tmp_path):
+    weights(opened(plan(text, tmp_path / "run")), 3)
+    with pytest.raises(SettingsError, match="pretrain.mask_share"):
+        opened(plan(text, tmp_path / "run", mask_share=0.5))
+    with pytest.raises(SettingsError, match="unfinished pretraining"):
+        opened(replace(plan(text, tmp_path / "run"), resume="never"))
+    weights(opened(plan(text, tmp_path / "run")))
+    with pytest.raises(SettingsError, match="finished pretraining"):
+        opened(plan(text, tmp_path / "run"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("keep me")
+    with pytest.raises(SettingsError, match="no pretraining"):
+        opened(replace(plan(text, tmp_path / "mine"), force=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--set=pretrain.lenght=3"], 2, 'did you mean "length"'),
+        (["--set=pretrain.mask_share=1.5"], 2, "mask_share: expected a share between 0 and 1"),
+        (["--start", "dgcnn"], 2, "no masked-LM head"),
+        (["--tokens", "0"], 2, "tokens: expected at least 1"),
+    ],
+)
+def test_wrong_settings_are_named(text, tmp_path, arguments, code, message):
+    done = nlpkit("encoder", "pretrain", text, "--out", tmp_path / "o", *arguments, check=False)
+    assert done.returncode == code
+    assert message in done.stderr.decode()
