@@ -16,7 +16,7 @@ Option = typer.Option
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[Path, typer.Argument(help="A run directory; an encoder fills in [MASK].")],
     file: Annotated[str, typer.Argument(help="JSONL, also .gz and .xz; - is stdin.")] = "-",
     output: Annotated[Path | None, Option("--output", "-o", help="A file instead of stdout, atomic.")] = None,
     only_output: Annotated[bool, Option(help="Write the predictions alone.")] = False,

@@ -20,7 +20,7 @@ def pretrain(
     texts: Annotated[
         list[str],
         typer.Argument(
-            metavar="TEXT...", help="Plain text, a paragraph a line, .gz, .xz; FILE:0.2 takes a fifth of it."
+            metavar="TEXT", help="Plain text, a paragraph a line, .gz, .xz; FILE:0.2 takes a fifth of it."
         ),
     ],
     out: Annotated[Path, Option(help="The directory of the encoder.")],

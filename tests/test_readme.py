@@ -1,6 +1,7 @@
 """The README's commands, all of them, run by bash; only the sizes of data and model are cut."""
 
 import json
+import lzma
 import os
 import re
 import shutil
@@ -22,8 +23,16 @@ SHIM = """#!/usr/bin/env bash
 extra=()
 if [[ $1 == train && "$*" != *"--encoder tiny"* ]]; then extra=(--epochs 1 {small}); fi
 if [[ "$1 $2" == "data sample" ]]; then extra=(--count 200); fi
+if [[ "$1 $2" == "encoder pretrain" ]]; then extra=({few}); fi
 exec "{python}" -m cli.main "$@" "${{extra[@]}}"
 """
+
+
+FEW = ["--tokens=2048", "--set=pretrain.batch_tokens=1024", "--set=pretrain.length=32", "--set=encoder.layers=1"]
+
+
+def quoted(flags):
+    return " ".join(f"'{flag}'" for flag in flags)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +48,12 @@ def place(tmp_path_factory):
     write_lines(folder / "predicted_dev.jsonl", [{**x, "prediction": g} for x, g in zip(lines, gold, strict=True)])
     subprocess.run(["gzip", "-k", "ske.jsonl"], cwd=folder, check=True)
     (folder / "ske.jsonl.gz").rename(folder / "big.jsonl.gz")
+    texts = "\n".join(line["text"] for line in samples.records("ner", 3000, seed=2)).encode()
+    (folder / "books.txt.xz").write_bytes(lzma.compress(texts))
+    (folder / "news.txt").write_bytes(texts)
     (folder / "bin").mkdir()
     shim = folder / "bin" / "nlpkit"
-    shim.write_text(SHIM.format(python=sys.executable, small=" ".join(f"'{flag}'" for flag in SMALL_FLAGS)))
+    shim.write_text(SHIM.format(python=sys.executable, small=quoted(SMALL_FLAGS), few=quoted(FEW)))
     shim.chmod(0o755)
     return folder
 

@@ -58,7 +58,7 @@ class Constraint(Protocol):
         ...
 
     def follow(self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
-        """The state (B, K', ...) after candidates number `chosen_BK` of each row, of those `step` gave for `state_BK`."""
+        """The state (B, K, ...) after the candidates `chosen_BK` of each row, of those `step` gave for `state_BK`."""
         ...
 
 

@@ -150,7 +150,8 @@ def describe(name: str) -> dict[str, Any]:
     encoder, tokenizer = load(name, settings_of(name)())
     vocabulary = tokenizer.backend.get_vocab_size()
     sizes = {"parameters": sum(p.numel() for p in encoder.parameters()), "vocabulary_size": vocabulary}
-    return {"source": name, "what": BUILT_IN[name], **sizes, "spec": encoder.spec()}
+    made = shipped()[name]
+    return {"source": name, **(made if isinstance(made, dict) else {"what": made}), **sizes, "spec": encoder.spec()}
 
 
 def load_tokenizer(name: str) -> Tokenizer:

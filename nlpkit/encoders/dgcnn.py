@@ -119,7 +119,7 @@ class Dgcnn(nn.Module):
         mask_BT1 = mask_BT1.to(hidden_BTH.dtype)
         for layer in self.layers:
             hidden_BTH = layer(hidden_BTH, mask_BT1)
-        return self.output_norm(hidden_BTH.float())
+        return self.output_norm(hidden_BTH.to(self.output_norm.weight.dtype))
 
     def _hide(self, character_ids_BT: Any, word_ids_BT: Any, tag_ids_BT: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids with some characters, some words, and some words with all their characters replaced by unknown ones."""

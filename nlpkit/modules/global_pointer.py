@@ -128,10 +128,10 @@ class GlobalPointer(nn.Module):
             nn.init.constant_(self.ends.bias, initial_score / 2)
 
     def forward(self, hidden_BTH: torch.Tensor, content_BT: torch.Tensor) -> PairScores:
-        """Scores in float32, also under autocast; pairs with a token outside `content_BT` are not allowed."""
+        """Scores as precise as the weights, also under autocast; pairs with a token outside `content_BT` are out."""
         projected = self.project(hidden_BTH)
         with torch.autocast(hidden_BTH.device.type, enabled=False):
-            projected = projected.float()
+            projected = projected.to(self.project.weight.dtype)
             allowed_BTT = content_BT[:, :, None] & content_BT[:, None, :]
             if self.ordered:
                 allowed_BTT = allowed_BTT.triu()
