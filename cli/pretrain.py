@@ -19,9 +19,7 @@ Option = typer.Option
 def pretrain(
     texts: Annotated[
         list[str],
-        typer.Argument(
-            metavar="TEXT", help="Plain text, a paragraph a line, .gz, .xz; FILE:0.2 takes a fifth of it."
-        ),
+        typer.Argument(metavar="TEXT", help="Plain text, a paragraph a line, .gz, .xz; FILE:0.2 takes a fifth of it."),
     ],
     out: Annotated[Path, Option(help="The directory of the encoder.")],
     start: Annotated[str | None, Option(help="An encoder to go on from; default: random weights.")] = None,

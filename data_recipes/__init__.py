@@ -27,6 +27,9 @@ from nlpkit.jsonl import dumps, read_jsonl
 Record = dict[str, Any]
 Value = TypeVar("Value")
 
+GOLD = {"spo_list": "duie", "sro_list": "news_sro", "label": "cluener"}
+"""The gold fields of raw lines and the recipe that reads each."""
+
 CLOSED_PIPE = 141
 """Exit code of a filter whose reader went away."""
 
@@ -90,6 +93,14 @@ def field(record: Any, name: str, expected: type[Value]) -> Value:
     if not isinstance(value, expected):
         raise RecordError(f'field "{name}": expected {expected.__name__}, got {type(value).__name__}')
     return value
+
+
+def has_gold(raw: Record, name: str) -> bool:
+    """Whether a line has its gold field; a test line has none. Raises RecordError where it has another data set's."""
+    other = next((key for key in GOLD if key in raw and key != name), None)
+    if name not in raw and other:
+        raise RecordError(f'missing field "{name}": the line has "{other}"', hint=f"try the recipe {GOLD[other]}")
+    return name in raw
 
 
 def run(convert: Callable[..., Iterator[Record]]) -> int:

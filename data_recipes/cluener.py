@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_recipes import Record, convert_each, field, run
+from data_recipes import Record, convert_each, field, has_gold, run
 from nlpkit.errors import RecordError
 
 
@@ -33,7 +33,7 @@ def convert(paths: Sequence[str]) -> Iterator[Record]:
 def _record(raw: Record) -> Record:
     text = field(raw, "text", str)
     record = {name: value for name, value in raw.items() if name != "label"}
-    if "label" in raw:
+    if has_gold(raw, "label"):
         labels = field(raw, "label", dict)
         spans = sorted((*span, label) for label in labels for span in _spans(text, field(labels, label, dict)))
         record["entities"] = [{"start": start, "end": end, "label": label} for start, end, label in spans]

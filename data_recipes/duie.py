@@ -33,7 +33,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from data_recipes import Record, convert_each, field, run
+from data_recipes import Record, convert_each, field, has_gold, run
 from nlpkit.errors import RecordError
 
 MAIN_SLOT = "@value"
@@ -75,7 +75,7 @@ def _seen(records: list[Record]) -> list[str]:
 def _record(raw: Record, slots: bool) -> Record:
     field(raw, "text", str)
     record = {name: value for name, value in raw.items() if name != "postag"}
-    if "spo_list" in raw:
+    if has_gold(raw, "spo_list"):
         triples = [triple for triple in field(raw, "spo_list", list) for triple in _triples(triple, slots)]
         record["spo_list"] = triples
     return record

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_recipes import Record, convert_each, field, run
+from data_recipes import Record, convert_each, field, has_gold, run
 
 
 def convert(paths: Sequence[str]) -> Iterator[Record]:
@@ -29,7 +29,7 @@ def convert(paths: Sequence[str]) -> Iterator[Record]:
 def _record(raw: Record) -> Record:
     field(raw, "text", str)
     record = {name: value for name, value in raw.items() if name != "sro_list"}
-    if "sro_list" in raw:
+    if has_gold(raw, "sro_list"):
         record["spo_list"] = [_triple(triple) for triple in field(raw, "sro_list", list)]
     return record
 

@@ -244,3 +244,19 @@ def test_options_are_read_from_settings():
 def test_a_wrong_option_is_a_settings_error(setting, why):
     with pytest.raises(SettingsError, match=why):
         data_recipes.parse_options("duie", [setting])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line", "hint"),
+    [
+        ("cluener", {"text": "许蓁写书", "spo_list": []}, "duie"),
+        ("duie", {"text": "许蓁写书", "label": {}}, "cluener"),
+        ("duie", {"text": "许蓁写书", "sro_list": []}, "news_sro"),
+    ],
+)
+def test_the_file_of_another_data_set_is_refused(tmp_path, recipe, line, hint):
+    file = tmp_path / "raw.jsonl"
+    file.write_bytes(orjson.dumps(line))
+    with pytest.raises(DataError, match=r"raw.jsonl:1: missing field") as caught:
+        list(data_recipes.load(recipe).convert([str(file)]))
+    assert hint in caught.value.hint
