@@ -100,7 +100,8 @@ class Fit:
         self.examples = [piece for example in examples for piece in task.windows(example)]
         self.augment = task.augmenter(self.examples)
         self.dev = read_examples(task, dev_records.pairs)
-        self.batches = Batches([len(e) for e in self.examples], self.config.batch_size, self.config.seed)
+        by_tokens = self.config.batch_by == "tokens"
+        self.batches = Batches([len(e) for e in self.examples], self.config.batch_size, self.config.seed, by_tokens)
         self.state = TrainState(self.run.model, self.config, self.config.epochs * self.batches.per_epoch, accelerator)
         torch.manual_seed(self.config.seed * 1000 + accelerator.process_index)
 

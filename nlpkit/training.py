@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -33,6 +33,8 @@ class TrainConfig:
     """Passes over the training data."""
     batch_size: int = 16
     """Examples of an optimiser step, over all processes."""
+    batch_by: Literal["examples", "tokens"] = "examples"
+    """Whether steps have equal examples, or equal tokens and `batch_size` examples on average."""
     accumulate: int = 1
     """Cuts every batch into at least this many pieces, to save memory; the gradient is the same but for dropout."""
     max_tokens: int | None = None

@@ -1,7 +1,10 @@
 """Parameter groups, schedules, and the average of the weights."""
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from nlpkit.batching import Batches, split
@@ -92,6 +95,24 @@ def test_every_epoch_has_every_example_once():
     first = [batches[step].tolist() for step in range(9)]
     assert first == [Batches(batches.lengths, 3, 4)[step].tolist() for step in range(9)]
     assert first != [Batches(batches.lengths, 3, 5)[step].tolist() for step in range(9)]
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 9))
+def test_batches_of_equal_tokens_lose_nothing_and_are_as_many(lengths, batch_size, seed):
+    batches = Batches(lengths, batch_size, seed, by_tokens=True)
+    found = [batches[step] for step in range(batches.per_epoch)]
+    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
+    assert all(len(batch) for batch in found)
+
+
+def test_batches_of_equal_tokens_are_nearly_equal():
+    lengths = np.random.default_rng(1).integers(5, 200, 4000)
+    tokens = {by: [] for by in (False, True)}
+    for by_tokens, sums in tokens.items():
+        batches = Batches(lengths, 16, 1, by_tokens)
+        sums += [lengths[batches[step]].sum() for step in range(batches.per_epoch)]
+    assert max(tokens[True]) < 1.3 * np.mean(tokens[True])
+    assert max(tokens[False]) > 1.8 * np.mean(tokens[False])
 
 
 def test_pieces_keep_to_the_budget_and_lose_nothing():
