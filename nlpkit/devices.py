@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 import torch
 
 from nlpkit.errors import SettingsError
+
+# oneDNN keeps the kernels it compiled for each shape of a matrix, 1,024 of them by default: some hundred megabytes over
+# batches of many lengths. So many are enough; it reads this with its first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 def resolve_device(device: str) -> torch.device:

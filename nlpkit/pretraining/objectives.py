@@ -24,6 +24,9 @@ from nlpkit.pretraining.corpus import word_bit
 from nlpkit.text.tokenizer import TokenBatch
 
 
+TARGET_STEP = 256  # the head sees few different numbers of targets, so that kernels made for a shape are found again
+
+
 @dataclass(frozen=True)
 class Symbols:
     """The ids that the objectives need; `first` is the lowest that is not special."""
@@ -67,8 +70,10 @@ class Pretrainer(nn.Module):
 
     def logits(self, batch: PretrainBatch) -> torch.Tensor:
         """logits_NV at the places of the batch."""
-        hidden_BTH = self.encoder(batch.tokens, batch.attention)
-        return self.encoder.token_logits(hidden_BTH.flatten(0, 1)[batch.places_N])
+        hidden_NH = self.encoder(batch.tokens, batch.attention).flatten(0, 1)[batch.places_N]
+        count = len(hidden_NH)
+        padded = nn.functional.pad(hidden_NH, (0, 0, 0, -count % TARGET_STEP))
+        return self.encoder.token_logits(padded)[:count]
 
 
 def masked_batch(
