@@ -23,7 +23,6 @@ from nlpkit.encoders.transformer import Attention
 from nlpkit.pretraining.corpus import word_bit
 from nlpkit.text.tokenizer import TokenBatch
 
-
 TARGET_STEP = 256  # the head sees few different numbers of targets, so that kernels made for a shape are found again
 
 
