@@ -84,5 +84,5 @@ def _draw(
 
 
 def _uniform(seeds: Sequence[Seed], steps: int) -> torch.Tensor:
-    """Numbers in [0, 1), float64 (B, T); numpy's seeding keeps neighbouring seeds apart, torch's does not."""
+    """Numbers in [0, 1), float64 (B, T)."""
     return torch.from_numpy(np.stack([np.random.default_rng(seed).random(steps) for seed in seeds]))

@@ -1,4 +1,4 @@
-"""Beam search: the best legal sequences of every row, by tensor operations that never wait for the host.
+"""Beam search: the best legal sequences of every row, by tensor operations of fixed shapes.
 
 The score of a sequence is the sum of the log-probabilities of its tokens and of its end, with `length_normalised`
 divided by their number, the end counted. From the row's 2K best continuations (at most K of them are ends) in each step
@@ -101,7 +101,7 @@ def last_ends(
 ) -> Candidates:
     """The candidates where only an end is legal: of log-probability as among all tokens, or 0, since it is alone."""
     if norm == "full":
-        score_BK = score_BK + logits_BKV.float().log_softmax(-1)[..., constraint.eos_id]
+        score_BK = score_BK + logits_BKV[..., constraint.eos_id].float() - logits_BKV.float().logsumexp(-1)
     only_end_BKV = torch.full_like(logits_BKV, NEGATIVE_INFINITY)
     only_end_BKV[..., constraint.eos_id] = 0.0
     # With "full" even a beam that may not end has a finite normaliser here.

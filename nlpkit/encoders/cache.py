@@ -4,8 +4,8 @@ The cache only grows. Which of the kept tokens a new one sees is a mask, so that
 beam that continues another inherits its row of the mask, and no key or value is ever copied from beam to beam. Tokens
 of beams that were dropped stay in, unseen; a source of S tokens and n steps of K beams take S + n * K places.
 
-`run_block` does what the block's own forward does in evaluation, by the block's own parts; this is the same for all
-families and releases, while their caches are not, and share nothing between beams.
+`run_block` does what the block's own forward does in evaluation, by the block's own parts, which all families share;
+the caches of `transformers` hold a copy of the source for every beam.
 Legend: B batch, A attention heads, Q new tokens, K tokens in the cache, R room in it, D size of a head, H hidden.
 """
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nlpkit.decoding.free import Free
 from nlpkit.decoding.passage import PassageConstraint
@@ -168,3 +169,12 @@ def test_more_tokens_than_positions_are_refused():
     decoder.next(nothing, nothing)
     with pytest.raises(SettingsError, match="at most 40 tokens"):
         decoder.next(nothing, nothing)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_decoding_looks_at_no_value(family):
+    decoder = CachedDecoder(make_encoder(family), collate_sources([[7, 8], [9]], TOKENIZER))
+    with FakeTensorMode(allow_non_fake_inputs=True):  # tensors without values: a look at one raises
+        assert decoder.first().shape == (2, V)
+        for beam in (torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[2, 1, 0]] * 2)):
+            assert decoder.next(torch.full((2, 3), 5), beam).shape == (2, 3, V)
