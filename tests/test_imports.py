@@ -29,7 +29,7 @@ MAY = {
     "text": {"errors", "jsonl"},
     "optim": {"errors"},
     "decoding": {"errors"},
-    "modules": {"errors", "jsonl", "metrics", "text"},
+    "modules": {"errors", "jsonl", "metrics", "text", "decoding"},
     "encoders": {"errors", "jsonl", "text", "modules"},
     "task": {"errors", "text", "modules"},
     "tasks": {"errors", "jsonl", "metrics", "modules", "encoders", "decoding", "text", "task"},

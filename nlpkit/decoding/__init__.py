@@ -1,1 +1,1 @@
-"""Decoding under constraints: tensors only, no task. Trie on disk -> table on the device -> search."""
+"""Decoding under constraints: tensors only, no task. Trie on disk -> table on a device -> search; see `constraint`."""

@@ -8,6 +8,7 @@ that are legal for each beam and gives the best of them for the row, and the sea
                                                         model.next(token_BK, beam_BK) --> logits_BKV
 
 The state is a tensor, so that reordering beams cannot break it. The first step has one beam a row (K = 1).
+A logit of -inf bans its token: it is no candidate, and a beam of which all legal tokens are banned has none.
 Legend: B rows, K beams, V vocabulary, C candidates.
 """
 
@@ -40,7 +41,7 @@ class Candidates:
 
 
 class Constraint(Protocol):
-    """Which sequences are legal. Implementations: `TrieTable`, `PassageConstraint`, `EquationConstraint`, `Free`."""
+    """Which sequences are legal: `TrieTable`, `PassageConstraint`, `EquationConstraint`, `PerPosition`, `Free`."""
 
     eos_id: int
 
@@ -58,7 +59,7 @@ class Constraint(Protocol):
         ...
 
     def follow(self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
-        """The state (B, K, ...) after the candidates `chosen_BK` of each row, of those `step` gave for `state_BK`."""
+        """The state (B, K', ...) after candidates number `chosen_BK` of each row, of those that `step` gave."""
         ...
 
 
@@ -70,5 +71,8 @@ class Model(Protocol):
         ...
 
     def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
-        """logits_BKV after `token_BK`, where new beam k of a row continues the row's old beam `beam_BK[k]`."""
+        """logits_BKV after `token_BK`, where new beam k of a row continues the row's old beam `beam_BK[k]`.
+
+        What is given for a dead beam, which comes as any token, is not looked at, but must not be NaN.
+        """
         ...

@@ -8,7 +8,7 @@ as an additive float mask, since eager attention adds a boolean one to its score
     prefix  the source (segment 0) sees the source; the target (segment 1) sees the source and itself up to here
 
 Source: Dong et al. 2019, Unified Language Model Pre-training, arxiv.org/abs/1905.03197, equation 2.
-B batch, T tokens (Q as queries, K as keys), E embedding, H hidden.
+B batch, T tokens (Q as queries, K as keys), E embedding, H hidden, D size of a head.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 import transformers
 from torch import nn
 
+from nlpkit.encoders.cache import KeyValues, run_block
 from nlpkit.encoders.language_head import LanguageHead
 from nlpkit.errors import SettingsError, did_you_mean
 
@@ -75,13 +76,39 @@ class TransformerEncoder(nn.Module):
         length = tokens.token_ids_BT.shape[1]
         if length > self.max_length:
             raise SettingsError(f"encoder: input too long: expected at most {self.max_length} tokens, got {length}")
-        hidden_BTH = self._embed(tokens)
+        hidden_BTH = self._embed(tokens.token_ids_BT, tokens.segment_ids_BT)
         mask_B1QK = additive_mask(tokens.mask_BT, tokens.segment_ids_BT, attention, hidden_BTH.dtype)
         # The blocks are called directly: what a model's own forward does to a 4-D mask differs between releases.
         return self.model.encoder(hidden_BTH, attention_mask=mask_B1QK)[0]
 
-    def _embed(self, tokens: TokenBatch) -> torch.Tensor:
-        embedded_BTE = self.model.embeddings(input_ids=tokens.token_ids_BT, token_type_ids=tokens.segment_ids_BT)
+    def new_cache(self) -> list[KeyValues]:
+        """An empty cache for `extend`."""
+        return [KeyValues() for _ in range(self.depth)]
+
+    def extend(
+        self,
+        token_ids_BQ: torch.Tensor,
+        segment_ids_BQ: torch.Tensor,
+        positions_BQ: torch.Tensor,
+        visible_BQK: torch.Tensor,
+        cache: list[KeyValues],
+    ) -> torch.Tensor:
+        """hidden_BQH of Q more tokens, whose keys and values are appended to the `cache` (of `new_cache`).
+
+        `visible_BQK` says which of the K tokens that are then in the cache a new token sees, in their order there.
+        """
+        rotary = getattr(self.model.encoder, "embed_positions", None)
+        hidden_BQH = self._embed(token_ids_BQ, segment_ids_BQ, positions_BQ if rotary is None else None)
+        rotary_B1QD = None if rotary is None else rotary.weight[positions_BQ][:, None]
+        for block, kept in zip(self.model.encoder.layer, cache, strict=True):
+            hidden_BQH = run_block(block, hidden_BQH, rotary_B1QD, visible_BQK[:, None], kept)
+        return hidden_BQH
+
+    def _embed(
+        self, token_ids_BT: torch.Tensor, segment_ids_BT: torch.Tensor, positions_BT: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        places = {} if positions_BT is None else {"position_ids": positions_BT}
+        embedded_BTE = self.model.embeddings(input_ids=token_ids_BT, token_type_ids=segment_ids_BT, **places)
         project = getattr(self.model, "embeddings_project", None)
         return embedded_BTE if project is None else project(embedded_BTE)
 

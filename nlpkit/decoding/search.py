@@ -1,0 +1,147 @@
+"""Beam search: the best legal sequences of every row, by tensor operations of fixed shapes.
+
+The score of a sequence is the sum of the log-probabilities of its tokens and of its end, with `length_normalised`
+divided by their number, the end counted. From the row's 2K best continuations (at most K of them are ends) in each step
+
+    ends     those among the K best go to a buffer of the K best finished sequences, so that one beam is a greedy search
+    running  the K best that are no end
+
+A beam of score s is dropped once K finished sequences score at least what it can still reach. Log-probabilities are
+not positive, so that is s, or with normalisation s / (max_length + 1), the most tokens that s can be spread over. In
+both cases no result changes: whatever the beam could push out of the candidates would score less still. A row is done
+when it has no beam left. The host asks for that every POLL steps, on a CPU in every step.
+
+With K at least the number of legal continuations and ends in every step, the result is that of brute force.
+Legend: B rows, K beams, V vocabulary, C candidates, L tokens without the end, M finished sequences and ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from nlpkit.decoding.constraint import Candidates, Constraint, Model, Norm
+from nlpkit.decoding.slots import NEGATIVE_INFINITY, take
+from nlpkit.errors import SettingsError
+
+POLL = 8
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """The sequences found for every row, best first; beyond the last one score -inf, length 0, token and state -1."""
+
+    tokens_BKL: torch.Tensor
+    """int64 without the end, filled with -1."""
+    score_BK: torch.Tensor
+    """float32, in nats."""
+    length_BK: torch.Tensor
+    """Tokens without the end, int64."""
+    state_BK: torch.Tensor
+    """`Candidates.state_BC` of the end: what the constraint knows the sequence by."""
+
+    def lists(self) -> list[list[tuple[list[int], float]]]:
+        """(tokens, score) of the sequences of each row, on the host."""
+        rows = zip(self.tokens_BKL.tolist(), self.score_BK.tolist(), self.length_BK.tolist(), strict=True)
+        return [
+            [(y[:length], score) for y, score, length in zip(*row, strict=True) if score > NEGATIVE_INFINITY]
+            for row in rows
+        ]
+
+
+def beam_search(
+    model: Model,
+    constraint: Constraint,
+    rows: int,
+    beams: int,
+    max_length: int,
+    *,
+    norm: Norm = "full",
+    length_normalised: bool = False,
+) -> Hypotheses:
+    """The `beams` best sequences of at most `max_length` tokens without the end, which at that length must follow.
+
+    Raises SettingsError where `beams` is not positive or `max_length` negative.
+    """
+    if beams < 1 or max_length < 0:
+        raise SettingsError(f"beam search: expected beams >= 1 and max_length >= 0, got {beams} and {max_length}")
+    logits_BKV, state_BK = model.first()[:, None], constraint.start(rows)
+    score_BK = logits_BKV.new_zeros((rows, 1), dtype=torch.float32)
+    tokens_BKL = nothing(rows, 1, max_length, score_BK.device).tokens_BKL
+    found = nothing(rows, beams, max_length, score_BK.device)
+    longest = max_length + 1 if length_normalised else 1
+    for length in range(max_length):
+        options = constraint.step(logits_BKV, score_BK, state_BK, 2 * beams, norm)
+        is_end_BC = options.token_BC == constraint.eos_id
+        divisor = length + 1 if length_normalised else 1
+        found = with_ends(found, options, is_end_BC, tokens_BKL, length, divisor)
+        score_BK, chosen_BK = options.score_BC.masked_fill(is_end_BC, NEGATIVE_INFINITY).topk(beams)
+        hopeless_BK = score_BK / longest <= found.score_BK[:, -1:]
+        score_BK = score_BK.masked_fill(hopeless_BK, NEGATIVE_INFINITY)
+        if all_done(length, score_BK):
+            return found
+        state_BK = constraint.follow(state_BK, options, chosen_BK)
+        beam_BK, token_BK = options.beam_BC.gather(1, chosen_BK), options.token_BC.gather(1, chosen_BK)
+        tokens_BKL = take(tokens_BKL, beam_BK)
+        tokens_BKL[:, :, length] = token_BK
+        logits_BKV = model.next(token_BK.clamp_min(0), beam_BK)
+    options = last_ends(constraint, logits_BKV, score_BK, state_BK, beams, norm)
+    is_end_BC = options.token_BC == constraint.eos_id
+    return with_ends(found, options, is_end_BC, tokens_BKL, max_length, longest)
+
+
+def last_ends(
+    constraint: Constraint,
+    logits_BKV: torch.Tensor,
+    score_BK: torch.Tensor,
+    state_BK: torch.Tensor,
+    count: int,
+    norm: Norm,
+) -> Candidates:
+    """The candidates where only an end is legal: of log-probability as among all tokens, or 0, since it is alone."""
+    if norm == "full":
+        score_BK = score_BK + logits_BKV[..., constraint.eos_id].float() - logits_BKV.float().logsumexp(-1)
+    only_end_BKV = torch.full_like(logits_BKV, NEGATIVE_INFINITY)
+    only_end_BKV[..., constraint.eos_id] = 0.0
+    # With "full" even a beam that may not end has a finite normaliser here.
+    return constraint.step(only_end_BKV, score_BK, state_BK, count, "full")
+
+
+def nothing(rows: int, beams: int, max_length: int, device: torch.device) -> Hypotheses:
+    """No sequence yet."""
+    tokens_BKL = torch.full((rows, beams, max_length), -1, device=device)
+    score_BK = torch.full((rows, beams), NEGATIVE_INFINITY, device=device)
+    none_BK = torch.zeros((rows, beams), dtype=torch.int64, device=device)
+    return Hypotheses(tokens_BKL, score_BK, none_BK, none_BK - 1)
+
+
+def all_done(step: int, score_BK: torch.Tensor) -> bool:
+    """Whether no beam is left, as far as the host may ask in this step."""
+    may_ask = score_BK.device.type == "cpu" or step % POLL == POLL - 1
+    return may_ask and bool((score_BK == NEGATIVE_INFINITY).all())
+
+
+def with_ends(
+    found: Hypotheses,
+    options: Candidates,
+    is_end_BC: torch.Tensor,
+    tokens_BKL: torch.Tensor,
+    length: int,
+    divisor: int = 1,
+) -> Hypotheses:
+    """The best of what was found and of the ends among the first K candidates, which continue `tokens_BKL`."""
+    beams = found.score_BK.shape[1]
+    end_BK = (options.score_BC / divisor).masked_fill(~is_end_BC, NEGATIVE_INFINITY)[:, :beams]
+    tokens_BML = torch.cat([found.tokens_BKL, take(tokens_BKL, options.beam_BC[:, :beams])], 1)
+    score_BM = torch.cat([found.score_BK, end_BK], 1)
+    length_BM = torch.cat([found.length_BK, torch.full_like(found.length_BK, length)], 1)
+    state_BM = torch.cat([found.state_BK, options.state_BC[:, :beams]], 1)
+    score_BK, kept_BK = score_BM.topk(beams)
+    none_BK = score_BK == NEGATIVE_INFINITY
+    return Hypotheses(
+        take(tokens_BML, kept_BK).masked_fill(none_BK[..., None], -1),
+        score_BK,
+        take(length_BM, kept_BK).masked_fill(none_BK, 0),
+        take(state_BM, kept_BK).masked_fill(none_BK, -1),
+    )

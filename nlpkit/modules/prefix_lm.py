@@ -1,0 +1,160 @@
+"""Sequence to sequence with one encoder: the source is read as a whole, the target written from left to right.
+
+    [CLS] source [SEP] target          segments 0 ... 0 1 ... 1
+                    |  |   ...|
+                  target    [SEP]      each predicts the next token, the last one the end
+
+The source sees the source, the target the source and itself up to here (`attention="prefix"`); the logits are those of
+the masked-LM head. The end is predicted and never read. The loss of an example is
+
+    loss_b = - sum_t log p(target_t | source, target_<t)       in nats, the end included; / count_b for the mean
+
+Training can show the model a target with some tokens replaced (`disturbed`), so that it learns to go on after errors.
+Decoding is cached: the source is read once, and each step takes one token per beam (`nlpkit.encoders.cache`).
+
+Source: Dong et al. 2019, Unified Language Model Pre-training, arxiv.org/abs/1905.03197; https://kexue.fm/archives/6933;
+replacement: https://kexue.fm/archives/7259.
+Legend: B batch, T tokens, S tokens of the source, N targets, K beams, U tokens of the beams so far, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nlpkit.decoding.slots import take
+from nlpkit.errors import SettingsError
+from nlpkit.text.tokenizer import TokenBatch, Tokenizer, pad
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Token ids without special tokens, except such as the task puts between parts of the source."""
+
+    source: Sequence[int]
+    target: Sequence[int]
+    shown: Sequence[int] | None = None
+    """What the model reads in place of the target, of equal length; None for the target itself."""
+
+
+@dataclass(frozen=True)
+class PrefixBatch:
+    """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict there."""
+
+    tokens: TokenBatch
+    places_N: torch.Tensor
+    targets_N: torch.Tensor
+    count_B: torch.Tensor
+    """Targets of each row, the end included."""
+
+    def to(self, device: Any) -> PrefixBatch:
+        """The batch on a device."""
+        tensors = {name: part.to(device, non_blocking=True) for name, part in vars(self).items() if name != "tokens"}
+        return replace(self, tokens=self.tokens.to(device), **tensors)
+
+
+def collate_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, end_id: int | None = None) -> PrefixBatch:
+    """Pairs padded to the longest; `end_id` (None: [SEP]) is predicted after the last token of a target."""
+    shown = [pair.target if pair.shown is None else pair.shown for pair in pairs]
+    tokens = _tokens([pair.source for pair in pairs], shown, tokenizer)
+    end_id, width = tokenizer.sep_id if end_id is None else end_id, tokens.token_ids_BT.shape[1]
+    firsts = [row * width + len(pair.source) + 1 for row, pair in enumerate(pairs)]  # where each row's [SEP] stands
+    counts = [len(pair.target) + 1 for pair in pairs]
+    return PrefixBatch(
+        tokens=tokens,
+        places_N=torch.cat([torch.arange(first, first + count) for first, count in zip(firsts, counts, strict=True)]),
+        targets_N=torch.tensor([token for pair in pairs for token in (*pair.target, end_id)]),
+        count_B=torch.tensor(counts),
+    )
+
+
+def collate_sources(sources: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenBatch:
+    """[CLS] source [SEP], padded to the longest."""
+    return _tokens(sources, [()] * len(sources), tokenizer)
+
+
+def disturbed(target: Sequence[int], random: np.random.Generator, rate: float = 0.5, share: float = 0.3) -> list[int]:
+    """With probability `rate` the target with a `share` of its tokens replaced by tokens drawn from its own."""
+    ids = np.array(target, dtype=np.int64)
+    if len(ids) == 0 or random.random() >= rate:
+        return ids.tolist()
+    others = random.choice(np.unique(ids), len(ids))
+    return np.where(random.random(len(ids)) < share, others, ids).tolist()
+
+
+class PrefixLM(nn.Module):
+    """A `TransformerEncoder` with its masked-LM head as a sequence-to-sequence model."""
+
+    def __init__(self, encoder: Any):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, batch: PrefixBatch) -> torch.Tensor:
+        """loss_B, the sum over the targets of a row, in nats; divide by `batch.count_B` for the mean."""
+        row_N = batch.places_N // batch.tokens.token_ids_BT.shape[1]
+        loss_N = nn.functional.cross_entropy(self.logits(batch).float(), batch.targets_N, reduction="none")
+        return loss_N.new_zeros(len(batch.count_B)).index_add(0, row_N, loss_N)
+
+    def logits(self, batch: PrefixBatch) -> torch.Tensor:
+        """logits_NV at the places of the batch."""
+        hidden_BTH = self.encoder(batch.tokens, "prefix")
+        return self.encoder.token_logits(hidden_BTH.flatten(0, 1)[batch.places_N])
+
+
+class CachedDecoder:
+    """`Model` of nlpkit.decoding: the targets of a batch of sources, for an encoder in evaluation mode."""
+
+    def __init__(self, encoder: Any, sources: TokenBatch):
+        self.encoder, self.sources = encoder, sources
+        self.length_B = sources.mask_BT.sum(1)
+        self.longest = int(self.length_B.max())
+
+    @torch.no_grad()
+    def first(self) -> torch.Tensor:
+        """logits_BV of the first token."""
+        ids_BS, mask_BS = self.sources.token_ids_BT, self.sources.mask_BT
+        self.cache = self.encoder.new_cache()
+        self.steps, self.seen_BKU = 0, mask_BS.new_zeros((len(ids_BS), 1, 0))
+        position_BS = torch.arange(ids_BS.shape[1], device=ids_BS.device).expand_as(ids_BS)
+        visible_BSS = mask_BS[:, None].expand(-1, ids_BS.shape[1], -1)
+        hidden_BSH = self.encoder.extend(ids_BS, torch.zeros_like(ids_BS), position_BS, visible_BSS, self.cache)
+        return self.encoder.token_logits(take(hidden_BSH, self.length_B[:, None] - 1))[:, 0]
+
+    @torch.no_grad()
+    def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
+        """logits_BKV after `token_BK`. Raises SettingsError where the encoder has no more positions."""
+        if self.longest + self.steps >= self.encoder.max_length:
+            limit = f"expected at most {self.encoder.max_length} tokens of source and target"
+            raise SettingsError(f"decoding: {limit}, got {self.longest} and more than {self.steps}")
+        rows, beams = token_BK.shape
+        itself_BKK = torch.eye(beams, dtype=torch.bool, device=token_BK.device).expand(rows, -1, -1)
+        self.seen_BKU = torch.cat([take(self.seen_BKU, beam_BK), itself_BKK], 2)
+        visible_BKT = torch.cat([self.sources.mask_BT[:, None].expand(-1, beams, -1), self.seen_BKU], 2)
+        position_BK = (self.length_B + self.steps)[:, None].expand(-1, beams)
+        self.steps += 1
+        hidden_BKH = self.encoder.extend(token_BK, torch.ones_like(token_BK), position_BK, visible_BKT, self.cache)
+        return self.encoder.token_logits(hidden_BKH)
+
+
+def _tokens(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenBatch:
+    rows = [
+        [tokenizer.cls_id, *source, tokenizer.sep_id, *target] for source, target in zip(sources, targets, strict=True)
+    ]
+    lengths_B1 = torch.tensor([len(row) for row in rows])[:, None]
+    source_B1 = torch.tensor([len(source) for source in sources])[:, None]
+    # rounded up for kernels compiled for a shape, but not beyond what the encoder takes
+    width = max(tokenizer.max_length, int(lengths_B1.max())) if tokenizer.max_length else None
+    token_ids_BT = pad(rows, tokenizer.pad_id)[:, :width]
+    position_T = torch.arange(token_ids_BT.shape[1])
+    mask_BT = position_T < lengths_B1
+    return TokenBatch(
+        token_ids_BT=token_ids_BT,
+        segment_ids_BT=((position_T > source_B1 + 1) & mask_BT).long(),
+        mask_BT=mask_BT,
+        content_BT=(position_T > 0) & (position_T <= source_B1),
+    )
