@@ -11,7 +11,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tokenizers
 from torch import nn
@@ -25,7 +25,7 @@ RATES = {"tiny": 3e-4}
 """Top learning rates that suit encoders that ship."""
 BUILT_IN = {
     "dgcnn": "gated dilated convolutions over characters and jieba words; learns from a few thousand lines",
-    "tiny": "BERT, 4 layers of 256, characters; pretrained",
+    "tiny": "RoFormer (BERT with rotary positions), 4 layers of 256, characters; pretrained",
 }
 
 
@@ -43,8 +43,10 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class ShapeConfig:
-    """The BERT that a pretraining starts with random weights, section `encoder`."""
+    """The encoder that a pretraining starts with random weights, section `encoder`."""
 
+    family: Literal["roformer", "bert"] = "roformer"
+    """RoFormer is BERT with rotary positions, which see at once how far apart two tokens are: it learns sooner."""
     layers: int = 4
     """Blocks."""
     hidden_size: int = 256
@@ -108,12 +110,13 @@ def is_encoder(source: Path) -> bool:
 
 
 def for_pretraining(start: str | None, shape: ShapeConfig) -> tuple[Any, tokenizers.Tokenizer]:
-    """The encoder `start`, or a BERT of `shape` with random weights, with its head and without dropout."""
+    """The encoder `start`, or one of `shape` with random weights, with its head and without dropout."""
     if start is None:
         backend = tokenizers.Tokenizer.from_file(str(TOKENIZER))
         config = {
-            "model_type": "bert",
+            "model_type": shape.family,
             "vocab_size": backend.get_vocab_size(),
+            "embedding_size": shape.hidden_size,
             "num_hidden_layers": shape.layers,
             "hidden_size": shape.hidden_size,
             "num_attention_heads": shape.heads,

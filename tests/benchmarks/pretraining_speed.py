@@ -54,8 +54,9 @@ def plain(arguments: argparse.Namespace) -> dict[str, Any]:
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER), **special)
     shape = ShapeConfig()
-    config = transformers.BertConfig(
+    config = transformers.RoFormerConfig(
         vocab_size=len(tokenizer),
+        embedding_size=shape.hidden_size,
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -91,7 +92,7 @@ def plain(arguments: argparse.Namespace) -> dict[str, Any]:
             disable_tqdm=True,
             remove_unused_columns=False,
         )
-        model = transformers.BertForMaskedLM(config)
+        model = transformers.RoFormerForMaskedLM(config)
         dataset: Any = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in encoded]
         transformers.Trainer(model, settings, collate, dataset, callbacks=[Clock()]).train()
     counted = sum(tokens[arguments.warmup : steps])

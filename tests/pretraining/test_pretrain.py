@@ -87,16 +87,18 @@ def test_two_processes_equal_one(text, tmp_path):
         torch.testing.assert_close(found[0][name].float(), found[1][name].float(), atol=1e-5, rtol=2**-7)
 
 
-def test_it_learns_and_transformers_reads_the_result(text, tmp_path):
+@pytest.mark.parametrize("family", ["roformer", "bert"])
+def test_it_learns_and_transformers_reads_the_result(text, tmp_path, family):
     out = tmp_path / "out"
-    made = opened(plan(text, out, tokens=60_000, learning_rate=5e-3, evaluate_every=20_000, average=0.5))
+    longer = plan(text, out, tokens=60_000, learning_rate=5e-3, evaluate_every=20_000, average=0.5)
+    made = opened(replace(longer, shape=ShapeConfig(**SMALL, family=family)))
     weights(made)
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["masked_perplexity"] < 40  # of 10,000 tokens; the texts are of one form
     assert last["prefix_perplexity"] < 40
     assert "masked_perplexity" in (out / "README.md").read_text()
     own = load_encoder(out, head=True).eval()
-    theirs = transformers.BertForMaskedLM.from_pretrained(out, dtype=torch.float32).eval()
+    theirs = transformers.AutoModelForMaskedLM.from_pretrained(out, dtype=torch.float32).eval()
     block = made.corpus.held_out[:30]
     batch = made._batch([block], [np.random.default_rng(1)], False, 0.3)
     with torch.no_grad():
