@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import data, encoder, evaluate, predict, train
+from cli import data, encoder, evaluate, predict, train, trie
 from cli.output import ClosedPipe
 from nlpkit import __version__
 from nlpkit.errors import NlpkitError
@@ -32,6 +32,7 @@ app.command()(predict.predict)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(encoder.app, name="encoder")
+app.add_typer(trie.app, name="trie")
 
 
 def _version(wanted: bool) -> None:

@@ -28,7 +28,7 @@ MAY = {
     "devices": {"errors"},
     "text": {"errors", "jsonl"},
     "optim": {"errors"},
-    "decoding": {"errors"},
+    "decoding": {"errors", "jsonl"},
     "modules": {"errors", "jsonl", "metrics", "text", "decoding"},
     "encoders": {"errors", "jsonl", "text", "modules"},
     "task": {"errors", "text", "modules"},

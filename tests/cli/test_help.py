@@ -12,7 +12,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "help"
 COMMANDS = [
     *("", "train", "predict", "eval"),
     *("data", "data convert", "data sample", "data check", "encoder", "encoder info", "encoder list"),
-    "encoder pretrain",
+    *("encoder pretrain", "trie", "trie build", "trie info"),
 ]
 
 

@@ -1,0 +1,115 @@
+"""`nlpkit trie`: sets of strings, or a knowledge base, as what a decoder may generate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.encoder import show
+
+if TYPE_CHECKING:
+    from nlpkit.decoding.trie import TokenTrie
+    from nlpkit.text.tokenizer import Tokenizer
+
+Option = typer.Option
+app = typer.Typer(help="Build and inspect tries for constrained decoding.", no_args_is_help=True, rich_markup_mode=None)
+AT_ONCE = 4096  # lines tokenized together
+COMPLETIONS = 100
+
+
+@app.command()
+def build(
+    keys: Annotated[str, typer.Argument(help="Text, a key a line, also .gz and .xz; - is stdin.")],
+    output: Annotated[Path, Option("--output", "-o", help="The file to write; FILE.csr is kept beside it.")],
+    tokenizer: Annotated[str, Option(help="Of which run or encoder the tokens are.")] = "tiny",
+    kb: Annotated[bool, Option("--kb", help="The lines are subject, predicate and object, with tabs between.")] = False,
+) -> None:
+    """Write the trie of all keys of a file; equal ones are one key.
+
+    Of a knowledge base (--kb) the keys are `subject [SEP] predicate`, and their values the objects.
+    """
+    from nlpkit.decoding.trie import TokenTrie
+    from nlpkit.encoders import load_tokenizer
+    from nlpkit.text.tokenizer import vocabulary_hash
+
+    own = load_tokenizer(tokenizer)
+    values: list[str] | None = [] if kb else None  # filled while the keys are read
+    size = 1 + max(own.backend.get_vocab().values())
+    TokenTrie.from_sequences(_keys(keys, own, values), size, vocabulary_hash(own.backend), values).save(output)
+    show(_describe(output, TokenTrie.load(output)))
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="What `nlpkit trie build` wrote.")],
+    complete: Annotated[str | None, Option(help="The keys that begin with this text, at most 100.")] = None,
+    tokenizer: Annotated[str, Option(help="For --complete: of which run or encoder the tokens are.")] = "tiny",
+) -> None:
+    """What a trie holds, or how a prefix goes on in it; JSON when piped, else a table."""
+    from nlpkit.decoding.trie import TokenTrie
+    from nlpkit.encoders import load_tokenizer
+    from nlpkit.text.tokenizer import vocabulary_hash
+
+    if complete is None:
+        show(_describe(file, TokenTrie.load(file)))
+    else:
+        own = load_tokenizer(tokenizer)
+        show(_completions(TokenTrie.load(file, vocabulary_hash(own.backend)), complete, own))
+
+
+def _keys(source: str, tokenizer: Tokenizer, values: list[str] | None) -> Iterator[list[int]]:
+    """The tokens of every line; with `values`, of subject and predicate, and the objects go into it."""
+    from nlpkit.errors import DataError
+    from nlpkit.jsonl import read_lines
+
+    lines = read_lines(source)
+    while chunk := list(islice(lines, AT_ONCE)):
+        try:
+            texts = [line.raw.decode() for line in chunk]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{chunk[0].where}: not UTF-8 from here on: {error}") from None
+        if values is None:
+            yield from _token_ids(tokenizer, texts)
+            continue
+        columns = [text.split("\t") for text in texts]
+        for line, column in zip(chunk, columns, strict=True):
+            if len(column) != 3:
+                raise DataError(f"{line.where}: expected 3 columns between tabs, got {len(column)}")
+        values += [column[2] for column in columns]
+        subjects, predicates = (_token_ids(tokenizer, [column[place] for column in columns]) for place in (0, 1))
+        for subject, predicate in zip(subjects, predicates, strict=True):
+            yield [*subject, tokenizer.sep_id, *predicate]
+
+
+def _token_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    return [encoded.ids for encoded in tokenizer.backend.encode_batch(texts, add_special_tokens=False)]
+
+
+def _describe(file: Path, trie: TokenTrie) -> dict[str, Any]:
+    from nlpkit.decoding.trie_file import compiled_path
+
+    compiled = compiled_path(file)
+    return {
+        "file": str(file),
+        "keys": len(trie),
+        "nodes": trie.bounds[-1],
+        "most_tokens": trie.depth,
+        "values": None if trie.values is None else int((trie.values.text == ord("\n")).sum()),
+        "vocabulary_size": trie.vocabulary_size,
+        "vocabulary_sha256": trie.vocabulary_hash,
+        "bytes": file.stat().st_size,
+        "compiled_bytes": compiled.stat().st_size if compiled.exists() else None,
+    }
+
+
+def _completions(trie: TokenTrie, prefix: str, tokenizer: Tokenizer) -> dict[str, Any]:
+    keys = trie.key_range(trie.find(tokenizer.token_ids(prefix)))
+    shown = keys[:COMPLETIONS]
+    texts = ["".join(tokenizer.backend.id_to_token(token) or "" for token in key) for key in trie.keys(shown)]
+    values = trie.values
+    found = texts if values is None else {text: values.of(key) for text, key in zip(texts, shown, strict=True)}
+    return {"prefix": prefix, "keys": len(keys), "completions": found}

@@ -1,0 +1,80 @@
+"""`nlpkit trie`: what goes in is what can be completed, and what does not fit is refused by name."""
+
+import gzip
+import json
+import lzma
+
+import pytest
+from conftest import nlpkit
+
+KEYS = "北京\n北京大学\n上海\n\n北京\nApple\n".encode()
+FACTS = "北京\t人口\t2189万\n上海\t别名\t沪\n北京\t人口\t两千万\n".encode()
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "keys.txt").write_bytes(KEYS)
+    nlpkit("trie", "build", tmp_path / "keys.txt", "-o", tmp_path / "keys.trie")
+    return tmp_path / "keys.trie"
+
+
+def report(*arguments, **options):
+    return json.loads(nlpkit("trie", *arguments, **options).stdout)
+
+
+def test_build_and_info_say_what_the_trie_holds(file):
+    told = report("info", file)
+    assert (told["keys"], told["most_tokens"], told["vocabulary_size"], told["values"]) == (4, 5, 10_000, None)
+    assert told["bytes"] == file.stat().st_size
+    assert told["compiled_bytes"] == (file.parent / "keys.trie.csr").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["keys.txt.gz", "keys.txt.xz", "-"])
+def test_compressed_keys_and_a_pipe(file, tmp_path, name):
+    if name == "-":
+        nlpkit("trie", "build", "-", "-o", tmp_path / "other.trie", stdin=KEYS)
+    else:
+        (tmp_path / name).write_bytes((gzip if name.endswith("gz") else lzma).compress(KEYS))
+        nlpkit("trie", "build", tmp_path / name, "-o", tmp_path / "other.trie")
+    assert (tmp_path / "other.trie").read_bytes() == file.read_bytes()
+
+
+def test_completions(file):
+    assert report("info", file, "--complete", "北") == {
+        "prefix": "北",
+        "keys": 2,
+        "completions": ["北京", "北京大学"],
+    }
+    assert report("info", file, "--complete", "广")["completions"] == []
+    assert report("info", file, "--complete", "")["keys"] == 4
+
+
+def test_a_knowledge_base(tmp_path):
+    told = report("build", "--kb", "-", "-o", tmp_path / "kb.trie", stdin=FACTS)
+    assert (told["keys"], told["values"]) == (2, 3)
+    found = report("info", tmp_path / "kb.trie", "--complete", "北京")["completions"]
+    assert found == {"北京[SEP]人口": ["2189万", "两千万"]}
+
+
+def test_the_tokens_of_a_run(run, file, tmp_path):
+    told = report("build", "-", "--tokenizer", run, "-o", tmp_path / "run.trie", stdin=KEYS)
+    assert told["vocabulary_sha256"] == report("info", file)["vocabulary_sha256"]
+
+
+def test_another_tokenizer_is_refused(file, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{}")
+    (tmp_path / "other" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n北\n")
+    done = nlpkit("trie", "info", file, "--complete", "北", "--tokenizer", tmp_path / "other", check=False)
+    assert done.returncode == 2
+    assert b"made with another tokenizer" in done.stderr
+
+
+def test_bad_lines_are_named(tmp_path):
+    done = nlpkit("trie", "build", "--kb", "-", "-o", tmp_path / "x", stdin=FACTS + b"a\tb\n", check=False)
+    assert (done.returncode, done.stderr) == (3, b"error: stdin:4: expected 3 columns between tabs, got 2\n")
+    done = nlpkit("trie", "build", "-", "-o", tmp_path / "x", stdin=b"a\n\xff\n", check=False)
+    assert done.returncode == 3
+    assert b"stdin:1: not UTF-8" in done.stderr
+    done = nlpkit("trie", "info", tmp_path / "x", check=False)
+    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path}/x: no such file\n".encode())
