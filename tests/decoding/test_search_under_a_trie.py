@@ -1,0 +1,66 @@
+"""The search and the trie together: with enough beams the best keys of the whole trie, by brute force."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nlpkit.decoding.search import beam_search
+from nlpkit.decoding.table import TrieTable
+from nlpkit.decoding.trie import TokenTrie
+
+VOCABULARY, EOS = 7, 6
+KEYS = st.lists(st.lists(st.integers(0, 5), max_size=4).map(tuple), min_size=1, max_size=12, unique=True)
+
+
+class Bigrams:
+    """A model whose scores depend on the row, the last token and the length."""
+
+    def __init__(self, rows, seed):
+        self.table = torch.randn((rows, 6, VOCABULARY + 1, VOCABULARY), generator=torch.Generator().manual_seed(seed))
+        self.length = 0
+
+    def first(self):
+        return self.table[:, 0, VOCABULARY]
+
+    def next(self, token_BK, beam_BK):
+        self.length += 1
+        rows = torch.arange(len(self.table))[:, None]
+        return self.table[rows, self.length, token_BK]
+
+    def score(self, row, key):
+        """Log-probability of a key and its end among all tokens, in float64."""
+        total, last = 0.0, VOCABULARY
+        for place, token in enumerate([*key, EOS]):
+            total += self.table[row, place, last].double().log_softmax(-1)[token].item()
+            last = token
+        return total
+
+
+@given(KEYS, st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_enough_beams_find_the_best_keys_of_the_trie(keys, seed):
+    trie = TokenTrie.from_sequences(keys, VOCABULARY, values=["".join(map(str, key)) for key in keys])
+    model = Bigrams(2, seed)
+    found = beam_search(model, TrieTable.of(trie, EOS), 2, beams=16, max_length=4)
+    for row in range(2):
+        expected = sorted(((model.score(row, key), key) for key in keys), reverse=True)
+        listed = [(score, tuple(tokens)) for tokens, score in found.lists()[row]]
+        assert [key for _, key in listed] == [key for _, key in expected]
+        for (score, _), (wanted, _) in zip(listed, expected, strict=True):
+            assert score == pytest.approx(wanted, abs=1e-5)
+        states = found.state_BK[row, : len(keys)].tolist()
+        ends = [trie.key_range(state)[0] for state in states]
+        assert trie.keys(ends) == [key for _, key in expected]
+        assert [list(trie.values.of(end)) for end in ends] == [["".join(map(str, key))] for _, key in expected]
+
+
+def test_renormalised_scores_are_probabilities_over_the_keys():
+    """Among the legal tokens only, the probabilities of all keys add up to one."""
+    keys = [key for length in range(4) for key in itertools.product((0, 3), repeat=length)]
+    table = TrieTable.of(TokenTrie.from_sequences(keys, VOCABULARY), EOS)
+    found = beam_search(Bigrams(1, 5), table, 1, beams=32, max_length=4, norm="renorm")
+    assert found.score_BK[0, : len(keys)].exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert torch.isinf(found.score_BK[0, len(keys) :]).all()
