@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import torch
 
 from nlpkit import samples
 from nlpkit.jsonl import dumps
+
+# a shell's background job ignores Ctrl-C, and so would the commands that tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = {
     "hidden_size": 32,

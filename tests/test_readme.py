@@ -51,6 +51,7 @@ def place(tmp_path_factory):
     texts = "\n".join(line["text"] for line in samples.records("ner", 3000, seed=2)).encode()
     (folder / "books.txt.xz").write_bytes(lzma.compress(texts))
     (folder / "news.txt").write_bytes(texts)
+    (folder / "names.txt").write_text("云岭\n云泽\n云泽港\n桐溪\n", encoding="utf-8")
     (folder / "bin").mkdir()
     shim = folder / "bin" / "nlpkit"
     shim.write_text(SHIM.format(python=sys.executable, small=quoted(SMALL_FLAGS), few=quoted(FEW)))

@@ -68,7 +68,7 @@ class Case:
         return predict_examples(self.task, self.model, [example])[0]
 
     def train(self, steps=150):
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2)
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=2e-3 if self.task.needs_head else 1e-2)
         self.model.train()
         for _ in range(steps):
             optimizer.zero_grad()
