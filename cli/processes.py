@@ -28,6 +28,7 @@ def launch(device: str, processes: int) -> int:
     started = []
     for rank in range(processes):
         environment = {
+            **os.environ,
             **{name: str(value) for name, value in shared.items()},
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),

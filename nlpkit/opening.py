@@ -38,12 +38,15 @@ def open_pretraining(plan: PretrainPlan, accelerator: Any) -> Pretraining:
     old = read_json(folder / RECORD) if (folder / RECORD).exists() else None
     finished = old is not None and "seconds" in old
     resume = is_to_resume(folder, "pretraining", old is not None, finished, plan.resume == "auto", plan.force)
+    plan.check()
     accelerator.wait_for_everyone()
     if not resume and accelerator.is_main_process:
         _remake(folder)
         write_record(folder, {})  # from now on the folder is known to hold a pretraining
     accelerator.wait_for_everyone()
     pretraining = Pretraining(plan, accelerator)
+    if not resume and accelerator.is_main_process:
+        write_record(folder, pretraining.record)
     if resume and old is not None:
         refuse_differences(old, json.loads(json.dumps(pretraining.record)))
         pretraining.state.restore(*load_tensors(folder / CHECKPOINT))

@@ -41,7 +41,7 @@ MAY = {
     "card": set(),
     "evaluation": LOW | {"run", "tasks", "dataset", "prediction"},
     "checking": LOW | {"tasks", "dataset"},
-    "pretraining": {"errors", "jsonl", "text", "encoders", "training", "run"},
+    "pretraining": {"errors", "jsonl", "text", "encoders", "optim", "training", "run"},
     "opening": {"errors", "encoders", "fit", "pretraining", "run"},
     "fit": LOW | {"run", "tasks", "card", "dataset", "prediction", "training"},
 }  # `fit`, `evaluation` and `checking` put the parts together; nothing imports them but the command line

@@ -28,7 +28,9 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], precision: torch.dtype = torch.float32):
-        super().__init__(groups, {"lr": 1e-3, "weight_decay": 0.0, "betas": (0.9, 0.999), "eps": 1e-8, "muon": False})
+        defaults = {"lr": 1e-3, "weight_decay": 0.0, "betas": (0.9, 0.999), "eps": 1e-8}
+        # `fused` tells torch to keep the step counts on the device when a state is loaded
+        super().__init__(groups, {**defaults, "muon": False, "fused": True})
         self.precision = precision
 
     @torch.no_grad()
@@ -41,17 +43,21 @@ class Muon(torch.optim.Optimizer):
     def _muon(self, parameters: list[torch.nn.Parameter], group: dict[str, Any]) -> None:
         for parameter in parameters:
             state = self.state[parameter]
-            momentum = state.setdefault("momentum", torch.zeros_like(parameter))
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            momentum = state["momentum"]
             momentum.mul_(MOMENTUM).add_(parameter.grad)
             update = orthogonal((parameter.grad + MOMENTUM * momentum).to(self.precision))
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
 
     def _adamw(self, parameters: list[torch.nn.Parameter], group: dict[str, Any]) -> None:
+        if not parameters:
+            return
         states = [self.state[p] for p in parameters]
         for parameter, state in zip(parameters, states, strict=True):
             if not state:
-                state |= {"step": torch.zeros(()), "mean": torch.zeros_like(parameter)}
+                state |= {"step": torch.zeros((), device=parameter.device), "mean": torch.zeros_like(parameter)}
                 state["square"] = torch.zeros_like(parameter)
         torch._foreach_add_([state["step"] for state in states], 1)
         torch._fused_adamw_(

@@ -30,7 +30,9 @@ class Blocks:
     def __init__(self, sizes: Sequence[int], weights: Sequence[float], length: int, seed: int):
         self.length, self.seed = length, seed
         self.counts = [max(0, size // length - 1) for size in sizes]  # one less than fit, for the phase
-        self.shares = [round(weight * count) for weight, count in zip(weights, self.counts, strict=True)]
+        self.shares = [
+            max(1, round(weight * count)) if count else 0 for weight, count in zip(weights, self.counts, strict=True)
+        ]
         self.ends = np.cumsum(self.shares)
         self.per_pass = int(self.ends[-1])
         if self.per_pass == 0:

@@ -8,11 +8,13 @@ a thousand, chosen by a hash of its bytes, so that a copy of it goes the same wa
 from __future__ import annotations
 
 import collections
+import hashlib
 import itertools
 import json
 import multiprocessing
 import os
 import re
+import signal
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -88,7 +90,10 @@ def load_corpus(folder: Path, arguments: list[str], backend: tokenizers.Tokenize
     if not done.exists():
         if not encode:
             raise SettingsError(f"{folder}: holds no corpus")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"{folder}: cannot be written: {error.strerror}") from None
         _encode_files(folder, [path for path, _ in sources], backend)
         with write_atomic(done) as stream:
             stream.write(json.dumps(index).encode())
@@ -100,11 +105,14 @@ def load_corpus(folder: Path, arguments: list[str], backend: tokenizers.Tokenize
 
 
 def _fingerprint(path: str) -> list[Any]:
+    content = hashlib.sha256()
     try:
-        stat = os.stat(path)
+        with open(path, "rb") as stream:
+            while part := stream.read(1 << 20):
+                content.update(part)
+        return [Path(path).name, content.hexdigest()]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    return [Path(path).name, stat.st_size]
 
 
 def _read(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
@@ -146,6 +154,7 @@ def _in_order(pool: ProcessPoolExecutor, chunks: Iterable[list[Line]], ahead: in
 
 def _start(tokenizer: str) -> None:
     global _backend
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for this one hears it
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _backend = tokenizers.Tokenizer.from_str(tokenizer)
 

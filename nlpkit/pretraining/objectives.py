@@ -115,9 +115,10 @@ def _split(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole_words(begins: np.ndarray, random: np.random.Generator, share: float) -> np.ndarray:
-    """Whether each token is masked: every word is, or is not, as a whole."""
+    """Whether each token is masked: every word is, or is not, as a whole; of the words at least one is."""
     word = np.cumsum(begins)
-    return (random.random(word[-1] + 1) < share)[word]
+    dice = random.random(word[-1] + 1)
+    return (dice < max(share, dice[word].min() + 1e-9))[word]
 
 
 def _batch(rows: Any, segments: Any, places: Any, targets: Any, attention: Attention) -> PretrainBatch:

@@ -36,10 +36,11 @@ from nlpkit.pretraining.objectives import PretrainBatch, Pretrainer, Symbols, ma
 from nlpkit.pretraining.settings import PretrainPlan
 from nlpkit.run import save_tensors
 from nlpkit.text.tokenizer import vocabulary_hash
-from nlpkit.training import Evaluation, Step, TrainConfig, TrainState, train
+from nlpkit.training import Evaluation, Step, TrainState, train
 
 CHECKPOINT = "checkpoint.safetensors"
 RECORD = "pretraining.json"
+KIND, MASKS = 1, 2  # different generators from one seed
 CHECKPOINT_EVERY = 300  # seconds
 HELD_OUT_BLOCKS = 512  # most that an evaluation takes
 
@@ -69,12 +70,8 @@ class Pretraining:
         self.held_out = self._held_out()
         steps = max(1, self.config.tokens // self.config.batch_tokens)
         self.every = max(1, self.config.evaluate_every // self.config.batch_tokens)
-        self.state = TrainState(Pretrainer(self.encoder), self._train_config(), steps, accelerator)
+        self.state = TrainState(Pretrainer(self.encoder), self.config.for_trainer(), steps, accelerator)
         self.record = self._describe()
-
-    def _train_config(self) -> TrainConfig:
-        names = ("optimizer", "learning_rate", "schedule", "weight_decay", "clip_norm", "average", "precision", "seed")
-        return TrainConfig(**{name: getattr(self.config, name) for name in names})
 
     @property
     def tokens_per_pass(self) -> int:
@@ -83,7 +80,7 @@ class Pretraining:
 
     def kind_of(self, step: int) -> tuple[bool, bool]:
         """(whether the blocks of a step are long, whether it continues prefixes)."""
-        prefix = np.random.default_rng((self.config.seed, step)).random() < self.config.prefix_share
+        prefix = np.random.default_rng((self.config.seed, KIND, step)).random() < self.config.prefix_share
         return self._long_steps(step + 1) > self._long_steps(step), bool(prefix)
 
     def _long_steps(self, step: int) -> int:
@@ -102,7 +99,7 @@ class Pretraining:
         for start in range(0, len(mine), size):
             part = mine[start : start + size]
             blocks = [self._block(self.blocks[is_long], first + row) for row in part]
-            randoms = [np.random.default_rng((self.config.seed, step, row)) for row in part]
+            randoms = [np.random.default_rng((self.config.seed, MASKS, step, row)) for row in part]
             yield self._batch(blocks, randoms, prefix, self.config.mask_share)
 
     def _block(self, blocks: Blocks, place: int) -> np.ndarray:
@@ -170,7 +167,8 @@ class Pretraining:
         """Writes the encoder as it is evaluated, with its card."""
         if not self.accelerator.is_main_process:
             return
-        out, history = self.plan.out, self.state.history
+        out = self.plan.out
+        history = [{key: line[key] for key in line if key != "epoch"} for line in self.state.history]
         with self.state.evaluated_weights():
             save_encoder(out, self.encoder, self.backend)
         with write_atomic(out / "metrics.jsonl") as stream:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nlpkit.encoders import ShapeConfig
+from nlpkit.encoders import ShapeConfig, for_pretraining
+from nlpkit.errors import SettingsError
+from nlpkit.jsonl import open_binary
+from nlpkit.optim.schedule import parse_schedule
+from nlpkit.pretraining.corpus import parse_source
+from nlpkit.training import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,13 @@ class PretrainConfig:
             raise ValueError(f"mask_share: expected a share between 0 and 1, got {self.mask_share}")
         if not 8 <= self.length <= self.batch_tokens:
             raise ValueError(f"length: expected 8 to batch_tokens, got {self.length}")
+        parse_schedule(self.schedule)
+        self.for_trainer()
+
+    def for_trainer(self) -> TrainConfig:
+        """The trainer's settings. Raises ValueError for one that it refuses."""
+        names = ("optimizer", "learning_rate", "schedule", "weight_decay", "clip_norm", "average", "precision", "seed")
+        return TrainConfig(max_tokens=self.max_tokens, **{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -72,3 +84,15 @@ class PretrainPlan:
     """Where the encoded texts are kept; None for a folder in `out` that goes at the end."""
     resume: str = "auto"
     force: bool = False
+
+    def check(self) -> None:
+        """Raises SettingsError or DataError for what is wrong with the plan, before `out` is overwritten."""
+        inputs = [parse_source(text)[0] for text in self.texts]
+        for text in inputs:
+            open_binary(text).close()
+        for path in (*inputs, self.start, self.corpus):
+            if path is not None and Path(path).resolve().is_relative_to(self.out.resolve()):
+                raise SettingsError(f"{path}: lies in {self.out}, which is overwritten", hint="choose another --out")
+        encoder, _ = for_pretraining(self.start, self.shape)
+        if not 8 <= self.config.length <= encoder.max_length:
+            raise SettingsError(f"pretrain.length: expected 8 to {encoder.max_length}, got {self.config.length}")

@@ -142,6 +142,7 @@ class Task(task.Task[Example, Batch, Prediction]):
             raise SettingsError(f"the encoder's vocabulary has no {MASK}")
         self.mask_id = self.vocabulary[MASK]
         self.special = [i for token, i in self.vocabulary.items() if re.fullmatch(r"\[\w+\]", token)]
+        self.listed = min(config.candidates, len(self.vocabulary) - len(self.special))
 
     def read(self, record: dict[str, Any]) -> Example:
         """`text` with [MASK] in it and, where there is gold, `answer`: the hidden tokens one after another."""
@@ -213,7 +214,7 @@ class Task(task.Task[Example, Batch, Prediction]):
         while open_BT.any():
             logits_NV = model.logits(replace(batch.tokens, token_ids_BT=token_ids_BT), open_BT).float()
             logits_NV[:, self.special] = -torch.inf
-            best_NK, ids_NK = logits_NV.softmax(-1).topk(self.config.candidates)
+            best_NK, ids_NK = logits_NV.softmax(-1).topk(self.listed)
             done: set[int] = set()
             places = open_BT.nonzero().tolist()
             for number in best_NK[:, 0].argsort(descending=True).tolist():

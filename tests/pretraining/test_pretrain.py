@@ -13,7 +13,7 @@ from conftest import nlpkit
 from nlpkit.devices import accelerator_for
 from nlpkit.encoders import ShapeConfig
 from nlpkit.encoders.checkpoint import load_encoder
-from nlpkit.errors import SettingsError
+from nlpkit.errors import NlpkitError, SettingsError
 from nlpkit.opening import open_pretraining
 from nlpkit.pretraining.pretrain import CHECKPOINT
 from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
@@ -66,6 +66,30 @@ def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(text, tmp_path,
     files = ("model.safetensors", "metrics.jsonl", "config.json", "tokenizer.json")
     assert all((tmp_path / "straight" / n).read_bytes() == (tmp_path / "stopped" / n).read_bytes() for n in files)
     assert not (tmp_path / "stopped" / "corpus").exists()
+
+
+def test_a_pretraining_killed_before_its_first_evaluation_goes_on(text, tmp_path, monkeypatch):
+    monkeypatch.setattr("nlpkit.pretraining.pretrain.CHECKPOINT_EVERY", 0)
+    expected = weights(opened(plan(text, tmp_path / "straight")))
+    for event in opened(plan(text, tmp_path / "killed")).events():
+        if event.step == 2:
+            break  # as by a kill: nothing more is written
+    again = opened(plan(text, tmp_path / "killed"))
+    assert again.state.step == 2
+    found = weights(again)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_force_overwrites_nothing_before_all_is_known_to_be_right(text, tmp_path):
+    out = tmp_path / "run"
+    weights(opened(plan(text, out)))
+    before = (out / "model.safetensors").read_bytes()
+    forced = replace(plan(text, out), force=True)
+    for wrong in (replace(forced, texts=("missing.txt",)), replace(forced, start="missing"),
+                  replace(forced, start=str(out)), replace(forced, corpus=out / "corpus")):  # fmt: skip
+        with pytest.raises(NlpkitError):
+            opened(wrong)
+        assert (out / "model.safetensors").read_bytes() == before
 
 
 def test_pieces_of_a_batch_change_nothing(text, tmp_path):
@@ -138,6 +162,9 @@ def test_refusals(text, tmp_path):
         (["--set=pretrain.mask_share=1.5"], 2, "mask_share: expected a share between 0 and 1"),
         (["--start", "dgcnn"], 2, "no masked-LM head"),
         (["--tokens", "0"], 2, "tokens: expected at least 1"),
+        (["--set=pretrain.optimizer=sgd"], 2, "expected adamw or muon"),
+        (["--set=pretrain.schedule=rising"], 2, "schedule"),
+        (["--set=pretrain.length=9999", "--set=pretrain.batch_tokens=9999"], 2, "pretrain.length: expected 8 to 512"),
     ],
 )
 def test_wrong_settings_are_named(text, tmp_path, arguments, code, message):
