@@ -12,7 +12,10 @@ from typing import Any
 from nlpkit import encoders, tasks
 from nlpkit.config import build, parse_pairs
 from nlpkit.errors import DataError, RecordError, SettingsError, did_you_mean
-from nlpkit.jsonl import Line, read_lines
+from nlpkit.jsonl import Line, dumps, read_lines
+
+GIVEN = ("text", "question", "context", "passages")
+"""The fields that a model is given: lines equal in them are duplicates."""
 
 Place = tuple[str, str, str]  # file:line, kind, message
 
@@ -28,7 +31,7 @@ class Checking:
     facts: int = 0
     lost: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    places: dict[str, str] = field(default_factory=dict)
+    places: dict[bytes, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Place]:
         for line in self.sources:
@@ -53,7 +56,8 @@ class Checking:
             lost |= {finding.lost} - {None}
             yield finding.kind, finding.message
         self.lost += len(lost)
-        first = self.places.setdefault(record.get("text", where), where)
+        given = {name: record[name] for name in GIVEN if name in record}
+        first = self.places.setdefault(dumps(given) if given else where.encode(), where)
         if first != where:
             yield "duplicate", f"the same text as {first}"
 

@@ -5,8 +5,9 @@ r"""Reading comprehension: what its two tasks do alike, which is all but the mod
     out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
 
 A passage is read in overlapping windows, and the windows of a question are decoded together: each is a source of its
-own, whatever passage it belongs to. The overlap is at least the longest answer, so that an answer is whole in some
-window. What a window is to answer is the first of the accepted answers that it holds, cut to the longest, or nothing.
+own, whatever passage it belongs to, and `predict --long` has nothing to do. The overlap is at least the longest answer,
+so that an answer is whole in some window. What a window is to answer is the first of the accepted answers that it
+holds, cut to the longest, or nothing. Training meets one window of a question at a time, drawn anew in every epoch.
 An answer is a string: where it stands several times, every place is as right.
 """
 
@@ -70,7 +71,7 @@ class Example:
     """Why no answer can be learnt, where gold has one."""
 
     def __len__(self) -> int:
-        return sum(len(window.token_ids) + self.beside for window in self.windows)
+        return sum(len(window.encoding) - 2 + self.beside for window in self.windows)
 
 
 def check_limits(config: Any) -> None:
@@ -144,7 +145,7 @@ class Reading:
         """Where the accepted answers stand in a passage, in characters, cut to the longest; and whether they were."""
         text = fold(passage.text)
         for answer in gold.accepted if gold else ():
-            for span in filter(None, map(passage.token_span, occurrences(text, fold(answer)))):
+            for span in filter(None, map(passage.token_span, occurrences(text, fold(answer.strip())))):
                 cut = span[0], min(span[1], span[0] + self.config.max_answer)
                 yield passage.char_span(cut), cut != span
 
@@ -155,7 +156,7 @@ class Reading:
             return ""
         if found:
             return f"longer than {self.config.max_answer} tokens"
-        is_there = any(fold(answer) in fold(passage.text) for answer in gold.accepted for passage in passages)
+        is_there = any(fold(answer.strip()) in fold(passage.text) for answer in gold.accepted for passage in passages)
         return "not of whole tokens" if is_there else "in no passage"
 
     def parse(self, value: dict[str, Any]) -> Prediction:

@@ -52,7 +52,7 @@ def test_width_and_case_do_not_hide_an_answer():
         ({"context": "一二三四五六", "answers": ["一二三四五"]}, "longer than 4 tokens"),
         ({"context": "一二三四五六", "answers": ["一二三四五", "五六"]}, ""),
         ({"context": "一二三四", "answers": ["一二三四"]}, ""),
-        ({"context": "a b", "answers": ["a "]}, ""),
+        ({"context": "何晴\u3000来", "answers": [" 何晴 "]}, ""),
         ({"context": "何晴", "answers": []}, ""),
         ({"context": "何晴"}, ""),
     ],

@@ -8,6 +8,7 @@ import torch
 from conftest import nlpkit, write_lines
 
 from nlpkit import encoders, samples
+from nlpkit.checking import check_data
 from nlpkit.errors import SettingsError
 from nlpkit.modules.answers import Answer, normalise
 from nlpkit.modules.prefix_lm import Pair, PrefixLM, collate_pairs
@@ -324,3 +325,22 @@ def test_from_the_command_line(made, tmp_path, module):
         key: value for key, value in of_file.items() if key != "data"
     }
     assert sum(group["gold"] for group in of_run["by"].values()) == 30
+
+
+def test_check_tells_what_is_lost_and_what_repeats(tmp_path):
+    lines = [
+        {"question": "谁？", "context": "何晴", "answers": ["何晴"]},
+        {"question": "谁？", "context": "顾平", "answers": ["何晴"]},
+        {"question": "谁？", "context": "何晴", "answers": []},
+        {"question": "", "passages": ["何晴"], "answers": ["何晴"]},
+        {"question": "谁？", "answers": ["何晴"]},
+    ]
+    file = str(write_lines(tmp_path / "data.jsonl", lines))
+    checking = check_data("mrc-mlm", file, None, "tiny", [])
+    assert list(checking) == [
+        (f"{file}:2", "in no passage", '"何晴"'),
+        (f"{file}:3", "duplicate", f"the same text as {file}:1"),
+        (f"{file}:4", "blank question", "there is nothing to go by"),
+        (f"{file}:5", "unreadable", 'missing field "passages"'),
+    ]
+    assert checking.summary()["survives"] == 0.75
