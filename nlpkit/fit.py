@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,7 @@ class Fit:
         train_records, dev_records = _read(plan)
         torch.manual_seed(settings["train"].seed)
         encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=tasks.load(plan.task).needs_head)
-        if settings["train"].learning_rate is None:
-            settings["train"] = replace(settings["train"], learning_rate=encoder.learning_rate)
-        self.config: TrainConfig = settings["train"]
+        settings["train"] = self.config = settings["train"].completed(encoder.learning_rates)
         config = describe(
             tasks.canonical(plan.task), plan.encoder, settings, _describe_data(plan, train_records, dev_records)
         )

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit.checkpoints import CHECKPOINT, read_state
+from nlpkit.encoders import RECORD
 from nlpkit.encoders.weights import read_json
 from nlpkit.errors import SettingsError
 from nlpkit.fit import Fit, Plan, refuse_differences
-from nlpkit.pretraining.pretrain import RECORD, Pretraining, write_record
+from nlpkit.pretraining.pretrain import Pretraining, write_record
 from nlpkit.pretraining.settings import PretrainPlan
 from nlpkit.run import read_config
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from nlpkit.errors import NlpkitError, SettingsError
+from nlpkit.errors import NlpkitError
 from nlpkit.optim import new_optimizer
 from nlpkit.optim.ema import WeightAverage
 from nlpkit.optim.groups import parameter_groups
@@ -40,10 +40,11 @@ class TrainConfig:
     max_tokens: int | None = None
     """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same gradient. None takes
     2,048 on a processor and 16,384 on a GPU."""
-    optimizer: str = "adamw"
-    """`adamw`, or `muon`: Muon for the linear layers of the encoder, AdamW for the rest."""
+    optimizer: str | None = None
+    """`adamw`, or `muon`: Muon for the linear layers of the encoder, AdamW for the rest; none takes what suits the
+    encoder: `muon` for small ones, `adamw` for checkpoints from elsewhere and `dgcnn`."""
     learning_rate: float | None = None
-    """Top of the schedule; none takes the encoder's own."""
+    """Top of the schedule; none takes what suits the encoder and the optimizer."""
     layer_decay: float = 1.0
     """Every layer of the encoder learns at this multiple of the rate of the layer above it."""
     rates: tuple[str, ...] = ()
@@ -73,12 +74,17 @@ class TrainConfig:
             raise ValueError(f"learning_rate: expected a number above 0, got {self.learning_rate}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f'precision: expected auto, fp32 or bf16, got "{self.precision}"')
-        if self.optimizer not in ("adamw", "muon"):
+        if self.optimizer not in (None, "adamw", "muon"):
             raise ValueError(f'optimizer: expected adamw or muon, got "{self.optimizer}"')
         if not 0 <= self.average < 1:
             raise ValueError(f"average: expected a decay in [0, 1), got {self.average}")
         if self.evaluate_every <= 0:
             raise ValueError(f"evaluate_every: expected more than 0 epochs, got {self.evaluate_every}")
+
+    def completed(self, rates: dict[str, float]) -> TrainConfig:
+        """With optimizer and learning rate set, from an encoder's `learning_rates`."""
+        optimizer = self.optimizer or next(iter(rates))
+        return replace(self, optimizer=optimizer, learning_rate=self.learning_rate or rates[optimizer])
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class TrainState:
 
     Args:
         model: model(batch) -> loss_B, with an attribute `encoder`.
-        config: settings; `learning_rate` must be set.
+        config: settings, `completed`.
         steps: optimiser steps of the whole run.
         accelerator: an `accelerate.Accelerator`: the device, the processes and their sums.
     """
@@ -128,8 +134,8 @@ class TrainState:
 
     def __post_init__(self) -> None:
         config = self.config
-        if config.learning_rate is None:
-            raise SettingsError("train.learning_rate: not set, and the encoder has no default")
+        assert config.optimizer is not None
+        assert config.learning_rate is not None
         self.model.to(self.accelerator.device)
         self.points = parse_schedule(config.schedule)
         self.groups = parameter_groups(

@@ -1,8 +1,9 @@
 """The backbone: one interface over the encoders that ship and any BERT-family checkpoint.
 
-An encoder is a module with `hidden_size`, `depth` (layers), `max_length` (tokens, or None), `learning_rate` (a good
-top rate), `forward(tokens, attention) -> hidden_BTH`, `depth_of(parameter name)` for rates by layer, and `spec()`, the
-plain values that `build` makes the same architecture from. A run keeps `tokenizer.json` and `spec` of it.
+An encoder is a module with `hidden_size`, `depth` (layers), `max_length` (tokens, or None), `learning_rates` (a good
+top rate of every optimizer, the best one first), `forward(tokens, attention) -> hidden_BTH`, `depth_of(parameter name)`
+for rates by layer, and `spec()`, the plain values that `build` makes the same architecture from. A run keeps
+`tokenizer.json` and `spec` of it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from nlpkit.text.tokenizer import Tokenizer
 
 TINY = Path(__file__).parent / "tiny"
 TOKENIZER = TINY / "tokenizer.json"
-RATES = {"tiny": 3e-4}
-"""Top learning rates that suit encoders that ship."""
-RANDOM_RATE = 1e-3
-"""The one that suits a small encoder with random weights."""
+RECORD = "pretraining.json"
+"""What `pretrain` says of a checkpoint that it made."""
+SMALL = {"muon": 3e-3, "adamw": 1e-3}
+"""Top learning rates of a small transformer, with random weights or from `pretrain`, by optimizer."""
+LARGE = {"adamw": 3e-5, "muon": 3e-5}
+"""Those of checkpoints from elsewhere."""
 BUILT_IN = {
     "dgcnn": "gated dilated convolutions over characters and jieba words; learns from a few thousand lines",
     "tiny": "RoFormer (BERT with rotary positions), 4 layers of 256, characters; pretrained",
@@ -95,7 +98,7 @@ def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
     encoder = checkpoint.load_encoder(source, pickle=config.pickle, head=head)
     if config.random:
         encoder = build(encoder.spec())
-    encoder.learning_rate = RANDOM_RATE if config.random else RATES.get(name, 3e-5)
+    encoder.learning_rates = SMALL if config.random or (Path(source) / RECORD).exists() else LARGE
     if config.dropout is not None:
         set_dropout(encoder, config.dropout)
     return encoder, tokenizer_of(encoder, backend)
@@ -137,7 +140,7 @@ def for_pretraining(start: str | None, shape: ShapeConfig) -> tuple[Any, tokeniz
 
 def shipped() -> dict[str, Any]:
     """What comes with the package: a sentence on each, and the record of its pretraining where it has one."""
-    record = json.loads((TINY / "pretraining.json").read_bytes())
+    record = json.loads((TINY / RECORD).read_bytes())
     reached = record["reached"]
     made = {
         "what": BUILT_IN["tiny"],

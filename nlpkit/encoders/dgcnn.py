@@ -17,7 +17,7 @@ Legend: B batch, T tokens, H hidden.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -68,7 +68,7 @@ class DgcnnConfig:
 class Dgcnn(nn.Module):
     """See the module docstring. Takes the vocabulary's size and the settings as a dict."""
 
-    learning_rate = 1.5e-3
+    learning_rates: ClassVar[dict[str, float]] = {"adamw": 1.5e-3, "muon": 1.5e-3}
     max_length = None
     words = staticmethod(word_features)
 

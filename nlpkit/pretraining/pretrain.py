@@ -27,6 +27,7 @@ import torch
 
 from nlpkit import encoders
 from nlpkit.checkpoints import CHECKPOINT, Event, kept, write_state
+from nlpkit.encoders import RECORD
 from nlpkit.encoders.checkpoint import save_encoder
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
@@ -38,7 +39,6 @@ from nlpkit.pretraining.settings import PretrainPlan
 from nlpkit.text.tokenizer import vocabulary_hash
 from nlpkit.training import Evaluation, TrainState, train
 
-RECORD = "pretraining.json"
 KIND, MASKS = 1, 2  # different generators from one seed
 HELD_OUT_BLOCKS = 512  # most that an evaluation takes
 

@@ -11,6 +11,7 @@ from nlpkit import encoders, run
 from nlpkit.encoders.checkpoint import inspect
 from nlpkit.jsonl import read_jsonl
 from nlpkit.prediction import predict_examples
+from nlpkit.training import TrainConfig
 
 SANITY = Path(__file__).parents[1] / "golden" / "fill_mask" / "sanity.jsonl"
 
@@ -49,6 +50,16 @@ def test_random_weights_are_asked_for_by_name():
     for (name, one), other in zip(trained.state_dict().items(), random.state_dict().values(), strict=True):
         if "weight" in name and "LayerNorm" not in name:
             assert not torch.equal(one, other), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "optimizer", "rate"),
+    [({}, "muon", 3e-3), ({"optimizer": "adamw"}, "adamw", 1e-3), ({"learning_rate": 2e-4}, "muon", 2e-4)],
+)
+def test_it_learns_by_the_optimizer_that_made_it(settings, optimizer, rate):
+    encoder, _ = encoders.load("tiny", encoders.settings_of("tiny")())
+    completed = TrainConfig(**settings).completed(encoder.learning_rates)
+    assert (completed.optimizer, completed.learning_rate) == (optimizer, rate)
 
 
 @pytest.mark.parametrize("encoder", ["tiny", str(encoders.TINY)])
