@@ -43,7 +43,7 @@ def check(
     task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
     file: Annotated[str, typer.Argument(help="JSONL as for training.")],
     dev: Annotated[str | None, Option(help="Also look for its lines in FILE, and for labels FILE has not.")] = None,
-    encoder: Annotated[str, Option(help="Whose tokenizer to check with.")] = "dgcnn",
+    encoder: Annotated[str, Option(help="Whose tokenizer to check with.")] = "tiny",
     set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
 ) -> int:
     """Report gold that training can never see, by file and line; a summary as JSON on stdout."""

@@ -40,7 +40,7 @@ class Plan:
     data: tuple[str, ...]
     out: Path
     dev: tuple[str, ...] = ()
-    encoder: str = "dgcnn"
+    encoder: str = "tiny"
     values: tuple[Values, ...] = ()
     device: str = "auto"
     resume: str = "auto"

@@ -68,7 +68,7 @@ class Task(Protocol[E, B, P]):
     group: ClassVar[str]
     """What `eval --by` groups by: the second part of every value of `facts`."""
     needs_head: ClassVar[bool] = False
-    """Whether the encoder comes with its masked-LM head; such a task starts from `tiny`, others from `dgcnn`."""
+    """Whether the encoder comes with its masked-LM head."""
 
     config: Any
 

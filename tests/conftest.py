@@ -27,7 +27,9 @@ SMALL = {
     "tag_size": 8,
 }
 DRY = {"dropout": 0.0, "embedding_dropout": 0.0, "hide_word": 0.0, "hide_character": 0.0}
-SMALL_FLAGS = [f"--set=encoder.{key}={list(v) if isinstance(v, tuple) else v}" for key, v in SMALL.items()]
+SMALL_FLAGS = ["--encoder=dgcnn"] + [
+    f"--set=encoder.{key}={list(v) if isinstance(v, tuple) else v}" for key, v in SMALL.items()
+]
 
 hypothesis.settings.register_profile("patient", deadline=None)  # a machine may be busy
 hypothesis.settings.load_profile("patient")

@@ -27,6 +27,7 @@ import torch
 
 from nlpkit import encoders
 from nlpkit.checkpoints import CHECKPOINT, Event, kept, write_state
+from nlpkit.devices import keep_freed_memory
 from nlpkit.encoders import RECORD
 from nlpkit.encoders.checkpoint import save_encoder
 from nlpkit.errors import SettingsError
@@ -54,6 +55,8 @@ class Pretraining:
     def __init__(self, plan: PretrainPlan, accelerator: Any):
         self.plan, self.config, self.accelerator = plan, plan.config, accelerator
         self.started, self.finished = time.monotonic(), False
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(self.config.seed)
         self.encoder, self.backend = encoders.for_pretraining(plan.start, plan.shape)
         self.symbols = _symbols(self.backend)

@@ -202,7 +202,7 @@ def predict(args: argparse.Namespace) -> Record:
             options = [f"--mode={args.mode}", f"--threads={args.threads}", f"--weights={path}", *FIT]
             options += [f"--data={file}" for file in args.data]
             subprocess.run([sys.executable, __file__, "train", *options], check=True, stdout=sys.stderr)
-        saved = torch.load(path)
+        saved = torch.load(path, weights_only=True)
     tokenizer, model = build(saved["vocab"], saved["predicates"], args.mode)
     model.load_state_dict(saved["weights"])
     warmup, marks, found = records[: args.warmup_steps], [time.perf_counter()], []

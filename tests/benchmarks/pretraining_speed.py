@@ -44,18 +44,15 @@ def nlpkit(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"tokens_per_second": round(arguments.steps * config.batch_tokens / seconds)}
 
 
-def plain(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The same number of steps of a Trainer."""
-    import torch
+def roformer(vocabulary: int) -> Any:
+    """A masked LM of transformers, of the shape that `pretrain` starts from."""
     import transformers
 
-    from nlpkit.encoders import TOKENIZER, ShapeConfig
+    from nlpkit.encoders import ShapeConfig
 
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER), **special)
     shape = ShapeConfig()
     config = transformers.RoFormerConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary,
         embedding_size=shape.hidden_size,
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.layers,
@@ -63,39 +60,43 @@ def plain(arguments: argparse.Namespace) -> dict[str, Any]:
         intermediate_size=shape.intermediate_size,
         max_position_embeddings=shape.max_length,
     )
+    return transformers.RoFormerForMaskedLM(config)
+
+
+def plain(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same number of steps of a Trainer."""
+    import torch
+    import transformers
+
+    from nlpkit.encoders import TOKENIZER
+
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER), **special)
     lines = Path(arguments.text).read_text(encoding="utf-8").splitlines()
     encoded = tokenizer(lines, truncation=True, max_length=LENGTH)["input_ids"]
-    times: list[float] = []
-    tokens: list[int] = []
-
-    class Clock(transformers.TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            times.append(time.perf_counter())
-
+    dataset: Any = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in encoded]
     collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.25)
+    tokens: list[int] = []
+    times: list[float] = []
 
     def collate(rows: list[dict[str, Any]]) -> Any:
         tokens.append(sum(len(row["input_ids"]) for row in rows))
         return collator(rows)
 
-    steps = arguments.warmup + arguments.steps
+    class Clock(transformers.TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+    settings = {"per_device_train_batch_size": LINES, "learning_rate": 1e-3, "bf16": arguments.bf16, "report_to": []}
+    settings |= {"use_cpu": not torch.cuda.is_available(), "save_strategy": "no", "disable_tqdm": True}
+    settings |= {"max_steps": arguments.warmup + arguments.steps, "remove_unused_columns": False}
     with tempfile.TemporaryDirectory() as folder:
-        settings = transformers.TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=LINES,
-            max_steps=steps,
-            bf16=arguments.bf16,
-            use_cpu=not torch.cuda.is_available(),
-            learning_rate=1e-3,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
+        trainer_settings: Any = transformers.TrainingArguments(output_dir=folder, **settings)
+        trainer = transformers.Trainer(
+            roformer(len(tokenizer)), trainer_settings, collate, dataset, callbacks=[Clock()]
         )
-        model = transformers.RoFormerForMaskedLM(config)
-        dataset: Any = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in encoded]
-        transformers.Trainer(model, settings, collate, dataset, callbacks=[Clock()]).train()
-    counted = sum(tokens[arguments.warmup : steps])
+        trainer.train()
+    counted = sum(tokens[arguments.warmup : arguments.warmup + arguments.steps])
     return {"tokens_per_second": round(counted / (times[-1] - times[arguments.warmup - 1]))}
 
 

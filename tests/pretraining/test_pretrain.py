@@ -1,6 +1,9 @@
 """Pretraining as a whole: exact resume, processes, refusals, and a checkpoint that others read."""
 
 import json
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -171,3 +174,21 @@ def test_wrong_settings_are_named(text, tmp_path, arguments, code, message):
     done = nlpkit("encoder", "pretrain", text, "--out", tmp_path / "o", *arguments, check=False)
     assert done.returncode == code
     assert message in done.stderr.decode()
+
+
+PAGES = """
+import resource, torch
+from nlpkit.devices import keep_freed_memory
+known = keep_freed_memory()
+torch.ones(1 << 25)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(1 << 25)
+print(known, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_taken_again_without_new_pages():
+    known, pages = subprocess.run([sys.executable, "-c", PAGES], stdout=subprocess.PIPE, check=True).stdout.split()
+    assert known == b"True"
+    assert int(pages) < 100  # of 32,768

@@ -23,7 +23,7 @@ from nlpkit.training import Evaluation
 def plan(data, out, encoder=(), **train):
     values = {"epochs": 2, "batch_size": 12, "precision": "fp32", "average": 0.9, **train}
     sections = {"train": values, "encoder": {**SMALL, **dict(encoder)}}
-    return Plan("gplinker", (str(data),), out, values=(sections,), device="cpu")
+    return Plan("gplinker", (str(data),), out, encoder="dgcnn", values=(sections,), device="cpu")
 
 
 @pytest.fixture
