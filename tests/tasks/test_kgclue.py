@@ -1,4 +1,4 @@
-"""Questions on a knowledge base: what is asked of no one, other knowledge bases, the balanced loss, the command line."""
+"""Questions on a knowledge base: those that it cannot answer, other knowledge bases, the balanced loss, the CLI."""
 
 import json
 import math
