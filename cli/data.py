@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,10 +32,15 @@ def sample(
     task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
     count: Annotated[int, Option(min=1, help="Lines.")] = 3000,
     seed: Annotated[int, Option(help="Same seed, same lines.")] = 1,
+    kb: Annotated[Path | None, Option(help="Where to write the knowledge base that the lines are about.")] = None,
 ) -> None:
     """Write made-up training data of a task, so that everything can be tried at once."""
     from nlpkit import samples
+    from nlpkit.jsonl import write_atomic
 
+    if kb is not None:
+        with write_atomic(kb) as stream:
+            stream.writelines(line.encode() + b"\n" for line in samples.knowledge_base(task, count, seed))
     write_records(samples.records(task, count, seed))
 
 

@@ -19,6 +19,7 @@ def evaluate(
     data: Annotated[str, Option(help="JSONL with gold; with --task also with predictions.")] = "-",
     task: Annotated[str | None, Option(help="Score the predictions in --data as this task, without a run.")] = None,
     set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
+    kb: Annotated[str | None, Option(help="Another knowledge base than that of the training.")] = None,
     by: Annotated[str | None, Option(help="Also metrics by group, e.g. predicate or label.")] = None,
     errors: Annotated[Path | None, Option(help="Write the lines with missed or extra facts here.")] = None,
     min_: Annotated[list[str] | None, Option("--min", help="A gate, e.g. f1=0.8: below it the exit code is 5.")] = None,
@@ -32,7 +33,7 @@ def evaluate(
     gates = [parse_gate(gate) for gate in min_ or []]
     if (run is None) == (task is None):
         raise SettingsError("eval takes a run directory or --task", hint="nlpkit eval RUN --data FILE")
-    scorer, loaded = scoring_task(run, task, set_ or [], device)
+    scorer, loaded = scoring_task(run, task, set_ or [], device, kb)
     pairs = run_pairs(loaded, data, batch_size) if loaded else predicted_pairs(scorer, data)
     metrics = Scoring(scorer, by, errors).score(pairs)
     show_metrics({**({"run": str(run)} if run else {}), "data": data, **metrics})

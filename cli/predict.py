@@ -20,6 +20,7 @@ def predict(
     file: Annotated[str, typer.Argument(help="JSONL, also .gz and .xz; - is stdin.")] = "-",
     output: Annotated[Path | None, Option("--output", "-o", help="A file instead of stdout, atomic.")] = None,
     only_output: Annotated[bool, Option(help="Write the predictions alone.")] = False,
+    kb: Annotated[str | None, Option(help="Another knowledge base than that of the training.")] = None,
     batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
     on_error: Annotated[Literal["fail", "skip", "emit"], Option(help="What to do with a bad line.")] = "fail",
     long: Annotated[Literal["fail", "split", "cut"], Option(help="What to do with a text too long.")] = "split",
@@ -35,7 +36,7 @@ def predict(
 
     if file != "-" and not os.access(file, os.R_OK):
         open_binary(file)  # tells what is wrong with it before a model is loaded
-    trained = load(run, resolve_device(device))
+    trained = load(run, resolve_device(device), kb)
     model, precision = trained.model, trained.precision
     filter_ = Filter(trained.task, model, batch_size, precision, on_error, long, only_output, unbuffered, tell)
     if output:

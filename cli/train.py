@@ -26,6 +26,7 @@ def train(
     accumulate: Annotated[int | None, Option(help="Cut every batch into so many pieces; same result.")] = None,
     learning_rate: Annotated[float | None, Option(help="Top of the schedule.")] = None,
     seed: Annotated[int | None, Option(help="Of weights, batches and dropout.")] = None,
+    kb: Annotated[str | None, Option(help="The knowledge base of a task that has one.")] = None,
     config: Annotated[Path | None, Option(help="Settings as TOML.")] = None,
     set_: Annotated[list[str] | None, Option("--set", help="A setting: section.key=value; may be repeated.")] = None,
     resume: Annotated[Literal["auto", "never"], Option(help="Continue the unfinished run in --out.")] = "auto",
@@ -36,7 +37,7 @@ def train(
 ) -> int:
     """Train a task on JSONL and write a run directory; the last line on stdout says where and how good."""
     flags: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
-    flags |= {"learning_rate": learning_rate, "seed": seed}
+    flags |= {"learning_rate": learning_rate, "seed": seed, "kb": kb}
     from nlpkit.fit import settings_of
 
     plan = make_plan(task, data, dev, out, encoder, config, set_ or [], flags, device, resume, force)
@@ -65,7 +66,9 @@ def make_plan(
     from nlpkit.fit import Plan
 
     values = [read_toml(config) if config else {}, parse_pairs(pairs)]
+    kb = flags.pop("kb")
     values.append({"train": {name: value for name, value in flags.items() if value is not None}})
+    values.append({tasks.canonical(task): {"kb": kb}} if kb else {})
     named = [section.get("encoder", {}).pop("name", None) for section in values]
     return Plan(
         task=task,

@@ -30,16 +30,21 @@ def build(
 ) -> None:
     """Write the trie of all keys of a file; equal ones are one key.
 
-    Of a knowledge base (--kb) the keys are `subject [SEP] predicate`, and their values the objects.
+    Of a knowledge base (--kb) the keys are `subject [SEP] predicate [SEP] meaning`, and their values the triples.
     """
     from nlpkit.decoding.trie import TokenTrie
     from nlpkit.encoders import load_tokenizer
     from nlpkit.text.tokenizer import vocabulary_hash
 
     own = load_tokenizer(tokenizer)
-    values: list[str] | None = [] if kb else None  # filled while the keys are read
-    size = 1 + max(own.backend.get_vocab().values())
-    TokenTrie.from_sequences(_keys(keys, own, values), size, vocabulary_hash(own.backend), values).save(output)
+    if kb:
+        from nlpkit.modules.knowledge_base import compile_triples, read_triples
+
+        trie = compile_triples(read_triples(keys), own)
+    else:
+        size = 1 + max(own.backend.get_vocab().values())
+        trie = TokenTrie.from_sequences(_keys(keys, own), size, vocabulary_hash(own.backend))
+    trie.save(output)
     show(_describe(output, TokenTrie.load(output)))
 
 
@@ -61,8 +66,8 @@ def info(
         show(_completions(TokenTrie.load(file, vocabulary_hash(own.backend)), complete, own))
 
 
-def _keys(source: str, tokenizer: Tokenizer, values: list[str] | None) -> Iterator[list[int]]:
-    """The tokens of every line; with `values`, of subject and predicate, and the objects go into it."""
+def _keys(source: str, tokenizer: Tokenizer) -> Iterator[list[int]]:
+    """The tokens of every line."""
     from nlpkit.errors import DataError
     from nlpkit.jsonl import read_lines
 
@@ -72,21 +77,7 @@ def _keys(source: str, tokenizer: Tokenizer, values: list[str] | None) -> Iterat
             texts = [line.raw.decode() for line in chunk]
         except UnicodeDecodeError as error:
             raise DataError(f"{chunk[0].where}: not UTF-8 from here on: {error}") from None
-        if values is None:
-            yield from _token_ids(tokenizer, texts)
-            continue
-        columns = [text.split("\t") for text in texts]
-        for line, column in zip(chunk, columns, strict=True):
-            if len(column) != 3:
-                raise DataError(f"{line.where}: expected 3 columns between tabs, got {len(column)}")
-        values += [column[2] for column in columns]
-        subjects, predicates = (_token_ids(tokenizer, [column[place] for column in columns]) for place in (0, 1))
-        for subject, predicate in zip(subjects, predicates, strict=True):
-            yield [*subject, tokenizer.sep_id, *predicate]
-
-
-def _token_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    return [encoded.ids for encoded in tokenizer.backend.encode_batch(texts, add_special_tokens=False)]
+        yield from (encoded.ids for encoded in tokenizer.backend.encode_batch(texts, add_special_tokens=False))
 
 
 def _describe(file: Path, trie: TokenTrie) -> dict[str, Any]:

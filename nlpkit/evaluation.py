@@ -22,8 +22,13 @@ from nlpkit.prediction import WINDOW, predict_examples
 Pair = tuple[Line, dict[str, Any], Any, Any]  # line, record, gold, prediction
 
 
-def scoring_task(folder: Path | None, name: str | None, pairs: list[str], device: str) -> tuple[Any, run.Run | None]:
-    """(task, run) of a run, or (task, None) of a task by its name, with the settings given. Raises SettingsError."""
+def scoring_task(
+    folder: Path | None, name: str | None, pairs: list[str], device: str, kb: str | None = None
+) -> tuple[Any, run.Run | None]:
+    """(task, run) of a run, or (task, None) of a task by its name, with the settings given. Raises SettingsError.
+
+    `kb` is for a run, see `nlpkit.run.load`.
+    """
     values = parse_pairs(pairs)
     if folder is None:
         task_class = tasks.load(str(name))
@@ -31,7 +36,7 @@ def scoring_task(folder: Path | None, name: str | None, pairs: list[str], device
         config = build(task_class.Config, values.pop(section, {}), section)
         task, loaded = task_class(config, encoders.load_tokenizer("tiny"), None), None
     else:
-        loaded = run.load(folder, resolve_device(device))
+        loaded = run.load(folder, resolve_device(device), kb)
         task, section = loaded.task, loaded.config["task"]
         changed = {**dataclasses.asdict(task.config), **values.pop(section, {})}
         task.config = build(type(task.config), changed, section)

@@ -80,8 +80,10 @@ def describe(task: str, encoder_name: str, settings: dict[str, Any], data: dict[
     return {"task": task, "encoder": {"name": encoder_name}, "settings": sections, "data": data, "versions": versions}
 
 
-def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:
+def load(folder: str | Path, device: str | torch.device = "cpu", kb: str | None = None) -> Run:
     """A trained run, ready to decode; an encoder that ships, or the directory of a checkpoint, fills in masks.
+
+    `kb` is a knowledge base to use in the place of the run's, whatever its content.
 
     Raises SettingsError where it is neither or its parts do not fit together.
     """
@@ -101,6 +103,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:
         raise SettingsError(f"{folder}: no model yet", hint="the training was stopped before its first evaluation")
     weights, plain = load_tensors(folder / "model.safetensors")
     tokenizer = encoders.tokenizer_of(encoder, backend)
+    if kb is not None:
+        plain["settings"] |= {"kb": kb, "kb_sha256": None}
     task = task_class(build(task_class.Config, plain["settings"], config["task"]), tokenizer, folder)
     model = task.build_model(encoder)
     missing, unexpected = model.load_state_dict(weights, strict=False)

@@ -41,9 +41,12 @@ class Candidates:
 
 
 class Constraint(Protocol):
-    """Which sequences are legal: `TrieTable`, `PassageConstraint`, `EquationConstraint`, `PerPosition`, `Free`."""
+    """Which sequences are legal: `TrieTable`, `LookAhead`, `PassageConstraint`, `EquationConstraint`, `Free` ..."""
 
-    eos_id: int
+    @property
+    def eos_id(self) -> int:
+        """The token that ends a sequence."""
+        ...
 
     def start(self, rows: int) -> torch.Tensor:
         """The state before the first token: (rows, 1, ...)."""

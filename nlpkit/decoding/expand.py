@@ -101,11 +101,22 @@ def best(
     slots: Slots, logits_NV: torch.Tensor, score_BK: torch.Tensor, log_total_N: torch.Tensor | None, count: int
 ) -> Candidates:
     """The best `count` slots of every row; `log_total_N` is the log Z of `full`, None asks for `renorm`."""
-    score_M = logits_NV.reshape(-1).index_select(0, places(logits_NV, slots)).float()
-    if slots.is_valid_M is not None:
-        score_M.masked_fill_(~slots.is_valid_M, NEGATIVE_INFINITY)
+    logit_M = slot_logits(slots, logits_NV)
     if log_total_N is None:
-        log_total_N = _log_sum(score_M, slots.beam_M, len(logits_NV))
+        log_total_N = log_sums(logit_M, slots.beam_M, len(logits_NV))
+    return ranked(slots, logit_M, score_BK, log_total_N, count)
+
+
+def slot_logits(slots: Slots, logits_NV: torch.Tensor) -> torch.Tensor:
+    """The logits of the slots, float32, -inf for those that are not valid."""
+    logit_M = logits_NV.reshape(-1).index_select(0, places(logits_NV, slots)).float()
+    return logit_M if slots.is_valid_M is None else logit_M.masked_fill_(~slots.is_valid_M, NEGATIVE_INFINITY)
+
+
+def ranked(
+    slots: Slots, score_M: torch.Tensor, score_BK: torch.Tensor, log_total_N: torch.Tensor, count: int
+) -> Candidates:
+    """The best `count` slots of every row; slot m of beam k scores score_k + score_m - log Z_k, in place."""
     base_N = _or_dead(score_BK.flatten() - log_total_N)
     score_M += base_N.index_select(0, slots.beam_M)
     score_BC, place_BC, is_dead_BC = _best_places(_side_by_side(score_M, slots), count)
@@ -154,7 +165,7 @@ def places(logits_NV: torch.Tensor, slots: Slots) -> torch.Tensor:
     return (beam_M * logits_NV.shape[1]).add_(slots.token_M)
 
 
-def _log_sum(logit_M: torch.Tensor, beam_M: torch.Tensor, beams: int) -> torch.Tensor:
+def log_sums(logit_M: torch.Tensor, beam_M: torch.Tensor, beams: int) -> torch.Tensor:
     """log of the sum of exp(logit) over the slots of each beam."""
     index_M, nothing_N = beam_M.long(), logit_M.new_full((beams,), NEGATIVE_INFINITY)
     top_N = nothing_N.scatter_reduce(0, index_M, logit_M, "amax").nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)

@@ -23,8 +23,20 @@ def tasks() -> list[str]:
 
 def records(task: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
     """`count` records of a task; `-` and `_` in its name are the same. Raises SettingsError for an unknown task."""
+    return _module(task).records(count, seed)
+
+
+def knowledge_base(task: str, count: int, seed: int) -> Iterator[str]:
+    """The lines of the knowledge base that these records are about. Raises SettingsError for a task without one."""
+    module = _module(task)
+    if not hasattr(module, "knowledge_base"):
+        raise SettingsError(f"data sample: {task} has no knowledge base")
+    return module.knowledge_base(count, seed)
+
+
+def _module(task: str) -> Any:
     name, known = task.replace("-", "_"), tasks()
     if name not in known:
         message = f'data sample: no made-up data for task "{task}"{did_you_mean(name, known)}'
         raise SettingsError(message, hint=f"tasks that have some: {', '.join(known)}")
-    return importlib.import_module(f"{__name__}.{name}").records(count, seed)
+    return importlib.import_module(f"{__name__}.{name}")

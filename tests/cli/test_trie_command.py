@@ -53,7 +53,7 @@ def test_a_knowledge_base(tmp_path):
     told = report("build", "--kb", "-", "-o", tmp_path / "kb.trie", stdin=FACTS)
     assert (told["keys"], told["values"]) == (2, 3)
     found = report("info", tmp_path / "kb.trie", "--complete", "北京")["completions"]
-    assert found == {"北京[SEP]人口": ["2189万", "两千万"]}
+    assert found == {"北京[SEP]人口[SEP]": ["北京\t人口\t2189万", "北京\t人口\t两千万"]}
 
 
 def test_the_tokens_of_a_run(run, file, tmp_path):

@@ -43,8 +43,14 @@ GIVEN = {"text", "question", "passages", "context"}
 """Fields that are there without gold too."""
 
 
+KNOWLEDGE = {"kgclue": {"kb": str(GOLDEN / "kgclue" / "kb.tsv")}}
+"""Settings without which a task cannot be."""
+
+
 def bare(task, text):
     """The record of a text that has nothing else to it."""
+    if task == "kgclue":
+        return {"question": text}
     if task.startswith("mrc_"):
         return {"question": "谁？", "context": text}
     return {"text": text + "[MASK]"} if task == "fill_mask" else {"text": text}
@@ -61,7 +67,7 @@ class Case:
         self.records = list(read_jsonl(sample))
         task_class = tasks.load(name)
         encoder, tokenizer, self.encoder_name = small_encoder(task_class.needs_head)
-        config = task_class.prepare(task_class.Config(**settings), self.records, folder)
+        config = task_class.prepare(task_class.Config(**KNOWLEDGE.get(name, {}), **settings), self.records, folder)
         self.task = task_class(config, tokenizer, folder)
         self.examples = [self.task.read(record) for _, record in self.records]
         self.model = self.task.build_model(encoder)

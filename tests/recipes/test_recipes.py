@@ -120,6 +120,38 @@ GOLDEN = {
     ),
 }
 
+GOLDEN |= {
+    "kgclue": (
+        [
+            {"id": 0, "question": "云泽有多大？", "answer": "云泽（湖泊）|||面积 ||| 30平方千米"},
+            {"id": 1, "question": "雾灯是谁写的？", "answer": "雾灯 ||| 作者 ||| 许蓁|||顾平"},
+            {"id": 2, "question": "没有答案？"},
+        ],
+        [
+            {"id": 0, "question": "云泽有多大？", "answer": "云泽（湖泊） ||| 面积 ||| 30平方千米"},
+            {"id": 1, "question": "雾灯是谁写的？", "answer": "雾灯 ||| 作者 ||| 许蓁|||顾平"},
+            {"id": 2, "question": "没有答案？"},
+        ],
+    ),
+    "nlpcc_kbqa": (
+        [
+            "<question id=1>\t《雾灯》是谁写的？",
+            "<triple id=1>\t雾灯 ||| 作者 ||| 许蓁",
+            "<answer id=1>\t许蓁",
+            "==================================================",
+            "<question id=2>\t云泽有多大？",
+            "<triple id=2>\t云泽 ||| 面积 |||",
+            "<answer id=2>",
+            "==================================================",
+            "<question id=3>\t没有答案？",
+        ],
+        [
+            {"id": 1, "question": "《雾灯》是谁写的？", "answer": "雾灯 ||| 作者 ||| 许蓁"},
+            {"id": 3, "question": "没有答案？"},
+        ],
+    ),
+}
+
 TOWER = "灯塔1921年建成，1930年重修。"
 SQUAD = {
     "version": "v1",
@@ -183,6 +215,12 @@ GOLDEN |= {
 }
 
 BAD = [
+    ("kgclue", '{"question": "谁？", "answer": "甲 ||| 乙"}', 'expected "subject ||| predicate ||| object"'),
+    ("kgclue", '{"question": "谁？", "answer": "甲 ||| ||| 乙"}', 'expected "subject ||| predicate ||| object"'),
+    ("kgclue", '{"answer": "甲 ||| 乙 ||| 丙"}', 'missing field "question"'),
+    ("nlpcc_kbqa", "<triple id=3>\t甲 ||| 乙", 'expected "subject ||| predicate ||| object"'),
+    ("nlpcc_kbqa", "<triple id=4>\t甲 ||| 乙 ||| 丙", "triple 4 without its question"),
+    ("nlpcc_kbqa", "甲是谁？", 'expected "<question id=...>"'),
     ("duie", "[]", "expected a JSON object"),
     ("duie", '{"spo_list": []}', 'missing field "text"'),
     ("duie", '{"text": "甲", "spo_list": {}}', 'field "spo_list": expected list, got dict'),
@@ -208,7 +246,7 @@ BAD = [
 
 
 def lines(records) -> bytes:
-    return b"".join(orjson.dumps(record) + b"\n" for record in records)
+    return b"".join((r.encode() if isinstance(r, str) else orjson.dumps(r)) + b"\n" for r in records)
 
 
 def convert(recipe, path, **options):
