@@ -42,7 +42,7 @@ MAY = {
     "checkpoints": {"run", "training"},
     "evaluation": LOW | {"run", "tasks", "dataset", "prediction"},
     "checking": LOW | {"tasks", "dataset"},
-    "pretraining": {"errors", "jsonl", "text", "encoders", "optim", "training", "run", "checkpoints"},
+    "pretraining": {"errors", "devices", "jsonl", "text", "encoders", "optim", "training", "run", "checkpoints"},
     "opening": {"errors", "checkpoints", "encoders", "fit", "pretraining", "run"},
     "fit": LOW | {"run", "tasks", "card", "checkpoints", "dataset", "prediction", "training"},
 }  # `fit`, `evaluation` and `checking` put the parts together; nothing imports them but the command line
