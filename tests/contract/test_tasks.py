@@ -57,6 +57,8 @@ class Case:
         torch.manual_seed(0)
         sample = GOLDEN / name / "sample.jsonl"
         assert sample.exists(), f"add tests/golden/{name}/sample.jsonl"
+        for kb in (GOLDEN / name).glob("kb.*"):
+            settings["kb"] = str(kb)
         self.name = name
         self.records = list(read_jsonl(sample))
         task_class = tasks.load(name)
