@@ -22,7 +22,7 @@ from nlpkit.modules.mentions import read_mentions
 from nlpkit.modules.spans import read_text
 from nlpkit.text.words import word_lengths
 
-MARKS, PRIORS = 8, 4
+MARKS, PRIORS = 8, 5
 """Features of a match, and of a candidate."""
 
 
@@ -56,30 +56,33 @@ class Lexicon:
         """The features of matches: habits over all parts or all but one, and shapes: (M, MARKS)."""
         return np.column_stack([self.habits.marks(aliases, without), shapes]).astype(np.float32)
 
-    def candidates(self, alias: int, without: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, priors) of the entities that an alias may mean: (N,), (N, PRIORS)."""
+    def candidates(self, alias: int, name: str, without: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, priors) of the entities that an alias, written as `name`, may mean: (N,), (N, PRIORS)."""
         places = np.arange(self.kb.first[alias], self.kb.first[alias + 1])
         linked = self.habits.linked(places, without)
         order = np.argsort(-linked, kind="stable")[: self.most]
         rows = self.kb.entities[places[order]]
-        return rows, self.priors(rows, linked[order], len(places))
+        return rows, self.priors(rows, name, linked[order], len(places))
 
-    def priors(self, rows: np.ndarray, linked: np.ndarray, namesakes: int) -> np.ndarray:
-        """The features of candidates: how often they were meant, and how much is told of them: (N, PRIORS)."""
-        length = [len(self.kb.description(row)) for row in rows.tolist()]
+    def priors(self, rows: np.ndarray, name: str, linked: np.ndarray, namesakes: int) -> np.ndarray:
+        """How often candidates were meant, how much is told of them, whether they are written so: (N, PRIORS)."""
+        lines = [self.kb.lines.of(row) for row in rows.tolist()]
+        length = [len(description) for _, _, description in lines]
+        alike = [own == name for _, own, _ in lines]
         share = linked / max(int(linked.sum()), 1)
-        rest = np.full(len(rows), np.log(namesakes))
-        return np.column_stack([np.log1p(linked), share, rest, np.log1p(length)]).astype(np.float32)
+        several = np.full(len(rows), np.log(namesakes))
+        return np.column_stack([np.log1p(linked), share, several, np.log1p(length), alike]).astype(np.float32)
 
     def lesson(
-        self, alias: int, id_: str | None, without: int | None, others: np.ndarray, hidden: bool
+        self, alias: int, name: str, id_: str | None, without: int | None, others: np.ndarray, hidden: bool
     ) -> tuple[np.ndarray, np.ndarray, int] | None:
         """What a model learns to choose from: (rows, priors, place of the right one or -1 for NIL).
 
-        None where the right one does not go by this alias.
+        None where the right one does not go by this alias. Other entities get the priors of the right one, so that
+        nothing but their descriptions tells them from it.
 
         Args:
-            alias: of the mention; id_: of its entity, None for NIL.
+            alias: of the mention; name: as it is written; id_: of its entity, None for NIL.
             without: as of `candidates`.
             others: rows of entities that are candidates too.
             hidden: the right one is left out, so that NIL is right.
@@ -87,15 +90,15 @@ class Lexicon:
         right = None if id_ is None else self.kb.row(alias, id_)
         if id_ is not None and right is None:
             return None
-        rows, priors = self.candidates(alias, without)
+        rows, priors = self.candidates(alias, name, without)
         if right is not None and right not in rows:  # beyond `most`
-            rows[-1], priors[-1] = right, self.priors(np.array([right]), np.zeros(1), len(rows))[0]
-        keep = rows != right if hidden else np.ones(len(rows), bool)
+            rows[-1] = right
+        place = -1 if right is None else rows.tolist().index(right)
         others = np.setdiff1d(others, self.kb.entities_of(alias))
-        more = self.priors(others, np.zeros(len(others)), len(self.kb.entities_of(alias)))
-        rows, priors = np.append(rows[keep], others), np.concatenate([priors[keep], more])
-        place = np.flatnonzero(rows == right) if right is not None else np.zeros(0, np.int64)
-        return rows, priors, int(place[0]) if len(place) else -1
+        more = np.repeat(priors[[max(place, 0)]], len(others), 0)
+        if hidden and place >= 0:
+            rows, priors, place = np.delete(rows, place), np.delete(priors, place, 0), -1
+        return np.append(rows, others), np.concatenate([priors, more]), place
 
 
 def count_habits(kb: EntityBase, records: Iterable[tuple[str, dict[str, Any]]]) -> tuple[Habits, bool]:

@@ -172,9 +172,10 @@ class Collator:
             if place:
                 alias, tokens = place
                 others = np.array(example.negatives[number :: len(mentions)], np.int64)
-                choice = self.lexicon.lesson(alias, mention.entity, example.without, others, example.hidden)
-                if choice:
-                    yield Asked(row, tokens, *choice)
+                meant = alias, mention.text, mention.entity
+                lesson = self.lexicon.lesson(*meant, example.without, others, example.hidden)
+                if lesson:
+                    yield Asked(row, tokens, *lesson)
 
     def descriptions(self, rows: Sequence[int]) -> list[Piece]:
         """Descriptions of entities as the encoder reads them, those of like length together: most are short."""

@@ -217,7 +217,7 @@ class Task(task.Task[Example, Batch, Prediction]):
                 place = batch.examples[row].place(mention)
                 if place:
                     places.append((row, column, len(kb.entities_of(place[0]))))
-                    asked.append(Asked(row, place[1], *self._known.candidates(place[0], None)))
+                    asked.append(Asked(row, place[1], *self._known.candidates(place[0], mention.text, None)))
         if not asked:
             return found
         links = Links.of(asked)

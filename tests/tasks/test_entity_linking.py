@@ -57,7 +57,7 @@ def test_habits_of_a_text_leave_its_own_part_out(kb, tmp_path):
         expected = np.log((marked + 1) / (len(others) - marked + 1)), np.log1p(len(others))
         np.testing.assert_allclose(habits.marks(np.array([alias]), fold_of(text)), [expected])
     np.testing.assert_allclose(habits.marks(np.array([alias]), None), [[np.log(31 / 11), np.log1p(40)]])
-    rows, priors = task.lexicon.candidates(alias, fold_of(texts[0]))
+    rows, priors = task.lexicon.candidates(alias, "灯", fold_of(texts[0]))
     assert [base.id(row) for row in rows] == ["9"]
     left = sum(number % 4 > 0 and fold_of(text) != fold_of(texts[0]) for number, text in enumerate(texts))
     assert priors[0, 0] == pytest.approx(np.log1p(left))
@@ -81,11 +81,24 @@ def test_training_shows_a_text_only_the_habits_of_other_parts(kb, tmp_path):
 def test_the_one_who_is_meant_most_often_comes_first(kb, tmp_path):
     task, _ = prepared(kb, tmp_path / "run", [told("看雾灯", ("雾灯", "2"))], choices=1)
     alias = task.lexicon.kb.alias("雾灯")
-    rows, _ = task.lexicon.candidates(alias, None)
+    rows, _ = task.lexicon.candidates(alias, "雾灯", None)
     assert [task.lexicon.kb.id(row) for row in rows] == ["2"]
-    rows, _, place = task.lexicon.lesson(alias, "1", None, np.zeros(0, np.int64), False)
+    rows, _, place = task.lexicon.lesson(alias, "雾灯", "1", None, np.zeros(0, np.int64), False)
     assert task.lexicon.kb.id(rows[place]) == "1"
-    assert task.lexicon.lesson(alias, "5", None, np.zeros(0, np.int64), False) is None
+    assert task.lexicon.lesson(alias, "雾灯", "5", None, np.zeros(0, np.int64), False) is None
+
+
+def test_what_is_to_be_learned_has_the_right_one_and_others_with_its_priors(kb, tmp_path):
+    task, _ = prepared(kb, tmp_path / "run", [told("看雾灯", ("雾灯", "2"))])
+    lexicon, alias, others = task.lexicon, task.lexicon.kb.alias("雾灯"), np.array([0, 4, 5])
+    rows, priors, place = lexicon.lesson(alias, "雾灯", "2", None, others, False)
+    assert ([lexicon.kb.id(row) for row in rows], place) == (["2", "1", "5", "6"], 0)
+    np.testing.assert_array_equal(priors[2:], priors[[0, 0]])
+    assert priors[0, 0] > priors[1, 0]
+    rows, priors, place = lexicon.lesson(alias, "雾灯", "2", None, others, True)
+    assert ([lexicon.kb.id(row) for row in rows], len(priors), place) == (["1", "5", "6"], 3, -1)
+    rows, _, place = lexicon.lesson(alias, "雾灯", None, None, others, False)
+    assert ([lexicon.kb.id(row) for row in rows], place) == (["2", "1", "5", "6"], -1)
 
 
 def test_kept_descriptions_are_what_encoding_anew_gives(kb, tmp_path):
