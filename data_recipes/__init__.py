@@ -29,7 +29,13 @@ from nlpkit.jsonl import Line, dumps, read_jsonl
 Record = dict[str, Any]
 Value = TypeVar("Value")
 
-GOLD = {"spo_list": "duie", "sro_list": "news_sro", "label": "cluener", "equation": "ape210k"}
+GOLD = {
+    "spo_list": "duie",
+    "sro_list": "news_sro",
+    "label": "cluener",
+    "equation": "ape210k",
+    "mention_data": "ccks_el",
+}
 """The gold fields of raw lines and the recipe that reads each."""
 
 CLOSED_PIPE = 141

@@ -43,10 +43,6 @@ GIVEN = {"text", "question", "passages", "context"}
 """Fields that are there without gold too."""
 
 
-KNOWLEDGE = {"kgclue": {"kb": str(GOLDEN / "kgclue" / "kb.tsv")}}
-"""Settings without which a task cannot be."""
-
-
 def bare(task, text):
     """The record of a text that has nothing else to it."""
     if task == "kgclue":
@@ -63,11 +59,13 @@ class Case:
         torch.manual_seed(0)
         sample = GOLDEN / name / "sample.jsonl"
         assert sample.exists(), f"add tests/golden/{name}/sample.jsonl"
+        for kb in (GOLDEN / name).glob("kb.*"):
+            settings["kb"] = str(kb)
         self.name = name
         self.records = list(read_jsonl(sample))
         task_class = tasks.load(name)
         encoder, tokenizer, self.encoder_name = small_encoder(task_class.needs_head)
-        config = task_class.prepare(task_class.Config(**KNOWLEDGE.get(name, {}), **settings), self.records, folder)
+        config = task_class.prepare(task_class.Config(**settings), self.records, folder)
         self.task = task_class(config, tokenizer, folder)
         self.examples = [self.task.read(record) for _, record in self.records]
         self.model = self.task.build_model(encoder)

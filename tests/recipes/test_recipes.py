@@ -214,6 +214,30 @@ GOLDEN |= {
     ),
 }
 
+GOLDEN["ccks_el"] = (
+    [
+        {"text_id": "7", "text": "许蓁写了雾灯", "mention_data": [{"kb_id": "19", "mention": "雾灯", "offset": "4"}]},
+        {
+            "text_id": 8,
+            "text": "雾灯由许蓁导演",
+            "mention_data": [
+                {"kb_id": "NIL_Person", "mention": "许蓁", "offset": 3},
+                {"kb_id": "NIL", "mention": "雾灯", "offset": "0"},
+            ],
+        },
+        {"text_id": "9", "text": "没有标注"},
+    ],
+    [
+        {"text_id": "7", "text": "许蓁写了雾灯", "mentions": [{"start": 4, "end": 6, "entity": "19"}]},
+        {
+            "text_id": 8,
+            "text": "雾灯由许蓁导演",
+            "mentions": [{"start": 0, "end": 2, "entity": None}, {"start": 3, "end": 5, "entity": None}],
+        },
+        {"text_id": "9", "text": "没有标注"},
+    ],
+)
+
 BAD = [
     ("kgclue", '{"question": "谁？", "answer": "甲 ||| 乙"}', 'expected "subject ||| predicate ||| object"'),
     ("kgclue", '{"question": "谁？", "answer": "甲 ||| ||| 乙"}', 'expected "subject ||| predicate ||| object"'),
@@ -221,6 +245,13 @@ BAD = [
     ("nlpcc_kbqa", "<triple id=3>\t甲 ||| 乙", 'expected "subject ||| predicate ||| object"'),
     ("nlpcc_kbqa", "<triple id=4>\t甲 ||| 乙 ||| 丙", "triple 4 without its question"),
     ("nlpcc_kbqa", "甲是谁？", 'expected "<question id=...>"'),
+    (
+        "ccks_el",
+        '{"text": "甲乙", "mention_data": [{"mention": "乙", "offset": "0", "kb_id": "1"}]}',
+        'offset 0 is "甲" in the text: expected "乙"',
+    ),
+    ("ccks_el", '{"text": "甲", "mention_data": [{"mention": "甲", "offset": -1, "kb_id": "1"}]}', "got -1"),
+    ("ccks_el", '{"text": "甲", "mention_data": [{"mention": "甲", "offset": "0"}]}', 'missing field "kb_id"'),
     ("duie", "[]", "expected a JSON object"),
     ("duie", '{"spo_list": []}', 'missing field "text"'),
     ("duie", '{"text": "甲", "spo_list": {}}', 'field "spo_list": expected list, got dict'),
