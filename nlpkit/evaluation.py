@@ -46,7 +46,7 @@ def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
     while chunk := list(itertools.islice(lines, WINDOW)):
         records = [line.record_here() for line in chunk]
         examples = read_examples(task, [(line.where, record) for line, record in zip(chunk, records, strict=True)])
-        settings: dict[str, Any] = {"batch_size": batch_size, "precision": loaded.precision}
+        settings: dict[str, Any] = {"batch_size": batch_size, "precision": loaded.precision, "assess": "whole"}
         predictions = predict_examples(task, loaded.model, examples, **settings)
         for line, record, example, prediction in zip(chunk, records, examples, predictions, strict=True):
             yield line, record, example.gold, task.judged(example, prediction)
