@@ -52,6 +52,31 @@ def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
             yield line, record, example.gold, task.judged(example, prediction)
 
 
+def with_verdicts(task: Any, pairs: Iterator[Pair], batch_size: int, device: str) -> Iterator[Pair]:
+    """The pairs as they are; where the task's setting `classifier` names a run, with its label for every text written.
+
+    Raises SettingsError where that is no run of `classification`.
+    """
+    folder = getattr(task.config, "classifier", "")
+    if not folder:
+        return pairs
+    judge = run.load(folder, resolve_device(device))
+    if judge.config["task"] != "classification":
+        raise SettingsError(
+            f"classifier: expected a run of classification, got one of {judge.config['task']}: {folder}"
+        )
+    return _labelled(task, judge, pairs, batch_size)
+
+
+def _labelled(task: Any, judge: run.Run, pairs: Iterator[Pair], batch_size: int) -> Iterator[Pair]:
+    while chunk := list(itertools.islice(pairs, WINDOW)):
+        texts = [judge.task.read({"text": text}) for *_, prediction in chunk for text in prediction.texts]
+        settings: dict[str, Any] = {"batch_size": batch_size, "precision": judge.precision}
+        labels = iter([found.label for found in predict_examples(judge.task, judge.model, texts, **settings)])
+        for line, record, gold, prediction in chunk:
+            yield line, record, gold, task.with_verdicts(prediction, [next(labels) for _ in prediction.texts])
+
+
 def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
     """Gold and the prediction that the line carries, for every line of a file that `predict` wrote."""
     for line in read_lines(path):
