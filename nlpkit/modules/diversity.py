@@ -5,13 +5,13 @@ r"""What generated texts are like as a set: how varied, how like one another, ho
                          BLEU = min(1, e^(1 - r / c)) (p_1 p_2 p_3 p_4)^(1/4)
                      c is the text's length, r that of the reference nearest to it (the shorter of two), p_n the share
                      of its n-grams that stand in a reference, each no more often than in the one that has it most;
-                     a p_n of 0, as of a text under four characters, makes it 0
+                     where none does, 0.1 stand for their number; of a text under four characters it is 0
     copied           the length of the longest string of characters that a text shares with one of the training texts
 
 Everything is exact, and counted in characters; no text is compared with another directly.
 
 Source: distinct: Li et al. 2016, arxiv.org/abs/1510.03055; self-BLEU: Zhu et al. 2018, arxiv.org/abs/1802.01886, and
-Papineni et al. 2002, aclanthology.org/P02-1040.
+Papineni et al. 2002, aclanthology.org/P02-1040, with the first smoothing of Chen and Cherry 2014, W14-3346.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from collections.abc import Sequence
 import numpy as np
 
 ORDERS = 4
+SMOOTHING = 0.1
+"""What counts for no n-gram in common."""
 
 
 def distinct(texts: Sequence[str], order: int) -> float:
@@ -61,9 +63,9 @@ def _precisions(texts: Sequence[str], order: int) -> list[float]:
         second, first = best[gram]
         return second if number == first else first
 
+    shared = [sum(min(number, elsewhere(gram, number)) for gram, number in count.items()) for count in counts]
     return [
-        sum(min(number, elsewhere(gram, number)) for gram, number in count.items()) / max(1, count.total())
-        for count in counts
+        (number or SMOOTHING) / count.total() if count else 0.0 for number, count in zip(shared, counts, strict=True)
     ]
 
 

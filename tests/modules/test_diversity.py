@@ -27,7 +27,7 @@ def bleu(text, references):
     for order in range(1, 5):
         own = grams(text, order)
         most = {gram: max(grams(r, order).count(gram) for r in references) for gram in own}
-        precisions.append(sum(min(own.count(g), most[g]) for g in set(own)) / len(own) if own else 0.0)
+        precisions.append((sum(min(own.count(g), most[g]) for g in set(own)) or 0.1) / len(own) if own else 0.0)
     mean = math.prod(precisions) ** 0.25
     return mean * min(1.0, math.exp(1 - nearest / len(text)))
 
