@@ -4,7 +4,7 @@ r"""Conditional LayerNorm: a condition moves the gain and the bias of every Laye
 
 W_gain and W_bias start at 0 and have no bias of their own, so that the first step is the encoder as it was, bit for
 bit: the norm as it was is computed as ever, and what the condition adds is added to it. Mean and variance are those of
-float32. Decay of the maps would fight the condition; they have none (see `nlpkit.optim.groups`).
+float32 at least. Decay of the maps would fight the condition; they have none (see `nlpkit.optim.groups`).
 
     conditions = condition_norms(encoder.model, size)
     with conditions.given(condition_BC):
@@ -62,8 +62,9 @@ class ConditionalNorm(nn.Module):
         condition_BC = self.conditions.condition_BC
         if condition_BC is None:
             return plain_BTH
-        normal_BTH = nn.functional.layer_norm(hidden_BTH.float(), self.weight.shape, eps=self.eps)
-        gain_B1H, bias_B1H = ((condition_BC @ map_HC.T)[:, None].float() for map_HC in (self.gain_HC, self.bias_HC))
+        wide = torch.promote_types(hidden_BTH.dtype, torch.float32)
+        normal_BTH = nn.functional.layer_norm(hidden_BTH.to(wide), self.weight.shape, eps=self.eps)
+        gain_B1H, bias_B1H = ((condition_BC @ map_HC.T)[:, None].to(wide) for map_HC in (self.gain_HC, self.bias_HC))
         return (plain_BTH + torch.addcmul(bias_B1H, normal_BTH, gain_B1H)).to(plain_BTH.dtype)
 
 

@@ -13,7 +13,8 @@ The loss is the sum of -log p over the text's tokens and its end, in nats, as is
 sample k of line n is drawn by (`seed`, n, k): the same file gives the same texts, whatever the batches.
 
 `form` has a poem's lines and punctuation written exactly: what stands where is a mask by position, and the model
-chooses among what is left. Metrics are those of `nlpkit.modules.generation`.
+chooses among what is left. With `latent` a line needs no label; `"between": ["送得很快", "再也不来了"]` asks for texts
+on the way from one to the other. Metrics are those of `nlpkit.modules.generation`.
 
 Source: https://kexue.fm/archives/7124.
 Differs from it: /7124 sets no segment and reads no [SEP] before the text. Legend: B examples, R texts, V vocabulary.
@@ -29,6 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -39,7 +41,7 @@ from nlpkit.decoding.sampling import sample
 from nlpkit.decoding.search import Hypotheses, beam_search
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.jsonl import write_atomic
-from nlpkit.modules.conditional_lm import Batch, Example, Model
+from nlpkit.modules.conditional_lm import Batch, Example, Model, read_between, read_string
 from nlpkit.modules.conditions import Condition, ConditionSpace, read_condition
 from nlpkit.modules.generation import (
     Assessed,
@@ -50,6 +52,7 @@ from nlpkit.modules.generation import (
     score_texts,
     with_verdicts,
 )
+from nlpkit.modules.latent import Latent
 from nlpkit.modules.metres import Metres
 from nlpkit.modules.prefix_lm import CachedDecoder, Pair, collate_pairs, collate_sources
 from nlpkit.modules.spans import Finding
@@ -69,6 +72,12 @@ class Settings:
     """Numbers of the condition that the norms see."""
     max_length: int = 128
     """Tokens that are written at most, and that are learned of a text; a `prefix` is not counted."""
+    latent: int | None = None
+    """Numbers of a vector of every text that is learned with the labels, or without any (`nlpkit.modules.latent`)."""
+    free: float = 0.25
+    """Nats that each number of the latent vector may tell of its text at no cost."""
+    annealing: int = 20_000
+    """Examples over which the cost of the latent vector rises to the whole."""
     samples: int = 1
     """Texts for every line."""
     search: Literal["sample", "beams"] = "sample"
@@ -94,15 +103,16 @@ class Settings:
     """Files with texts of training, for the metrics `copied_12` and `copied_mean` of `eval`."""
 
     def __post_init__(self) -> None:
-        for name in ("size", "max_length", "samples", "beams", "top_k", "no_repeat"):
+        for name in ("size", "max_length", "latent", "annealing", "samples", "beams", "top_k", "no_repeat"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature: expected a number above 0, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
-        if self.seed < 0:
-            raise ValueError(f"seed: expected at least 0, got {self.seed}")
+        for name in ("seed", "free"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
 
 
 class Task(task.Task[Example, Batch, Prediction]):
@@ -124,12 +134,12 @@ class Task(task.Task[Example, Batch, Prediction]):
         def conditions() -> Iterator[tuple[str, Condition]]:
             for where, record in records:
                 try:
-                    characters.update(_read_string(record, "text"))
+                    characters.update(read_string(record, "text"))
                     yield where, read_condition(record)
                 except RecordError as error:
                     raise error.at(where) from None
 
-        ConditionSpace.find(conditions()).write(folder)
+        ConditionSpace.find(conditions(), required=config.latent is None).write(folder)
         with write_atomic(folder / FILE) as stream:
             stream.write(json.dumps(dict(sorted(characters.items())), ensure_ascii=False).encode() + b"\n")
         return config
@@ -144,11 +154,12 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def read(self, record: dict[str, Any]) -> Example:
         """`label` or `vector`; to train `text`; where a text is to begin with something, `prefix`."""
-        condition, text, prefix = read_condition(record), _read_string(record, "text"), _read_string(record, "prefix")
-        if self.space is None and condition == Condition():
-            raise RecordError('missing field "label"')
+        condition, text, prefix = read_condition(record), read_string(record, "text"), read_string(record, "prefix")
+        required = self.config.latent is None
         if self.space is not None:
-            self.space.check(condition)
+            self.space.check(condition, required)
+        elif required and condition == Condition():
+            raise RecordError('missing field "label"')
         if record.get("text") is not None and not text.strip():
             raise RecordError('field "text": expected something to learn, got an empty text')
         if text and not text.startswith(prefix):
@@ -157,7 +168,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         own = next((form for form in map(form_of, labels) if form), "")
         form = own if self.config.form == "label" else form_of(self.config.form) or self.config.form
         encoding = self.tokenizer.encode(text)
-        target = cut_text(encoding, self.config.max_length)
+        most = self.config.max_length
+        target = cut_text(encoding, most)
         return Example(
             number=next(self.lines),
             condition=condition,
@@ -166,6 +178,7 @@ class Task(task.Task[Example, Batch, Prediction]):
             form=form,
             gold=Gold([text], [], labels, form or own) if text else None,
             target=target,
+            between=[cut_text(self.tokenizer.encode(t), most) for t in read_between(record, self.config.latent)],
             is_cut=len(target) < len(encoding) - 2,
         )
 
@@ -190,24 +203,32 @@ class Task(task.Task[Example, Batch, Prediction]):
         batch = Batch(list(examples), sources, self.space.tensor(conditions))
         if not targets:
             return batch
-        pairs = collate_pairs([Pair((), example.target) for example in examples], self.tokenizer)
-        return replace(batch, wrong=self.space.tensor([self.space.wrong(c) for c in conditions]), pairs=pairs)
+        learned = [example.target for example in examples]
+        return replace(
+            batch,
+            wrong=self.space.tensor([self.space.wrong(condition) for condition in conditions]),
+            pairs=collate_pairs([Pair((), target) for target in learned], self.tokenizer),
+            texts=None if self.config.latent is None else collate_sources(learned, self.tokenizer),
+        )
 
     def build_model(self, encoder: nn.Module) -> Model:
         """The encoder with conditional norms."""
         assert self.space is not None
-        return Model(encoder, self.space, self.config.size)
+        c, hidden_size = self.config, getattr(encoder, "hidden_size", 0)
+        latent = None if c.latent is None else Latent(hidden_size, c.latent, c.size, c.free, c.annealing)
+        return Model(encoder, self.space, c.size, latent)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """`samples` texts for every example."""
-        copies = self.config.samples if self.config.search == "sample" else 1
+        c = self.config
+        copies = 1 if c.search == "beams" and c.latent is None else c.samples
         rows = [(row, copy) for row in range(len(batch.examples)) for copy in range(copies)]
         found = [Prediction([], []) for _ in batch.examples]
         for start in range(0, len(rows), ROWS):
             some = rows[start : start + ROWS]
             for (row, _), texts in zip(some, self._write(model, batch, some).lists(), strict=True):
                 example = batch.examples[row]
-                for token_ids, score in texts[: self.config.samples]:
+                for token_ids, score in texts[: c.samples // copies]:
                     found[row].texts.append(self.metres.text(token_ids, example.prefix, example.form))
                     found[row].scores.append(round(score, 4))
         return found
@@ -223,7 +244,7 @@ class Task(task.Task[Example, Batch, Prediction]):
         constraint = self.metres.constraint(
             [example.form for example in examples], begun, model.encoder.vocabulary_size, row_R.device
         )
-        with model.norms.given(model.vectors(batch.condition[row_R])):
+        with model.norms.given(model.seen(batch.condition[row_R], self._latents(model, examples, rows))):
             if c.search == "beams":
                 beams = max(c.beams, c.samples)
                 return beam_search(decoder, constraint, len(rows), beams, c.max_length, length_normalised=True)
@@ -231,12 +252,26 @@ class Task(task.Task[Example, Batch, Prediction]):
             kept: dict[str, Any] = {"temperature": c.temperature, "top_k": c.top_k, "top_p": c.top_p}
             return sample(decoder, constraint, seeds, c.max_length, **kept)
 
+    def _latents(self, model: Model, examples: list[Example], rows: list[tuple[int, int]]) -> torch.Tensor | None:
+        """z of each text: drawn from N(0, 1), or on the way from one text to the other; None without latent vectors."""
+        if model.latent is None:
+            return None
+        device, points = model.latent.seen.device, max(1, self.config.samples - 1)
+        z_RZ = []
+        for example, (_, copy) in zip(examples, rows, strict=True):
+            if example.between:
+                first_Z, last_Z = model.posterior(collate_sources(example.between, self.tokenizer).to(device))[0]
+                z_RZ.append(torch.lerp(first_Z, last_Z, 0.5 if self.config.samples == 1 else copy / points))
+            else:
+                random = np.random.default_rng((self.config.seed, example.number, copy, 1))
+                z_RZ.append(torch.from_numpy(random.standard_normal(self.config.latent)).float().to(device))
+        return torch.stack(z_RZ)
+
     def assess(self, model: Model, batch: Batch, *, brief: bool) -> list[Prediction]:
         """How likely the gold texts are, under the right and a wrong condition; and, unless `brief`, texts."""
         assert batch.pairs is not None
-        assert batch.wrong is not None
         found = [Prediction([])] * len(batch.examples) if brief else self.decode(model, batch)
-        nats = [model.nats(batch, condition).tolist() for condition in (batch.condition, batch.wrong)]
+        nats = [nats_B.tolist() for nats_B in model.judge(batch)]
         known = zip(found, *nats, batch.pairs.count_B.tolist(), strict=True)
         return [Assessed(p.texts, p.scores, *of_gold) for p, *of_gold in known]
 
@@ -252,11 +287,3 @@ class Task(task.Task[Example, Batch, Prediction]):
         """Texts that are not learned to their end."""
         if example.is_cut:
             yield Finding("cut", f"{len(example.target)} tokens are learned, max_length is {self.config.max_length}")
-
-
-def _read_string(record: dict[str, Any], name: str) -> str:
-    """A field that may be left out, "" then. Raises RecordError for another type."""
-    value = record.get(name)
-    if value is not None and not isinstance(value, str):
-        raise RecordError(f'field "{name}": expected a string, got {type(value).__name__}')
-    return value or ""

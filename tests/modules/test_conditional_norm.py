@@ -75,6 +75,7 @@ def test_it_is_its_formula(seed, width, size):
     module = ConditionalNorm(norm, size, conditions)
     for parameter in module.undecayed:
         nn.init.normal_(parameter)
+    assert module.gain_HC.dtype == torch.float64
     hidden_BTH, condition_BC = torch.randn(2, 3, width).double(), torch.randn(2, size).double()
     with conditions.given(condition_BC):
         found = module(hidden_BTH)
@@ -85,7 +86,7 @@ def test_it_is_its_formula(seed, width, size):
             x_H = hidden_BTH[row, token]
             mean = x_H.mean()
             normal_H = (x_H - mean) / math.sqrt(((x_H - mean) ** 2).mean() + norm.eps)
-            torch.testing.assert_close(found[row, token], normal_H * gain_H + bias_H, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(found[row, token], normal_H * gain_H + bias_H, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
