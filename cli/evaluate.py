@@ -28,14 +28,14 @@ def evaluate(
 ) -> int:
     """Score a run, or a file of predictions: JSON on stdout where it is piped, a table for people."""
     from cli.console import show_metrics
-    from nlpkit.evaluation import Scoring, predicted_pairs, run_pairs, scoring_task
+    from nlpkit.evaluation import Scoring, predicted_pairs, run_pairs, scoring_task, with_verdicts
 
     gates = [parse_gate(gate) for gate in min_ or []]
     if (run is None) == (task is None):
         raise SettingsError("eval takes a run directory or --task", hint="nlpkit eval RUN --data FILE")
     scorer, loaded = scoring_task(run, task, set_ or [], device, kb)
     pairs = run_pairs(loaded, data, batch_size) if loaded else predicted_pairs(scorer, data)
-    metrics = Scoring(scorer, by, errors).score(pairs)
+    metrics = Scoring(scorer, by, errors).score(with_verdicts(scorer, pairs, batch_size, device))
     show_metrics({**({"run": str(run)} if run else {}), "data": data, **metrics})
     return check_gates(gates, metrics)
 

@@ -19,6 +19,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="A run directory; an encoder fills in [MASK].")],
     file: Annotated[str, typer.Argument(help="JSONL, also .gz and .xz; - is stdin.")] = "-",
     output: Annotated[Path | None, Option("--output", "-o", help="A file instead of stdout, atomic.")] = None,
+    set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
     only_output: Annotated[bool, Option(help="Write the predictions alone.")] = False,
     kb: Annotated[str | None, Option(help="Another knowledge base than that of the training.")] = None,
     batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
@@ -29,16 +30,16 @@ def predict(
 ) -> int:
     """Add predictions to the lines of a file or pipe, in their order; every other field stays as it is."""
     from cli.console import counted
-    from nlpkit.devices import resolve_device
+    from nlpkit.evaluation import scoring_task
     from nlpkit.jsonl import open_binary, read_lines, write_atomic
     from nlpkit.prediction import Filter
-    from nlpkit.run import load
 
     if file != "-" and not os.access(file, os.R_OK):
         open_binary(file)  # tells what is wrong with it before a model is loaded
-    trained = load(run, resolve_device(device), kb)
+    task, trained = scoring_task(run, None, set_ or [], device, kb)
+    assert trained is not None
     model, precision = trained.model, trained.precision
-    filter_ = Filter(trained.task, model, batch_size, precision, on_error, long, only_output, unbuffered, tell)
+    filter_ = Filter(task, model, batch_size, precision, on_error, long, only_output, unbuffered, tell)
     if output:
         with write_atomic(output) as stream:
             stream.writelines(counted(filter_(read_lines(file)), filter_))

@@ -51,10 +51,35 @@ def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
     while chunk := list(itertools.islice(lines, WINDOW)):
         records = [line.record_here() for line in chunk]
         examples = read_examples(task, [(line.where, record) for line, record in zip(chunk, records, strict=True)])
-        settings: dict[str, Any] = {"batch_size": batch_size, "precision": loaded.precision}
+        settings: dict[str, Any] = {"batch_size": batch_size, "precision": loaded.precision, "assess": "whole"}
         predictions = predict_examples(task, loaded.model, examples, **settings)
         for line, record, example, prediction in zip(chunk, records, examples, predictions, strict=True):
             yield line, record, example.gold, task.judged(example, prediction)
+
+
+def with_verdicts(task: Any, pairs: Iterator[Pair], batch_size: int, device: str) -> Iterator[Pair]:
+    """The pairs as they are; where the task's setting `classifier` names a run, with its label for every text written.
+
+    Raises SettingsError where that is no run of `classification`.
+    """
+    folder = getattr(task.config, "classifier", "")
+    if not folder:
+        return pairs
+    judge = run.load(folder, resolve_device(device))
+    if judge.config["task"] != "classification":
+        raise SettingsError(
+            f"classifier: expected a run of classification, got one of {judge.config['task']}: {folder}"
+        )
+    return _labelled(task, judge, pairs, batch_size)
+
+
+def _labelled(task: Any, judge: run.Run, pairs: Iterator[Pair], batch_size: int) -> Iterator[Pair]:
+    while chunk := list(itertools.islice(pairs, WINDOW)):
+        texts = [judge.task.read({"text": text}) for *_, prediction in chunk for text in prediction.texts]
+        settings: dict[str, Any] = {"batch_size": batch_size, "precision": judge.precision}
+        labels = iter([found.label for found in predict_examples(judge.task, judge.model, texts, **settings)])
+        for line, record, gold, prediction in chunk:
+            yield line, record, gold, task.with_verdicts(prediction, [next(labels) for _ in prediction.texts])
 
 
 def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:

@@ -134,7 +134,7 @@ class Fit:
 
     def _evaluate(self) -> tuple[dict[str, Any], Any]:
         task = self.run.task
-        settings = {"precision": self.run.precision, "loose": self.tunes}
+        settings: dict[str, Any] = {"precision": self.run.precision, "loose": self.tunes, "assess": "brief"}
         predictions = predict_examples(task, self.run.model, self.dev, **settings)
         predictions = [task.judged(*pair) for pair in zip(self.dev, predictions, strict=True)]
         golds = [example.gold for example in self.dev]

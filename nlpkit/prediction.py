@@ -36,6 +36,7 @@ def predict_examples(
     batch_size: int = 64,
     precision: str = "fp32",
     loose: bool = False,
+    assess: Literal["brief", "whole"] | None = None,
 ) -> list[Any]:
     """One prediction for each example, in order.
 
@@ -44,7 +45,16 @@ def predict_examples(
         batch_size: most windows decoded together; fewer where they are long (MAX_TOKENS).
         precision: of the matrix products, "fp32" or "bf16".
         loose: keep what lies below the task's threshold, for `task.tune`.
+        assess: for evaluation, of a task that has more to tell then than it predicts: all of it, or the brief.
     """
+    if not task.assesses:
+        assess = None
+
+    def decode(batch: Any) -> list[Any]:
+        if assess is None:
+            return task.decode(model, batch, loose=loose)
+        return task.assess(model, batch, brief=assess == "brief")
+
     windows = [task.windows(example) for example in examples] if windows is None else windows
     device = next(model.parameters()).device
     pieces = [piece for some in windows for piece in some]
@@ -53,8 +63,8 @@ def predict_examples(
     parts = -(-len(pieces) // batch_size)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for indices in split(range(len(pieces)), lengths, MAX_TOKENS, parts) if pieces else ():
-            batch = task.collate([pieces[index] for index in indices], targets=False).to(device)
-            for index, prediction in zip(indices, task.decode(model, batch, loose=loose), strict=True):
+            batch = task.collate([pieces[index] for index in indices], targets=assess is not None).to(device)
+            for index, prediction in zip(indices, decode(batch), strict=True):
                 decoded[index] = prediction
     found = iter(decoded)
     return [task.merge(example, [next(found) for _ in some]) for example, some in zip(examples, windows, strict=True)]

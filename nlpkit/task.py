@@ -69,6 +69,8 @@ class Task(Protocol[E, B, P]):
     """What `eval --by` groups by: the second part of every value of `facts`."""
     needs_head: ClassVar[bool] = False
     """Whether the encoder comes with its masked-LM head."""
+    assesses: ClassVar[bool] = False
+    """Whether evaluation calls `assess` instead of `decode`."""
 
     config: Any
 
@@ -103,6 +105,13 @@ class Task(Protocol[E, B, P]):
     def decode(self, model: Any, batch: B, *, loose: bool = False) -> list[P]:
         """One prediction a row, in order. `loose` keeps what falls below the threshold too, for `tune`."""
         ...
+
+    def assess(self, model: Any, batch: B, *, brief: bool) -> list[P]:
+        """`decode` for evaluation, where the batch has targets, with more that `score` wants to know of the model.
+
+        `brief` while training: what takes long is left out.
+        """
+        return self.decode(model, batch)
 
     def merge(self, example: E, predictions: Sequence[P]) -> P:
         """One prediction for the example from those of its windows, in the order of `windows`."""

@@ -41,16 +41,39 @@ class PerPosition:
         depth: int | None = None,
     ) -> Candidates:
         """See `Constraint`. The state of an end is the length of the sequence."""
-        row_B1 = torch.arange(len(self._legal_BTV), device=state_BK.device)[:, None]
-        legal_BKV = self._legal_BTV[row_B1, state_BK.clamp(0, self._legal_BTV.shape[1] - 1)]
-        slots_BKV = logits_BKV.masked_fill(~legal_BKV, NEGATIVE_INFINITY)
+        slots_BKV = logits_BKV.masked_fill(~self._legal(state_BK), NEGATIVE_INFINITY)
         score_BC, beam_BC, token_BC = best_slots(slots_BKV, logits_BKV, score_BK, count, norm)
         position_BC = state_BK.gather(1, beam_BC) + (token_BC != self.eos_id)
         return candidates(score_BC, beam_BC, token_BC, position_BC)
 
+    def _legal(self, state_BK: torch.Tensor) -> torch.Tensor:
+        """What is legal at the positions `state_BK`: bool (B, K, V)."""
+        row_B1 = torch.arange(len(self._legal_BTV), device=state_BK.device)[:, None]
+        return self._legal_BTV[row_B1, state_BK.clamp(0, self._legal_BTV.shape[1] - 1)]
+
     def follow(self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
         """See `Constraint`."""
         return candidates.state_BC.gather(1, chosen_BK)
+
+
+class Patterned(PerPosition):
+    """`PerPosition` where positions are of few kinds, such as a character and a comma: `legal` is bool (kinds, V).
+
+    `kind_BT` has the kind of every position of each row; row b begins at position `start_B`.
+    """
+
+    def __init__(self, legal: torch.Tensor, eos_id: int, kind_BT: torch.Tensor, start_B: torch.Tensor):
+        super().__init__(legal, eos_id)
+        self._kind_BT, self._start_B = kind_BT, start_B
+
+    def start(self, rows: int) -> torch.Tensor:
+        """The position of the first token: int64 (rows, 1). Raises ValueError for another number of rows."""
+        if len(self._start_B) != rows:
+            raise ValueError(f"kinds of positions: expected {len(self._start_B)} rows, got {rows}")
+        return self._start_B[:, None].clone()
+
+    def _legal(self, state_BK: torch.Tensor) -> torch.Tensor:
+        return self._legal_BTV[0, self._kind_BT.gather(1, state_BK.clamp(0, self._kind_BT.shape[1] - 1))]
 
 
 class Free(PerPosition):

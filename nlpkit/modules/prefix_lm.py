@@ -98,9 +98,11 @@ def collate_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, end_id: int | Non
     )
 
 
-def collate_sources(sources: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenBatch:
-    """[CLS] source [SEP], padded to the longest."""
-    return _tokens(sources, [()] * len(sources), tokenizer)
+def collate_sources(
+    sources: Sequence[Sequence[int]], tokenizer: Tokenizer, begun: Sequence[Sequence[int]] | None = None
+) -> TokenBatch:
+    """[CLS] source [SEP], and what is `begun` of each target, padded to the longest."""
+    return _tokens(sources, [()] * len(sources) if begun is None else begun, tokenizer)
 
 
 def disturbed(target: Sequence[int], random: np.random.Generator, rate: float = 0.5, share: float = 0.3) -> list[int]:
@@ -168,12 +170,14 @@ class CachedDecoder:
     @torch.no_grad()
     def first(self) -> torch.Tensor:
         """logits_BV of the first token."""
-        ids_BS, mask_BS = self.sources.token_ids_BT, self.mask_BS
+        ids_BS, mask_BS, segment_BS = self.sources.token_ids_BT, self.mask_BS, self.sources.segment_ids_BT
         self.cache = self.encoder.new_cache()
         self.steps, self.seen_BKU = 0, mask_BS.new_zeros((len(ids_BS), 1, 0))
-        position_BS = torch.arange(ids_BS.shape[1], device=ids_BS.device).expand_as(ids_BS)
-        visible_BSS = mask_BS[:, None].expand(-1, ids_BS.shape[1], -1)
-        hidden_BSH = self.encoder.extend(ids_BS, torch.zeros_like(ids_BS), position_BS, visible_BSS, self.cache)
+        position_S = torch.arange(ids_BS.shape[1], device=ids_BS.device)
+        # what stands in segment 1 already, the beginning of the target, is seen from itself on
+        begun_BSS = (segment_BS == 0)[:, None] | (position_S <= position_S[:, None])
+        visible_BSS = mask_BS[:, None] & begun_BSS
+        hidden_BSH = self.encoder.extend(ids_BS, segment_BS, position_S.expand_as(ids_BS), visible_BSS, self.cache)
         return self.encoder.token_logits(take(hidden_BSH, self.length_B[:, None] - 1))[:, 0]
 
     @torch.no_grad()

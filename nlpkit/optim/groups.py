@@ -1,4 +1,5 @@
-r"""Parameter groups: a learning rate for every layer, patterns for the rest, no weight decay on vectors.
+r"""Parameter groups: a learning rate for every layer, patterns for the rest, no weight decay on vectors, nor on what a
+module names `undecayed`.
 
     rate(parameter) = learning_rate * layer_decay ** (depth of the top layer - depth of the parameter) * multiplier
 
@@ -59,6 +60,7 @@ def parameter_groups(
     patterns, used = parse_rates(rates), set()
     encoder: Any = model.encoder
     hidden = {id(module.weight) for module in encoder.modules() if isinstance(module, nn.Linear)}
+    undecayed = {id(parameter) for module in model.modules() for parameter in getattr(module, "undecayed", ())}
     groups: dict[tuple[float, float, bool], Group] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -71,7 +73,8 @@ def parameter_groups(
                 used.add(index)
                 rate *= factor
                 break
-        key = (rate, weight_decay if parameter.dim() > 1 else 0.0, id(parameter) in hidden)
+        decays = parameter.dim() > 1 and id(parameter) not in undecayed
+        key = (rate, weight_decay if decays else 0.0, id(parameter) in hidden)
         group = groups.setdefault(key, Group(*key, [], []))
         group.names.append(name)
         group.parameters.append(parameter)

@@ -110,6 +110,10 @@ class TokenBatch:
         }
         return replace(self, **parts)
 
+    def rows(self, row_R: torch.Tensor) -> TokenBatch:
+        """These rows, in this order; a row may come several times."""
+        return replace(self, **{name: part[row_R] for name, part in vars(self).items() if part is not None})
+
 
 class Tokenizer:
     """A `tokenizers` tokenizer together with the word features and the longest input of the encoder it serves."""

@@ -41,12 +41,20 @@ def small_encoder(with_head):
 
 GIVEN = {"text", "question", "passages", "context"}
 """Fields that are there without gold too."""
+GIVEN_OF = {"cln": {"label"}}
+"""The same for tasks that differ."""
+ALL_THE_SAME = {"cln": {"top_k": 1}}
+"""Settings with which a task that draws at random always writes the same."""
+LEARNT = {"cln": 0.9}
+"""How much of 1 a task's monitor reaches where it is a probability."""
 
 
 def bare(task, text):
     """The record of a text that has nothing else to it."""
     if task == "kgclue":
         return {"question": text}
+    if task == "cln":
+        return {"label": "晴", "prefix": text[:30]}
     if task.startswith("mrc_"):
         return {"question": "谁？", "context": text}
     return {"text": text + "[MASK]"} if task == "fill_mask" else {"text": text}
@@ -65,6 +73,7 @@ class Case:
         self.records = list(read_jsonl(sample))
         task_class = tasks.load(name)
         encoder, tokenizer, self.encoder_name = small_encoder(task_class.needs_head)
+        settings = {**ALL_THE_SAME.get(name, {}), **settings}
         config = task_class.prepare(task_class.Config(**settings), self.records, folder)
         self.task = task_class(config, tokenizer, folder)
         self.examples = [self.task.read(record) for _, record in self.records]
@@ -122,9 +131,9 @@ def test_the_loss_of_a_batch_is_that_of_its_examples_alone(case):
 
 
 def test_it_learns_its_sample_by_heart(trained):
-    predictions = predict_examples(trained.task, trained.model, trained.examples)
+    predictions = predict_examples(trained.task, trained.model, trained.examples, assess="brief")
     metrics = trained.task.score((e.gold, p) for e, p in zip(trained.examples, predictions, strict=True))
-    assert metrics[trained.task.monitor] == 1.0
+    assert metrics[trained.task.monitor] >= LEARNT.get(trained.name, 1.0)
 
 
 def test_a_text_alone_is_decoded_as_in_a_batch(trained):
@@ -134,7 +143,7 @@ def test_a_text_alone_is_decoded_as_in_a_batch(trained):
 
 
 def test_it_predicts_without_gold(trained):
-    gold_fields = {key for _, record in trained.records for key in record} - GIVEN
+    gold_fields = {key for _, record in trained.records for key in record} - GIVEN_OF.get(trained.name, GIVEN)
     bare = [{k: v for k, v in record.items() if k not in gold_fields} for _, record in trained.records]
     examples = [trained.task.read(record) for record in bare]
     assert all(example.gold is None for example in examples)
@@ -162,15 +171,15 @@ def test_a_prediction_reads_back_as_itself(trained):
 
 def test_tuning_never_scores_worse_than_the_threshold_of_the_loss(trained):
     golds = [example.gold for example in trained.examples]
-    loose = predict_examples(trained.task, trained.model, trained.examples, loose=True)
-    strict = predict_examples(trained.task, trained.model, trained.examples)
+    loose = predict_examples(trained.task, trained.model, trained.examples, loose=True, assess="brief")
+    strict = predict_examples(trained.task, trained.model, trained.examples, assess="brief")
     _, tuned = trained.task.tune(zip(golds, loose, strict=True))
     scores = [trained.task.score(zip(golds, p, strict=True))[trained.task.monitor] for p in (tuned, strict)]
     assert scores[0] >= scores[1]
 
 
 def test_a_long_text_is_cut_to_windows_and_found_whole(trained):
-    if trained.task.needs_head:
+    if trained.task.needs_head or trained.name == "classification":
         pytest.skip("it finds no spans; its own tests have a long text")
     pieces = [example for example in trained.examples for _ in range(3)]
     text = "。".join(example.encoding.text for example in pieces)

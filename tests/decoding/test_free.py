@@ -4,7 +4,7 @@ import pytest
 import torch
 from decoding_reference import EOS, TinyModel, V, assert_same, plain_beam_search
 
-from nlpkit.decoding.free import Free, PerPosition
+from nlpkit.decoding.free import Free, Patterned, PerPosition
 from nlpkit.decoding.search import beam_search
 
 
@@ -40,3 +40,17 @@ def test_every_row_its_own():
     assert torch.equal(found.state_BK, found.length_BK)
     with pytest.raises(ValueError, match="expected 2 rows, got 3"):
         PerPosition(legal_BTV, EOS).start(3)
+
+
+def test_positions_of_a_kind_are_positions_with_a_mask_each():
+    generator = torch.Generator().manual_seed(1)
+    legal_KV = torch.rand(3, V, generator=generator) < 0.6
+    legal_KV[2, EOS] = True
+    kind_BT = torch.tensor([[0, 1, 0, 2], [1, 1, 2, 2]])
+    start_B = torch.tensor([0, 1])
+    patterned = beam_search(TinyModel(2), Patterned(legal_KV, EOS, kind_BT, start_B), 2, 4, 5).lists()
+    for_each = PerPosition(legal_KV[torch.tensor([[0, 1, 0, 2], [1, 2, 2, 2]])], EOS)
+    assert patterned == beam_search(TinyModel(2), for_each, 2, 4, 5).lists()
+    assert any(patterned)
+    with pytest.raises(ValueError, match="expected 2 rows, got 3"):
+        Patterned(legal_KV, EOS, kind_BT, start_B).start(3)

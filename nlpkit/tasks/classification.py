@@ -1,0 +1,199 @@
+r"""Classification: one label for a text, of those that training has seen.
+
+    in   {"text": "送得很快，味道也好", "label": "好评"}
+    out  {..., "prediction": {"label": "好评", "score": 0.97, "candidates": [{"label": "好评", "score": 0.97}, ...]}}
+
+    p(label | text) = softmax(W pooled + b)        pooled = [ hidden of [CLS] ; mean of hidden over the text's tokens ]
+
+A score is a probability; the loss is -log p(label) in nats. A long text is cut to windows: each learns the label, and
+their probabilities are averaged, weighted by their tokens. `macro_f1` is the mean over the labels of gold of
+2 correct / (gold + predicted).
+
+Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 4.1.
+Differs from it: the mean stands beside [CLS], which an encoder that was not pretrained on pairs has no use for.
+Legend: B batch, T tokens, H hidden, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nlpkit import task
+from nlpkit.errors import RecordError
+from nlpkit.metrics import MicroF1
+from nlpkit.modules.labels import find_labels, label_ids, read_label, read_labels, write_labels
+from nlpkit.modules.spans import Finding, read_text
+from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings, section `classification`."""
+
+    candidates: int = 5
+    """Labels listed for every text, the likeliest first."""
+    dropout: float = 0.1
+    """Of the pooled vector."""
+    max_length: int = 256
+    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("candidates", 1), ("max_length", 8)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: expected a rate in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest label, and the others."""
+
+    label: str
+    score: float | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text and its label."""
+
+    encoding: Encoding
+    gold: Prediction | None
+
+    def __len__(self) -> int:
+        return len(self.encoding)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens and, where gold is known, the numbers of the labels."""
+
+    tokens: TokenBatch
+    labels_B: torch.Tensor | None
+
+    def to(self, device: Any) -> Batch:
+        """The batch on a device."""
+        return Batch(self.tokens.to(device), None if self.labels_B is None else self.labels_B.to(device))
+
+
+class Model(nn.Module):
+    """Encoder and a linear layer over the pooled vector."""
+
+    def __init__(self, encoder: Any, labels: int, dropout: float):
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(2 * encoder.hidden_size, labels)
+
+    def logits(self, tokens: TokenBatch) -> torch.Tensor:
+        """logits_BL in float32."""
+        hidden_BTH = self.encoder(tokens).float()
+        mask_BT1 = tokens.mask_BT[..., None].float()
+        mean_BH = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
+        return self.classifier(self.dropout(torch.cat([hidden_BTH[:, 0], mean_BH], 1))).float()
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss of each text: (B,)."""
+        assert batch.labels_B is not None
+        return nn.functional.cross_entropy(self.logits(batch.tokens), batch.labels_B, reduction="none")
+
+
+class Task(task.Task[Example, Batch, Prediction]):
+    """See the module docstring."""
+
+    Config = Settings
+    monitor = "accuracy"
+    group = "label"
+
+    @classmethod
+    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
+        """Writes `labels.json`: the labels of the data, sorted."""
+        write_labels(folder, find_labels(records))
+        return config
+
+    def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
+        self.config = config
+        self.tokenizer = tokenizer
+        self.labels = read_labels(folder)
+        self.label_ids = label_ids(self.labels)
+
+    def read(self, record: dict[str, Any]) -> Example:
+        """`text` and, where there is gold, `label`: a string or a whole number."""
+        label = read_label(record.get("label"))
+        return Example(self.tokenizer.encode(read_text(record)), None if label is None else Prediction(label))
+
+    def parse(self, value: dict[str, Any]) -> Prediction:
+        """A prediction from a file."""
+        label = read_label(value.get("label"))
+        if label is None:
+            raise RecordError('missing field "label"')
+        return Prediction(label)
+
+    def windows(self, example: Example) -> list[Example]:
+        """Overlapping windows of a long text."""
+        pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
+        return [example] if len(pieces) == 1 else [replace(example, encoding=piece) for piece in pieces]
+
+    def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
+        """Pads the texts."""
+        labels_B = torch.tensor([self.label_ids[e.gold.label] for e in examples if e.gold]) if targets else None
+        return Batch(self.tokenizer.collate([example.encoding for example in examples]), labels_B)
+
+    def build_model(self, encoder: nn.Module) -> Model:
+        """Encoder and a classifier with fresh weights."""
+        return Model(encoder, len(self.labels), self.config.dropout)
+
+    def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
+        """The labels of every text with their probabilities; all labels, for `merge`."""
+        p_BL = model.logits(batch.tokens).softmax(1)
+        return [self._prediction(row, len(self.labels)) for row in p_BL.tolist()]
+
+    def _prediction(self, probabilities: Sequence[float], listed: int) -> Prediction:
+        ranked = sorted(zip(probabilities, self.labels, strict=True), key=lambda pair: (-pair[0], pair[1]))
+        candidates = [Candidate(label, round(p, 6)) for p, label in ranked[:listed]]
+        return Prediction(candidates[0].label, candidates[0].score, candidates)
+
+    def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
+        """The mean of the windows' probabilities, weighted by their tokens; the best are listed."""
+        sizes = [len(window) for window in self.windows(example)][: len(predictions)]
+        total = dict.fromkeys(self.labels, 0.0)
+        for prediction, size in zip(predictions, sizes, strict=True):
+            for candidate in prediction.candidates:
+                total[candidate.label] += candidate.score * size / sum(sizes)
+        return self._prediction(list(total.values()), self.config.candidates)
+
+    def facts(self, prediction: Prediction) -> dict[Any, str]:
+        """The label."""
+        return {prediction.label: prediction.label}
+
+    def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
+        """Accuracy, and the mean of the labels' F1."""
+        counts = MicroF1()
+        for gold, prediction in pairs:
+            counts.add(self.facts(gold), self.facts(prediction))
+        total = counts.total()
+        f1 = [metrics["f1"] for metrics in counts.by_group().values() if metrics["gold"]]
+        macro = round(sum(f1) / max(1, len(f1)), 6)
+        return {"accuracy": total["recall"], "macro_f1": macro, "texts": total["gold"], "match": "strict"}
+
+    def report(self, example: Example) -> Iterator[Finding]:
+        """A label that training has not."""
+        if example.gold and self.labels and example.gold.label not in self.label_ids:
+            yield Finding("unknown label", example.gold.label, example.gold.label)
+        if not example.encoding.text.strip():
+            yield Finding("empty text", "it says nothing about its label")
