@@ -3,7 +3,7 @@
     python tests/benchmarks/kgclue_kb.py kb_dense.tsv
 
     build      the file of triples to a `.trie`, as `nlpkit trie build --kb` does
-    triples    opened as a run does with `--kb kb.tsv`: the same without saving
+    tsv        opened as a run does with `--kb kb.tsv`: the same without saving
     first      opened from the `.trie`, which compiles it and leaves that beside it
     again      opened from the `.trie` ever after
 
@@ -26,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-WAYS = ["build", "triples", "first", "again"]
+WAYS = ["build", "tsv", "first", "again"]
 LOOKED_UP = 10_000
 
 
