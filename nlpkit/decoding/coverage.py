@@ -81,7 +81,8 @@ class Coverage:
             goes_on_LT &= self.question_BT[row_L] >= 0
             lcs_LT = extended(levels[-1].lcs_LT[parent_L], self.question_BT[row_L], self.table.label[node_L])
             levels.append(Level(row_L, node_L, lcs_LT, parent_L))
-        self._keep(levels, [self._behind(level) for level in levels])
+        all_levels = Level(*map(torch.cat, zip(*levels, strict=True)))  # compared in one go
+        self._keep(levels, list(self._behind(all_levels).split([len(level.node_L) for level in levels])))
 
     def _behind(self, level: Level) -> torch.Tensor:
         """The most that the keys of subjects that end at the nodes cover, 0 where none ends."""

@@ -34,26 +34,37 @@ from nlpkit.text.numbers import NumberTokens
 
 BATCH, WARMUP = 32, 2
 PEER = Path(__file__).parent / "bert4torch_generation_peer.py"
-OWN = ["nlpkit", "nlpkit free", "transformers"]
+OWN, PEERS = ["nlpkit", "nlpkit free", "transformers"], ["bert4torch"]
 EQUAL = [("nlpkit", "transformers"), ("nlpkit free", "bert4torch")]
+RATIOS = [("nlpkit", other) for other in ("nlpkit free", "transformers", "bert4torch")]
+LENGTHS = [9, 64]
 SYMBOLS = "0123456789.+-*/^()"
 
 
-def prepare(folder: Path, problems: int) -> None:
+def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     """Writes a BERT of 4 layers of 256 and the token ids of made-up problems."""
+    tokenizer = save_bert(folder, *random_bert())
+    tokens = NumberTokens(tokenizer, marked=False)
+    texts = [record["text"] for record in samples.records("ape210k", arguments.problems + BATCH, seed=1)]
+    sources = [tokens.problem(text)[0].token_ids_T[1:-1].tolist() for text in texts]
+    symbols = {symbol: tokens.symbols[symbol] for symbol in SYMBOLS}
+    ids = {"start": tokenizer.cls_id, "sep": tokenizer.sep_id, "end": tokenizer.sep_id, "symbols": symbols}
+    (folder / "sources.json").write_text(json.dumps({**ids, "sources": sources}))
+
+
+def random_bert() -> tuple[Any, Any]:
+    """A BERT of 4 layers of 256 with random weights, and the tokenizer's backend."""
     torch.manual_seed(1)
-    encoder, backend = encoders.for_pretraining(None, encoders.ShapeConfig(family="bert"))
+    return encoders.for_pretraining(None, encoders.ShapeConfig(family="bert"))
+
+
+def save_bert(folder: Path, encoder: Any, backend: Any) -> Any:
+    """Writes a BERT with its head for all ways, and returns its tokenizer."""
     save_encoder(folder, encoder, backend)
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     weights["cls.predictions.decoder.weight"] = weights["bert.embeddings.word_embeddings.weight"].clone()
     torch.save(weights, folder / "pytorch_model.bin")  # for the peer, which ties no weights
-    tokenizer = encoders.tokenizer_of(encoder, backend)
-    tokens = NumberTokens(tokenizer, marked=False)
-    texts = [record["text"] for record in samples.records("ape210k", problems + BATCH, seed=1)]
-    sources = [tokens.problem(text)[0].token_ids_T[1:-1].tolist() for text in texts]
-    symbols = {symbol: tokens.symbols[symbol] for symbol in SYMBOLS}
-    ids = {"start": tokenizer.cls_id, "end": tokenizer.sep_id, "symbols": symbols}
-    (folder / "sources.json").write_text(json.dumps({**ids, "sources": sources}))
+    return encoders.tokenizer_of(encoder, backend)
 
 
 def command(way: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
@@ -109,7 +120,9 @@ def ours(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> 
 class PrefixBert(BertLMHeadModel):
     """transformers' BERT decoder with the mask, segments and positions of a prefix language model, padded left."""
 
-    end_id = tokens = source_length = 0
+    source_length = 0
+    renorm = False
+    """Whether tokens are scored among the legal ones."""
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, past_key_values: Any = None, **_: Any) -> Any:
         """The source, all of which sees itself, or one token more."""
@@ -126,36 +139,56 @@ class PrefixBert(BertLMHeadModel):
             use_cache=True,
             logits_to_keep=1,
         )
-        output.logits = only(output.logits, self.end_id, written == self.tokens)
+        output.logits = self.banned(output.logits, written)
         return output
+
+    def banned(self, logits: torch.Tensor, written: int) -> torch.Tensor:
+        """The logits after so many written tokens, -inf for what the model must not write."""
+        return logits
+
+    def write(self, sources: list[list[int]], given: dict[str, Any], beams: int, most: int, legal: Any) -> Any:
+        """The best sequence of each source, at most `most` tokens with the end, which is the last one in all.
+
+        `legal` maps what was written, a list, to the next tokens that are legal.
+        """
+        self.source_length = length = max(map(len, sources)) + 2
+        rows = [[given["start"], *source, given["sep"]] for source in sources]
+        ids = torch.tensor([[0] * (length - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+
+        def allowed(_: int, row: torch.Tensor) -> list[int]:
+            written = row[length:].tolist()
+            return [given["end"]] if given["end"] in written else legal(written)
+
+        options = {"num_beams": beams, "max_new_tokens": most, "do_sample": False, "length_penalty": 0.0}
+        options |= {"pad_token_id": 0, "eos_token_id": given["end"], "use_cache": True}
+        options |= {"prefix_allowed_tokens_fn": allowed, "renormalize_logits": self.renorm}
+        output = self.generate(ids, attention_mask=mask, **options)
+        return [row[length:][: row[length:].index(given["end"])] for row in output.tolist()]
+
+
+class ExactBert(PrefixBert):
+    """It writes exactly `tokens` tokens."""
+
+    end_id = tokens = 0
+
+    def banned(self, logits: torch.Tensor, written: int) -> torch.Tensor:
+        """See `PrefixBert`."""
+        return only(logits, self.end_id, written == self.tokens)
 
 
 def theirs(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> Any:
     """decode(sources) by transformers."""
-    model = PrefixBert.from_pretrained(folder, is_decoder=True, dtype=torch.float32).eval()
+    model = ExactBert.from_pretrained(folder, is_decoder=True, dtype=torch.float32).eval()
     model.end_id, model.tokens = given["end"], arguments.tokens
     allowed = next_symbols(given["symbols"], given["end"], arguments.tokens)
-
-    def decode(sources: list[list[int]]) -> list[list[int]]:
-        length = max(map(len, sources)) + 2
-        rows = [[given["start"], *source, given["end"]] for source in sources]
-        ids = torch.tensor([[0] * (length - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
-        model.source_length = length
-        options = {"num_beams": arguments.beams, "max_new_tokens": arguments.tokens + 1, "do_sample": False}
-        options |= {"length_penalty": 0.0, "pad_token_id": 0, "eos_token_id": given["end"], "use_cache": True}
-
-        def legal(_: int, written: torch.Tensor) -> list[int]:
-            return allowed(tuple(written[length:].tolist()))
-
-        output = model.generate(ids, attention_mask=mask, prefix_allowed_tokens_fn=legal, **options)
-        return [row[length : length + arguments.tokens] for row in output.tolist()]
-
-    return decode
+    return lambda sources: model.write(
+        sources, given, arguments.beams, arguments.tokens + 1, lambda written: allowed(tuple(written))
+    )
 
 
 def next_symbols(symbols: dict[str, int], end_id: int, tokens: int) -> Any:
-    """The grammar of equations as a user writes it for transformers: written tokens -> legal tokens."""
+    """The grammar of equations as a user writes it for transformers: written tokens without an end -> legal tokens."""
     grammar = {**GRAMMAR, "star": GRAMMAR["operator"]}
     characters = {token: symbol for symbol, token in symbols.items()}
 
@@ -179,7 +212,7 @@ def next_symbols(symbols: dict[str, int], end_id: int, tokens: int) -> Any:
                 found.append(token)
         return found or [end_id]
 
-    return lambda written: legal(written) if end_id not in written else [end_id]
+    return legal
 
 
 def main() -> None:
