@@ -24,10 +24,12 @@ TINY = Path(__file__).parent / "tiny"
 TOKENIZER = TINY / "tokenizer.json"
 RECORD = "pretraining.json"
 """What `pretrain` says of a checkpoint that it made."""
-SMALL = {"muon": 3e-3, "adamw": 1e-3}
-"""Top learning rates of a small transformer, with random weights or from `pretrain`, by optimizer."""
-LARGE = {"adamw": 3e-5, "muon": 3e-5}
-"""Those of checkpoints from elsewhere."""
+RANDOM = {"muon": 3e-3, "adamw": 1e-3}
+"""Top learning rates by optimizer, of a transformer with random weights."""
+PRETRAINED = {"muon": 1e-3, "adamw": 3e-4}
+"""Those of one that `pretrain` made: in ten thousand steps more of it would be forgotten."""
+ELSEWHERE = {"adamw": 3e-5, "muon": 3e-5}
+"""Those of other checkpoints."""
 BUILT_IN = {
     "dgcnn": "gated dilated convolutions over characters and jieba words; learns from a few thousand lines",
     "tiny": "RoFormer (BERT with rotary positions), 4 layers of 256, characters; pretrained",
@@ -98,7 +100,8 @@ def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
     encoder = checkpoint.load_encoder(source, pickle=config.pickle, head=head)
     if config.random:
         encoder = build(encoder.spec())
-    encoder.learning_rates = SMALL if config.random or (Path(source) / RECORD).exists() else LARGE
+    trained = PRETRAINED if (Path(source) / RECORD).exists() else ELSEWHERE
+    encoder.learning_rates = RANDOM if config.random else trained
     if config.dropout is not None:
         set_dropout(encoder, config.dropout)
     return encoder, tokenizer_of(encoder, backend)

@@ -54,7 +54,7 @@ def test_random_weights_are_asked_for_by_name():
 
 @pytest.mark.parametrize(
     ("settings", "optimizer", "rate"),
-    [({}, "muon", 3e-3), ({"optimizer": "adamw"}, "adamw", 1e-3), ({"learning_rate": 2e-4}, "muon", 2e-4)],
+    [({}, "muon", 1e-3), ({"optimizer": "adamw"}, "adamw", 3e-4), ({"learning_rate": 2e-4}, "muon", 2e-4)],
 )
 def test_it_learns_by_the_optimizer_that_made_it(settings, optimizer, rate):
     encoder, _ = encoders.load("tiny", encoders.settings_of("tiny")())

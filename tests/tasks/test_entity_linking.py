@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import DRY, SMALL, nlpkit, write_lines
+from conftest import DRY, SMALL, SMALL_FLAGS, nlpkit, write_lines
 
 from nlpkit import encoders, samples, tasks
 from nlpkit.errors import RecordError, SettingsError
@@ -219,9 +219,16 @@ def test_settings_that_cannot_be_are_refused(setting):
 def test_made_up_data_trains_and_predicts_through_a_pipe(tmp_path):
     write_lines(tmp_path / "data.jsonl", samples.records("entity_linking", 60, seed=1))
     (tmp_path / "kb.jsonl").write_text("\n".join(sample.knowledge_base(60, 1)) + "\n", encoding="utf-8")
-    small = [f"--set=encoder.{k}={list(v) if isinstance(v, tuple) else v}" for k, v in SMALL.items()]
     files = ["--data", tmp_path / "data.jsonl", "--out", tmp_path / "run"]
-    nlpkit("train", "entity_linking", *files, f"--set=entity_linking.kb={tmp_path / 'kb.jsonl'}", "--epochs", 1, *small)
+    nlpkit(
+        "train",
+        "entity_linking",
+        *files,
+        f"--set=entity_linking.kb={tmp_path / 'kb.jsonl'}",
+        "--epochs",
+        1,
+        *SMALL_FLAGS,
+    )
     assert json.loads((tmp_path / "run" / "config.json").read_text())["prepared"]["kb_sha256"]
     done = nlpkit("predict", tmp_path / "run", stdin='{"text": "你好", "id": 12}\n'.encode())
     assert json.loads(done.stdout) == {"text": "你好", "id": 12, "prediction": {"mentions": []}}
