@@ -74,7 +74,8 @@ class Fit:
         settings = settings_of(plan)
         train_records, dev_records = _read(plan)
         torch.manual_seed(settings["train"].seed)
-        encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=tasks.load(plan.task).needs_head)
+        head = tasks.load(plan.task).uses_head(settings[tasks.canonical(plan.task)])
+        encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=head)
         settings["train"] = self.config = settings["train"].completed(encoder.learning_rates)
         config = describe(
             tasks.canonical(plan.task), plan.encoder, settings, _describe_data(plan, train_records, dev_records)

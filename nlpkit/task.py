@@ -75,6 +75,11 @@ class Task(Protocol[E, B, P]):
     config: Any
 
     @classmethod
+    def uses_head(cls, config: Any) -> bool:
+        """`needs_head`, where that depends on the settings."""
+        return cls.needs_head
+
+    @classmethod
     def prepare(cls, config: Any, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Any:
         """Once, at training: reads (place, record) pairs, writes what the task needs (schema, KB) to the run `folder`
         and returns the settings completed. Raises DataError."""

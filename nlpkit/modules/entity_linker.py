@@ -1,6 +1,6 @@
-"""The model of entity linking: an encoder, a pointer to mentions, and the matcher of their candidates.
+"""The models of entity linking: an encoder and a pointer to mentions, with the matcher of their candidates or a writer.
 
-It keeps descriptions of entities that it has encoded until it may be trained again.
+The one with the matcher keeps descriptions of entities that it has encoded until it may be trained again.
 Legend: B texts, T tokens, N matches or pairs, M mentions, D entities, S tokens of a description, C candidates and NIL,
 F features, H hidden.
 """
@@ -16,8 +16,9 @@ from torch import nn
 
 from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.modules.lexicon import MARKS, PRIORS
-from nlpkit.modules.linking_batch import Batch, Links, Piece
+from nlpkit.modules.linking_batch import Asked, Batch, Collator, Links, Piece
 from nlpkit.modules.matcher import Matcher, Side
+from nlpkit.modules.prefix_lm import PrefixLM
 from nlpkit.text.tokenizer import TokenBatch
 
 KEPT = 1 << 14  # descriptions; the one kept longest goes first
@@ -26,8 +27,8 @@ TOGETHER = 256  # pairs that are matched at once
 Described = dict[int, tuple[torch.Tensor, torch.Tensor]]  # entity -> (states_SD, token_ids_S) of its description
 
 
-class Model(nn.Module):
-    """Encoder, pointer and matcher; `described` keeps descriptions that were encoded, until the weights may change."""
+class MentionModel(nn.Module):
+    """Encoder and pointer: what finds mentions."""
 
     def __init__(self, encoder: Any, config: Any):
         super().__init__()
@@ -35,29 +36,12 @@ class Model(nn.Module):
         self.pointer = GlobalPointer(encoder.hidden_size, 1, config.head_size, initial_score=config.initial_score)
         self.match = nn.Linear(MARKS, 1)
         nn.init.constant_(self.match.bias, -config.initial_score)
-        self.matcher = Matcher(encoder.hidden_size, config.size, PRIORS)
-        self.described: Described = {}
 
-    def train(self, mode: bool = True) -> Model:
-        """As of any module; forgets the descriptions, since weights change between one mode and the other."""
-        self.described.clear()
-        return super().train(mode)
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """The loss of each text's mentions, and of their entities: (B,)."""
+    def mention_loss(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The loss of each text's mentions: (B,)."""
         assert batch.gold_N4 is not None
-        assert batch.links is not None
-        hidden_BTH = self.encoder(batch.tokens)
-        marked_B, other_B = (
-            part_BP.sum(1) for part_BP in multilabel_loss(self.scores(hidden_BTH, batch), batch.gold_N4)
-        )
-        loss_B = marked_B + other_B
-        if not batch.descriptions:
-            return loss_B
-        entities = beside(self.read(batch.descriptions), batch.links.rows)
-        fit_MC = batch.links.by_mention(self.fit(hidden_BTH, batch.tokens, batch.links, entities))
-        loss_M = nn.functional.cross_entropy(fit_MC.float(), batch.links.target_M, reduction="none")
-        return loss_B.index_add(0, batch.links.text_M, loss_M.to(loss_B.dtype))
+        marked_BP, other_BP = multilabel_loss(self.scores(hidden_BTH, batch), batch.gold_N4)
+        return marked_BP.sum(1) + other_BP.sum(1)
 
     def scores(self, hidden_BTH: torch.Tensor, batch: Batch) -> PairScores:
         """Scores of all spans, or of the matches alone."""
@@ -68,6 +52,40 @@ class Model(nn.Module):
         is_match_BTT = torch.zeros_like(scores.allowed_BTT).index_put(cells, torch.ones_like(of_match_N).bool())
         allowed_BTT = scores.allowed_BTT if self.unknown else scores.allowed_BTT & is_match_BTT
         return replace(scores, pair=pair_BTT, allowed_BTT=allowed_BTT)
+
+
+class Model(MentionModel):
+    """With the matcher; `described` keeps descriptions that were encoded, until the weights may change."""
+
+    def __init__(self, encoder: Any, config: Any):
+        super().__init__(encoder, config)
+        self.matcher = Matcher(encoder.hidden_size, config.size, PRIORS)
+        self.described: Described = {}
+
+    def train(self, mode: bool = True) -> Model:
+        """As of any module; forgets the descriptions, since weights change between one mode and the other."""
+        self.described.clear()
+        return super().train(mode)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss of each text's mentions, and of their entities: (B,)."""
+        assert batch.links is not None
+        hidden_BTH = self.encoder(batch.tokens)
+        loss_B = self.mention_loss(hidden_BTH, batch)
+        if not batch.descriptions:
+            return loss_B
+        entities = beside(self.read(batch.descriptions), batch.links.rows)
+        fit_MC = batch.links.by_mention(self.fit(hidden_BTH, batch.tokens, batch.links, entities))
+        loss_M = nn.functional.cross_entropy(fit_MC.float(), batch.links.target_M, reduction="none")
+        return loss_B.index_add(0, batch.links.text_M, loss_M.to(loss_B.dtype))
+
+    def fits(
+        self, hidden_BTH: torch.Tensor, batch: Batch, asked: Sequence[Asked], collator: Collator
+    ) -> list[list[float]]:
+        """The fits of each mention's candidates, 0 for NIL in front; there may be more at the end, -inf."""
+        links = Links.of(asked)
+        entities, links = self.entities(links.rows, collator.descriptions), links.to(hidden_BTH.device)
+        return links.by_mention(self.fit(hidden_BTH, batch.tokens, links, entities)).tolist()
 
     def fit(self, hidden_BTH: torch.Tensor, tokens: TokenBatch, links: Links, entities: Side) -> torch.Tensor:
         """The fit of every pair: (N,)."""
@@ -103,6 +121,26 @@ class Model(nn.Module):
         for row in spare[: max(0, len(self.described) - KEPT)]:
             del self.described[row]
         return beside(self.described, rows)
+
+
+class WritingModel(MentionModel):
+    """Without a matcher: the encoder writes the entities with its masked-LM head (`nlpkit.modules.entity_writer`)."""
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss of each text's mentions, and of the keys of their entities: (B,)."""
+        loss_B = self.mention_loss(self.encoder(batch.tokens), batch)
+        if batch.pairs is None or batch.links is None:
+            return loss_B
+        loss_M = PrefixLM(self.encoder)(batch.pairs)
+        return loss_B.index_add(0, batch.links.text_M, loss_M.to(loss_B.dtype))
+
+    def fits(
+        self, hidden_BTH: torch.Tensor, batch: Batch, asked: Sequence[Asked], collator: Collator
+    ) -> list[list[float]]:
+        """As those of `Model`."""
+        assert collator.writing is not None
+        written = [collator.written(batch.examples[some.text], some) for some in asked]
+        return collator.writing.fits(self.encoder, hidden_BTH.device, written)
 
 
 def beside(described: Described, rows: Sequence[int]) -> Side:

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 
 from nlpkit.modules.entity_base import Match
+from nlpkit.modules.entity_writer import Key, Writing
 from nlpkit.modules.lexicon import PRIORS, Lexicon
 from nlpkit.modules.mentions import Mention, Prediction
+from nlpkit.modules.prefix_lm import Pair, PrefixBatch, collate_pairs
 from nlpkit.modules.spans import with_rows
 from nlpkit.text.tokenizer import Encoding, Span, TokenBatch, Tokenizer
 
@@ -124,6 +126,8 @@ class Batch:
     links: Links | None
     descriptions: list[Piece]
     """Of the entities of `links`."""
+    pairs: PrefixBatch | None = None
+    """What is to be written of the mentions of `links`."""
 
     def to(self, device: Any) -> Batch:
         """The batch on a device."""
@@ -134,19 +138,26 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Collator:
-    """Makes batches. `unknown`: whether a span that is no alias may be a mention."""
+    """Makes batches.
+
+    Args:
+        unknown: whether a span that is no alias may be a mention.
+        writing: how entities are written, where they are generated; None where they are matched.
+    """
 
     lexicon: Lexicon
     tokenizer: Tokenizer
     max_description: int
     unknown: bool
+    writing: Writing | None = None
 
     def __call__(self, examples: Sequence[Example], targets: bool) -> Batch:
-        """Pads the texts; with targets, also the descriptions of what gold mentions may mean."""
-        gold_N4 = links = None
+        """Pads the texts; with targets, also what gold mentions may mean, to be matched or to be written."""
+        gold_N4 = links = pairs = None
         if targets:
             gold_N4 = with_rows([_cells(e.encoding, self._seen(e)) for e in examples])
-            links = Links.of([asked for row, example in enumerate(examples) for asked in self._asked(row, example)])
+            asked = [some for row, example in enumerate(examples) for some in self._asked(row, example)]
+            links, pairs = Links.of(asked), self._pairs(examples, asked)
         aliases = [np.array([match.alias for match in e.matches], np.int64) for e in examples]
         features = [self.lexicon.features(a, e.shapes, e.without) for a, e in zip(aliases, examples, strict=True)]
         return Batch(
@@ -156,7 +167,23 @@ class Collator:
             feature_NF=torch.from_numpy(np.concatenate(features)),
             gold_N4=gold_N4,
             links=links,
-            descriptions=self.descriptions(links.rows) if links else [],
+            descriptions=self.descriptions(links.rows) if links and not self.writing else [],
+            pairs=pairs,
+        )
+
+    def written(self, example: Example, some: Asked) -> tuple[list[int], list[Key]]:
+        """The source of a mention, and the keys of NIL and of its candidates."""
+        assert self.writing is not None
+        return self.writing.source(example.encoding, some.tokens), self.writing.keys(some.rows.tolist())
+
+    def _pairs(self, examples: Sequence[Example], asked: Sequence[Asked]) -> PrefixBatch | None:
+        if not self.writing or not asked:
+            return None
+        written = [(self.written(examples[some.text], some), some.target) for some in asked]
+        return collate_pairs(
+            [Pair(source, keys[target + 1]) for (source, keys), target in written],
+            self.tokenizer,
+            self.tokenizer.cls_id,
         )
 
     def _seen(self, example: Example) -> list[Span]:

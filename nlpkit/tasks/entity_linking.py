@@ -14,6 +14,8 @@ its own, and refuses a file that changed since.
 3. Entities: each candidate's description against the mention in its text (`nlpkit.modules.matcher`). The loss is that
    of choosing among the candidates and NIL, whose fit is 0; namesakes are few, so random entities are candidates too,
    and at times the right one is hidden.
+   Or, with `generative`, to compare: the entity is written from the mention in its text, NIL as nothing at all (see
+   `nlpkit.modules.entity_writer`). Nothing is hidden then, since what is read does not tell who the candidates are.
 
 Descriptions are encoded when their entity is first a candidate and kept: a text takes one or two of them. Encoding all
 of a knowledge base ahead would take a million of them half an hour and a gigabyte, for vectors instead of tokens.
@@ -36,10 +38,11 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.errors import SettingsError
-from nlpkit.modules.entity_linker import Model
+from nlpkit.modules.entity_linker import MentionModel, Model, WritingModel
+from nlpkit.modules.entity_writer import Writing
 from nlpkit.modules.habits import fold_of
 from nlpkit.modules.lexicon import MARKS, Lexicon, open_lexicon, prepare_lexicon, refuse_change
-from nlpkit.modules.linking_batch import Asked, Batch, Collator, Example, Links
+from nlpkit.modules.linking_batch import Asked, Batch, Collator, Example
 from nlpkit.modules.mentions import (
     NEVER,
     Candidate,
@@ -73,6 +76,8 @@ class Settings:
     """Of the knowledge base's content, noted by training."""
     unknown: bool | None = None
     """Whether a name that is no alias may be a mention, of NIL; none: if there are such in the training data."""
+    generative: bool = False
+    """Whether entities are generated, as GENRE does, rather than matched; the encoder needs its masked-LM head."""
     max_description: int = 64
     """Tokens of a description, [CLS] and [SEP] included."""
     choices: int = 16
@@ -113,6 +118,11 @@ class Task(task.Task[Example, Batch, Prediction]):
     group = "kind"
 
     @classmethod
+    def uses_head(cls, config: Settings) -> bool:
+        """To write entities."""
+        return config.generative
+
+    @classmethod
     def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
         """Writes `kb` and `habits`, and notes which knowledge base it is."""
         if not config.kb:
@@ -127,7 +137,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         self.lexicon: Lexicon | None = open_lexicon(folder, config.choices) if folder else None
         if self.lexicon:
             refuse_change(config.kb, self.lexicon.kb.source)
-            self._collator = Collator(self.lexicon, tokenizer, config.max_description, bool(config.unknown))
+            writing = Writing(self.lexicon.kb, tokenizer) if config.generative else None
+            self._collator = Collator(self.lexicon, tokenizer, config.max_description, bool(config.unknown), writing)
 
     def read(self, record: dict[str, Any]) -> Example:
         """`text` and, where there is gold, `mentions` or `mention_data`."""
@@ -157,17 +168,15 @@ class Task(task.Task[Example, Batch, Prediction]):
         return Prediction(read_mentions({"mentions": [], **value}, None) or [])
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
-        """Takes a text's own marks out of the habits, draws random entities, and at times hides the right ones."""
+        """Takes a text's own marks out of the habits; to match, draws entities, and at times hides the right ones."""
 
         def augment(example: Example, random: Any) -> Example:
+            example = replace(example, without=fold_of(example.encoding.text))
+            if self.config.generative:
+                return example
             golds = len(example.gold.mentions) if example.gold else 0
             drawn = random.integers(len(self._known.kb), size=self.config.negatives * golds)
-            return replace(
-                example,
-                without=fold_of(example.encoding.text),
-                negatives=tuple(drawn.tolist()),
-                hidden=random.random() < self.config.hide,
-            )
+            return replace(example, negatives=tuple(drawn.tolist()), hidden=random.random() < self.config.hide)
 
         return augment
 
@@ -184,14 +193,14 @@ class Task(task.Task[Example, Batch, Prediction]):
         return windows
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
-        """Pads the texts; with targets, also the descriptions of what gold mentions may mean."""
+        """Pads the texts; with targets, also what gold mentions may mean, to be matched or to be written."""
         return self._collator(examples, targets)
 
-    def build_model(self, encoder: nn.Module) -> Model:
-        """Encoder, pointer and matcher, the last two with fresh weights."""
-        return Model(encoder, self.config)
+    def build_model(self, encoder: nn.Module) -> MentionModel:
+        """Encoder, pointer and, unless entities are generated, matcher, the last two with fresh weights."""
+        return (WritingModel if self.config.generative else Model)(encoder, self.config)
 
-    def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
+    def decode(self, model: Model | WritingModel, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The best mentions that do not overlap, and of each the candidate that fits best."""
         hidden_BTH = model.encoder(batch.tokens)
         threshold = threshold_for(self.config.threshold, loose)
@@ -206,7 +215,12 @@ class Task(task.Task[Example, Batch, Prediction]):
         return [Prediction(some) for some in self._linked(model, batch, hidden_BTH, chosen, nil_threshold)]
 
     def _linked(
-        self, model: Model, batch: Batch, hidden_BTH: torch.Tensor, found: list[list[Mention]], nil_threshold: float
+        self,
+        model: Model | WritingModel,
+        batch: Batch,
+        hidden_BTH: torch.Tensor,
+        found: list[list[Mention]],
+        nil_threshold: float,
     ) -> list[list[Mention]]:
         """The mentions with their candidates, and the entity decided."""
         places, asked, kb = [], [], self._known.kb
@@ -218,9 +232,7 @@ class Task(task.Task[Example, Batch, Prediction]):
                     asked.append(Asked(row, place[1], *self._known.candidates(place[0], mention.text, None)))
         if not asked:
             return found
-        links = Links.of(asked)
-        entities, links = model.entities(links.rows, self._collator.descriptions), links.to(hidden_BTH.device)
-        fits_MC = links.by_mention(model.fit(hidden_BTH, batch.tokens, links, entities)).tolist()
+        fits_MC = model.fits(hidden_BTH, batch, asked, self._collator)
         for (row, column, choices), some, fits in zip(places, asked, fits_MC, strict=True):
             ranked = sorted(zip(some.rows.tolist(), fits[1:], strict=False), key=lambda pair: -pair[1])[:LISTED]
             candidates = [Candidate(kb.id(entity), kb.name(entity), round(fit, 4)) for entity, fit in ranked]

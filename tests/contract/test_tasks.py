@@ -72,9 +72,11 @@ class Case:
         self.name = name
         self.records = list(read_jsonl(sample))
         task_class = tasks.load(name)
-        encoder, tokenizer, self.encoder_name = small_encoder(task_class.needs_head)
         settings = {**ALL_THE_SAME.get(name, {}), **settings}
-        config = task_class.prepare(task_class.Config(**settings), self.records, folder)
+        config = task_class.Config(**settings)
+        self.has_head = task_class.uses_head(config)
+        encoder, tokenizer, self.encoder_name = small_encoder(self.has_head)
+        config = task_class.prepare(config, self.records, folder)
         self.task = task_class(config, tokenizer, folder)
         self.examples = [self.task.read(record) for _, record in self.records]
         self.model = self.task.build_model(encoder)
@@ -87,7 +89,7 @@ class Case:
         return predict_examples(self.task, self.model, [example])[0]
 
     def train(self, steps=150):
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=2e-3 if self.task.needs_head else 1e-2)
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=2e-3 if self.has_head else 1e-2)
         self.model.train()
         for _ in range(steps):
             optimizer.zero_grad()
@@ -97,14 +99,19 @@ class Case:
         return self
 
 
-@pytest.fixture(params=tasks.names())
+WAYS = {**{name: {} for name in tasks.names()}, "entity_linking, generative": {"generative": True}}
+"""Settings under which a task has another model."""
+
+
+@pytest.fixture(params=WAYS)
 def case(request, tmp_path):
-    return Case(request.param, tmp_path)
+    return Case(request.param.split(",")[0], tmp_path, **WAYS[request.param])
 
 
-@pytest.fixture(scope="module", params=tasks.names())
+@pytest.fixture(scope="module", params=WAYS)
 def trained(request, tmp_path_factory):
-    return Case(request.param, tmp_path_factory.mktemp(request.param)).train()
+    name = request.param.split(",")[0]
+    return Case(name, tmp_path_factory.mktemp(name), **WAYS[request.param]).train()
 
 
 def test_settings_have_defaults_and_a_docstring_each(case):
