@@ -20,6 +20,7 @@ class Echo:
     """Predicts the text it was given, in windows of four characters; notes the sizes of its batches."""
 
     batches: list
+    assesses = False
 
     def read(self, record):
         if "text" not in record:
