@@ -83,6 +83,6 @@ class Model(Protocol):
     def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
         """logits_BKV after `token_BK`, where new beam k of a row continues the row's old beam `beam_BK[k]`.
 
-        What is given for a dead beam, which comes as any token, is not looked at, but must not be NaN.
+        A dead beam comes as token -1. What is given for it is not looked at, but must not be NaN.
         """
         ...

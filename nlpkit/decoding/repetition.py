@@ -43,4 +43,4 @@ class NoRepeat:
         begun_BKN = self.history_BKT[..., length - self.size + 1 :]
         repeats_BKW = (grams_BKWN[..., :-1] == begun_BKN[..., None, :]).all(-1)
         penalty_BKW = torch.zeros_like(repeats_BKW, dtype=logits_BKV.dtype).masked_fill(repeats_BKW, NEGATIVE_INFINITY)
-        return logits_BKV.scatter_add(2, grams_BKWN[..., -1], penalty_BKW)
+        return logits_BKV.scatter_add(2, grams_BKWN[..., -1].clamp_min(0), penalty_BKW)  # -1 in dead beams

@@ -62,7 +62,7 @@ def sample(
             break
         tokens_B1L[:, :, length] = drawn.token_BC
         state_B1 = constraint.follow(state_B1, options, chosen_B1)
-        logits_B1V = model.next(drawn.token_BC.clamp_min(0), drawn.beam_BC)
+        logits_B1V = model.next(drawn.token_BC.masked_fill(score_B1 == NEGATIVE_INFINITY, -1), drawn.beam_BC)
     return found
 
 

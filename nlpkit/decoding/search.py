@@ -85,7 +85,7 @@ def beam_search(
         beam_BK, token_BK = options.beam_BC.gather(1, chosen_BK), options.token_BC.gather(1, chosen_BK)
         tokens_BKL = take(tokens_BKL, beam_BK)
         tokens_BKL[:, :, length] = token_BK
-        logits_BKV = model.next(token_BK.clamp_min(0), beam_BK)
+        logits_BKV = model.next(token_BK.masked_fill(score_BK == NEGATIVE_INFINITY, -1), beam_BK)
     options = last_ends(constraint, logits_BKV, score_BK, state_BK, beams, norm)
     is_end_BC = options.token_BC == constraint.eos_id
     return with_ends(found, options, is_end_BC, tokens_BKL, max_length, longest)

@@ -17,7 +17,7 @@ from nlpkit.modules.conditional_norm import condition_norms
 from nlpkit.modules.conditions import Condition, ConditionSpace, ConditionVectors
 from nlpkit.modules.generation import Gold
 from nlpkit.modules.latent import Latent, divergence
-from nlpkit.modules.prefix_lm import PrefixBatch, PrefixLM
+from nlpkit.modules.prefix_lm import CachedDecoder, PrefixBatch, PrefixLM
 from nlpkit.text.tokenizer import TokenBatch
 
 
@@ -103,6 +103,28 @@ class Model(PrefixLM):
         assert batch.pairs is not None
         with self.norms.given(condition_BC):
             return super().forward(batch.pairs)
+
+
+class ConditionedDecoder(CachedDecoder):
+    """`CachedDecoder` of a model whose norms see condition_BC, a row for every source."""
+
+    def __init__(self, model: Model, sources: TokenBatch, condition_BC: torch.Tensor):
+        super().__init__(model.encoder, sources)
+        self.norms, self.condition_BC = model.norms, condition_BC
+
+    def first(self) -> torch.Tensor:
+        """logits_BV of the first token."""
+        self.condition_RC = self.condition_BC
+        with self.norms.given(self.condition_RC):
+            return super().first()
+
+    def _extend(self, token_RK: torch.Tensor, beam_RK: torch.Tensor) -> torch.Tensor:
+        with self.norms.given(self.condition_RC):
+            return super()._extend(token_RK, beam_RK)
+
+    def _keep(self, row_N: torch.Tensor) -> None:
+        super()._keep(row_N)
+        self.condition_RC = self.condition_RC[row_N]
 
 
 def read_string(record: dict[str, Any], name: str) -> str:

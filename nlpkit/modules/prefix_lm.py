@@ -18,8 +18,8 @@ Decoding is cached: the source is read once, and each step takes one token per b
 
 Source: Dong et al. 2019, Unified Language Model Pre-training, arxiv.org/abs/1905.03197; https://kexue.fm/archives/6933;
 replacement: https://kexue.fm/archives/7259; TeaForN: Goodman et al. 2020, arxiv.org/abs/2010.03494, and /7818.
-Legend: B batch, T tokens, S tokens of the source, N targets, K beams, U tokens of the beams so far, V vocabulary,
-H hidden, E word vectors.
+Legend: B batch, T tokens, S tokens of the source, N targets, K beams, R rows still written, U tokens of the
+beams so far, V vocabulary, H hidden, E word vectors.
 """
 
 from __future__ import annotations
@@ -163,22 +163,23 @@ class CachedDecoder:
     """`Model` of nlpkit.decoding: the targets of a batch of sources, for an encoder in evaluation mode."""
 
     def __init__(self, encoder: Any, sources: TokenBatch):
-        self.encoder, self.sources, self.mask_BS = encoder, sources, sources.mask_BT
-        self.length_B = self.mask_BS.sum(1)
-        self.longest = int(self.length_B.max())
+        self.encoder, self.sources = encoder, sources
+        self.longest = int(sources.mask_BT.sum(1).max())
 
     @torch.no_grad()
     def first(self) -> torch.Tensor:
         """logits_BV of the first token."""
-        ids_BS, mask_BS, segment_BS = self.sources.token_ids_BT, self.mask_BS, self.sources.segment_ids_BT
+        ids_BS, mask_BS, segment_BS = self.sources.token_ids_BT, self.sources.mask_BT, self.sources.segment_ids_BT
         self.cache = self.encoder.new_cache()
-        self.steps, self.seen_BKU = 0, mask_BS.new_zeros((len(ids_BS), 1, 0))
+        self.row_R = torch.arange(len(ids_BS), device=ids_BS.device)
+        self.mask_RS, self.length_R = mask_BS, mask_BS.sum(1)
+        self.steps, self.seen_RKU = 0, mask_BS.new_zeros((len(ids_BS), 1, 0))
         position_S = torch.arange(ids_BS.shape[1], device=ids_BS.device)
         # what stands in segment 1 already, the beginning of the target, is seen from itself on
         begun_BSS = (segment_BS == 0)[:, None] | (position_S <= position_S[:, None])
         visible_BSS = mask_BS[:, None] & begun_BSS
         hidden_BSH = self.encoder.extend(ids_BS, segment_BS, position_S.expand_as(ids_BS), visible_BSS, self.cache)
-        return self.encoder.token_logits(take(hidden_BSH, self.length_B[:, None] - 1))[:, 0]
+        return self.encoder.token_logits(take(hidden_BSH, self.length_R[:, None] - 1))[:, 0]
 
     @torch.no_grad()
     def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
@@ -186,20 +187,39 @@ class CachedDecoder:
         if self.longest + self.steps >= self.encoder.max_length:
             limit = f"expected at most {self.encoder.max_length} tokens of source and target"
             raise SettingsError(f"decoding: {limit}, got {self.longest} and more than {self.steps}")
-        rows, beams = token_BK.shape
-        itself_BKK = torch.eye(beams, dtype=torch.bool, device=token_BK.device).expand(rows, -1, -1)
-        self.seen_BKU = torch.cat([take(self.seen_BKU, beam_BK), itself_BKK], 2)
-        visible_BKT = torch.cat([self.mask_BS[:, None].expand(-1, beams, -1), self.seen_BKU], 2)
-        position_BK = (self.length_B + self.steps)[:, None].expand(-1, beams)
+        if token_BK.device.type == "cpu":  # elsewhere the host would have to wait for the answer
+            self._drop_dead(token_BK)
+        logits_RKV = self._extend(token_BK[self.row_R].clamp_min(0), beam_BK[self.row_R])
+        if len(logits_RKV) == len(token_BK):
+            return logits_RKV
+        logits_BKV = logits_RKV.new_zeros((len(token_BK), *logits_RKV.shape[1:]))
+        return logits_BKV.index_copy_(0, self.row_R, logits_RKV)
+
+    def _extend(self, token_RK: torch.Tensor, beam_RK: torch.Tensor) -> torch.Tensor:
+        itself_KK = torch.eye(token_RK.shape[1], dtype=torch.bool, device=token_RK.device)
+        self.seen_RKU = torch.cat([take(self.seen_RKU, beam_RK), itself_KK.expand(len(token_RK), -1, -1)], 2)
+        visible_RKT = torch.cat([self.mask_RS[:, None].expand(-1, token_RK.shape[1], -1), self.seen_RKU], 2)
+        position_RK = (self.length_R + self.steps)[:, None].expand_as(token_RK)
         self.steps += 1
-        hidden_BKH = self.encoder.extend(token_BK, torch.ones_like(token_BK), position_BK, visible_BKT, self.cache)
-        return self.encoder.token_logits(hidden_BKH)
+        hidden_RKH = self.encoder.extend(token_RK, torch.ones_like(token_RK), position_RK, visible_RKT, self.cache)
+        return self.encoder.token_logits(hidden_RKH)
 
     def keep(self, row_N: torch.Tensor) -> None:
-        """Goes on with these rows alone, after `first`."""
+        """Goes on with these rows alone, after `first`: their numbers, or a mask. They are counted anew."""
+        self._keep(row_N)
+        self.row_R = torch.arange(len(self.row_R), device=self.row_R.device)
+
+    def _drop_dead(self, token_BK: torch.Tensor) -> None:
+        """Leaves out the rows without a living beam from now on, so that a batch costs what it still writes."""
+        alive_R = (token_BK >= 0).any(1)[self.row_R]
+        if not alive_R.all():
+            self._keep(alive_R)
+
+    def _keep(self, row_N: torch.Tensor) -> None:
         for kept in self.cache:
             kept.keep(row_N)
-        self.mask_BS, self.length_B, self.seen_BKU = self.mask_BS[row_N], self.length_B[row_N], self.seen_BKU[row_N]
+        self.row_R, self.seen_RKU = self.row_R[row_N], self.seen_RKU[row_N]
+        self.mask_RS, self.length_R = self.mask_RS[row_N], self.length_R[row_N]
 
 
 def _tokens(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenBatch:

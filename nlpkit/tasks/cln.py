@@ -41,7 +41,7 @@ from nlpkit.decoding.sampling import sample
 from nlpkit.decoding.search import Hypotheses, beam_search
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.jsonl import write_atomic
-from nlpkit.modules.conditional_lm import Batch, Example, Model, read_between, read_string
+from nlpkit.modules.conditional_lm import Batch, ConditionedDecoder, Example, Model, read_between, read_string
 from nlpkit.modules.conditions import Condition, ConditionSpace, read_condition
 from nlpkit.modules.generation import (
     Assessed,
@@ -54,7 +54,7 @@ from nlpkit.modules.generation import (
 )
 from nlpkit.modules.latent import Latent
 from nlpkit.modules.metres import Metres
-from nlpkit.modules.prefix_lm import CachedDecoder, Pair, collate_pairs, collate_sources
+from nlpkit.modules.prefix_lm import Pair, collate_pairs, collate_sources
 from nlpkit.modules.spans import Finding
 from nlpkit.text.forms import begins, form_of
 from nlpkit.text.tokenizer import Tokenizer
@@ -237,20 +237,20 @@ class Task(task.Task[Example, Batch, Prediction]):
         """One text for each (example, copy), or the best for each example."""
         c, examples = self.config, [batch.examples[row] for row, _ in rows]
         row_R = torch.tensor([row for row, _ in rows], device=batch.condition.device)
-        decoder: TokenModel = CachedDecoder(model.encoder, batch.sources.rows(row_R))
+        condition_RC = model.seen(batch.condition[row_R], self._latents(model, examples, rows))
+        decoder: TokenModel = ConditionedDecoder(model, batch.sources.rows(row_R), condition_RC)
         if c.no_repeat is not None:
             decoder = NoRepeat(decoder, c.no_repeat)
         begun = [len(example.prefix_ids) for example in examples]
         constraint = self.metres.constraint(
             [example.form for example in examples], begun, model.encoder.vocabulary_size, row_R.device
         )
-        with model.norms.given(model.seen(batch.condition[row_R], self._latents(model, examples, rows))):
-            if c.search == "beams":
-                beams = max(c.beams, c.samples)
-                return beam_search(decoder, constraint, len(rows), beams, c.max_length, length_normalised=True)
-            seeds = [(c.seed, batch.examples[row].number, copy) for row, copy in rows]
-            kept: dict[str, Any] = {"temperature": c.temperature, "top_k": c.top_k, "top_p": c.top_p}
-            return sample(decoder, constraint, seeds, c.max_length, **kept)
+        if c.search == "beams":
+            beams = max(c.beams, c.samples)
+            return beam_search(decoder, constraint, len(rows), beams, c.max_length, length_normalised=True)
+        seeds = [(c.seed, batch.examples[row].number, copy) for row, copy in rows]
+        kept: dict[str, Any] = {"temperature": c.temperature, "top_k": c.top_k, "top_p": c.top_p}
+        return sample(decoder, constraint, seeds, c.max_length, **kept)
 
     def _latents(self, model: Model, examples: list[Example], rows: list[tuple[int, int]]) -> torch.Tensor | None:
         """z of each text: drawn from N(0, 1), or on the way from one text to the other; None without latent vectors."""

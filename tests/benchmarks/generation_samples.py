@@ -23,8 +23,9 @@ import torch
 
 from nlpkit import encoders
 from nlpkit.decoding.sampling import sample
+from nlpkit.modules.conditional_lm import ConditionedDecoder
 from nlpkit.modules.conditional_norm import ConditionalNorm
-from nlpkit.modules.prefix_lm import CachedDecoder, collate_sources
+from nlpkit.modules.prefix_lm import collate_sources
 from nlpkit.tasks.cln import Settings, Task
 
 
@@ -90,12 +91,13 @@ def main() -> None:
     patterns = ["字" * length] * rows
     constraint = task.metres.constraint(patterns, [0] * rows, model.encoder.vocabulary_size, arguments.device)
     ways = {
-        "cached": lambda: CachedDecoder(model.encoder, batch.sources),
+        "cached": lambda: ConditionedDecoder(model, batch.sources, condition_BC),
         "recomputing": lambda: Recomputing(model.encoder, rows, task.tokenizer),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     written: dict[str, list[list[int]]] = {}
-    with torch.inference_mode(), model.norms.given(model.vectors(batch.condition)):
+    condition_BC = model.vectors(batch.condition)
+    with torch.inference_mode(), model.norms.given(condition_BC):
         for _ in range(arguments.repeats):
             for way, decoder in ways.items():
                 start = time.perf_counter()

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nlpkit.decoding.free import Free
 from nlpkit.decoding.passage import PassageConstraint
@@ -117,6 +116,28 @@ def test_with_the_cache_as_without(family, kernel):
             [[*written[row][beam], token] for token, beam in zip(tokens, from_beams, strict=True)]
             for row, (tokens, from_beams) in enumerate(zip(token_BK.tolist(), beam_BK.tolist(), strict=True))
         ]
+
+
+@pytest.mark.parametrize(("family", "kernel"), KERNELS)
+def test_rows_without_a_living_beam_are_dropped_and_the_others_go_on(family, kernel):
+    encoder = make_encoder(family, kernel)
+    sources = [[7, 8, 9], [20], [5, SEP, 6, 30, 31, 32, 33, 34, 35, 36], []]
+    decoder = CachedDecoder(encoder, collate_sources(sources, TOKENIZER))
+    for _ in range(2):  # `first` begins anew, with all rows
+        decoder.first()
+        living, written = [0, 1, 2, 3], []
+        for step, dead in enumerate(([], [1], [1], [1, 2, 3], [0, 1, 2, 3])):
+            written.append(10 + step)
+            token_BK = torch.full((len(sources), 2), written[-1])
+            token_BK[dead] = token_BK[0, 1] = -1  # a dead beam beside a living one drops nothing
+            logits_BKV = decoder.next(token_BK, torch.zeros_like(token_BK))
+            assert logits_BKV.shape == (4, 2, V)
+            assert not logits_BKV.isnan().any()
+            living = [row for row in living if row not in dead]
+            assert len(decoder.mask_RS) == len(living)
+            for row in living:
+                expected_V = uncached(encoder, sources[row], written)
+                torch.testing.assert_close(logits_BKV[row, 0], expected_V, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["bert", "roformer"])
@@ -254,8 +275,10 @@ def test_more_tokens_than_positions_are_refused():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_decoding_looks_at_no_value(family):
-    decoder = CachedDecoder(make_encoder(family), collate_sources([[7, 8], [9]], TOKENIZER))
-    with FakeTensorMode(allow_non_fake_inputs=True):  # tensors without values: a look at one raises
+    sources = collate_sources([[7, 8], [9]], TOKENIZER)
+    decoder = CachedDecoder(make_encoder(family).to("meta"), sources)
+    decoder.sources = sources.to("meta")  # tensors without values: a look at one raises
+    with torch.device("meta"):
         assert decoder.first().shape == (2, V)
         for beam in (torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[2, 1, 0]] * 2)):
             assert decoder.next(torch.full((2, 3), 5), beam).shape == (2, 3, V)

@@ -177,18 +177,18 @@ def test_wrong_settings_are_named(text, tmp_path, arguments, code, message):
 
 
 PAGES = """
-import resource, torch
+import random, resource, torch
 from nlpkit.devices import keep_freed_memory
-known = keep_freed_memory()
-torch.ones(1 << 25)
+assert keep_freed_memory()
+sizes = [random.Random(seed).randrange(10 << 20, 20 << 20) for seed in range(20)]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(1 << 25)
-print(known, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+for size in sizes:
+    torch.ones(size)
+print(sum(sizes) * 4 // resource.getpagesize(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_taken_again_without_new_pages():
-    known, pages = subprocess.run([sys.executable, "-c", PAGES], stdout=subprocess.PIPE, check=True).stdout.split()
-    assert known == b"True"
-    assert int(pages) < 100  # of 32,768
+    written, new = subprocess.run([sys.executable, "-c", PAGES], stdout=subprocess.PIPE, check=True).stdout.split()
+    assert int(new) < int(written) / 2  # not none: glibc leaves gaps between aligned blocks

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from nlpkit import encoders
 from nlpkit.decoding.sampling import sample
 from nlpkit.errors import DataError, RecordError, SettingsError
+from nlpkit.modules.conditional_lm import ConditionedDecoder
 from nlpkit.modules.conditional_norm import ConditionalNorm
 from nlpkit.modules.conditions import Condition, ConditionSpace, ConditionVectors, read_condition
-from nlpkit.modules.prefix_lm import CachedDecoder, Pair, collate_pairs
+from nlpkit.modules.prefix_lm import Pair, collate_pairs
 from nlpkit.prediction import predict_examples
 from nlpkit.tasks.cln import Settings, Task
 from nlpkit.text.forms import fits, form_of
@@ -75,7 +76,7 @@ def test_the_cache_gives_the_logits_of_the_whole_text(tmp_path, family):
     pairs = collate_pairs([Pair((), target) for target in words], task.tokenizer)
     with torch.no_grad(), model.norms.given(model.vectors(batch.condition)):
         whole = model.logits(pairs).split(pairs.count_B.tolist())
-        decoder = CachedDecoder(model.encoder, batch.sources)
+        decoder = ConditionedDecoder(model, batch.sources, model.vectors(batch.condition))
         logits_BV = decoder.first()
         for step in range(3):
             for row in range(2):
@@ -109,8 +110,9 @@ def test_samples_with_the_cache_are_those_without(tmp_path_factory, seed, top_k,
     rows = [0, 1]
     batch = task.collate([task.read({"label": label}) for label in ("词", "五言绝句")], targets=False)
     constraint = task.metres.constraint(["", ""], rows, model.encoder.vocabulary_size, "cpu")
-    with torch.no_grad(), model.norms.given(model.vectors(batch.condition)):
-        decoders = CachedDecoder(model.encoder, batch.sources), Recomputing(model, rows, task.tokenizer)
+    condition_BC = model.vectors(batch.condition)
+    with torch.no_grad(), model.norms.given(condition_BC):
+        decoders = ConditionedDecoder(model, batch.sources, condition_BC), Recomputing(model, rows, task.tokenizer)
         found = [sample(d, constraint, [seed, seed + 1], 12, top_k=top_k, top_p=top_p).lists() for d in decoders]
     assert [[tokens for tokens, _ in row] for row in found[0]] == [[tokens for tokens, _ in row] for row in found[1]]
 
