@@ -49,13 +49,14 @@ def check(
     task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
     file: Annotated[str, typer.Argument(help="JSONL as for training.")],
     dev: Annotated[str | None, Option(help="Also look for its lines in FILE, and for labels FILE has not.")] = None,
+    kb: Annotated[str | None, Option(help="The knowledge base of a task that has one.")] = None,
     encoder: Annotated[str, Option(help="Whose tokenizer to check with.")] = "tiny",
     set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
 ) -> int:
     """Report gold that training can never see, by file and line; a summary as JSON on stdout."""
     from nlpkit.checking import check_data
 
-    checking = check_data(task, file, dev, encoder, set_ or [])
+    checking = check_data(task, file, dev, encoder, set_ or [], kb)
     for where, kind, message in checking:
         print(f"{where}: {kind}: {message}", file=sys.stderr)
     write_json(checking.summary())

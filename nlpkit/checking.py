@@ -68,12 +68,12 @@ class Checking:
         return {**counts, "survives": round(share, 6), "findings": dict(self.kinds.most_common())}
 
 
-def check_data(name: str, file: str, dev: str | None, encoder: str, pairs: list[str]) -> Checking:
+def check_data(name: str, file: str, dev: str | None, encoder: str, pairs: list[str], kb: str | None = None) -> Checking:
     """Prepares the check: labels are those of `file`, or of the settings. Raises SettingsError, DataError."""
     task_class = tasks.load(name)
     section = tasks.canonical(name)
     values = parse_pairs(pairs)
-    config = build(task_class.Config, values.pop(section, {}), section)
+    config = build(task_class.Config, values.pop(section, {}) | ({"kb": kb} if kb else {}), section)
     for unknown in values:
         raise SettingsError(f'unknown section "{unknown}"{did_you_mean(unknown, [section])}')
     tokenizer = encoders.load_tokenizer(encoder)

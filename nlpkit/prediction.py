@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -45,16 +46,10 @@ def predict_examples(
         batch_size: most windows decoded together; fewer where they are long (MAX_TOKENS).
         precision: of the matrix products, "fp32" or "bf16".
         loose: keep what lies below the task's threshold, for `task.tune`.
-        assess: for evaluation, of a task that has more to tell then than it predicts: all of it, or the brief.
+        assess: for evaluation, of a task that tells more there than it predicts: all of it, or the brief.
     """
-    if not task.assesses:
-        assess = None
-
-    def decode(batch: Any) -> list[Any]:
-        if assess is None:
-            return task.decode(model, batch, loose=loose)
-        return task.assess(model, batch, brief=assess == "brief")
-
+    assess = assess if task.assesses else None
+    decode = partial(task.assess, brief=assess == "brief") if assess else partial(task.decode, loose=loose)
     windows = [task.windows(example) for example in examples] if windows is None else windows
     device = next(model.parameters()).device
     pieces = [piece for some in windows for piece in some]
@@ -64,7 +59,7 @@ def predict_examples(
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for indices in split(range(len(pieces)), lengths, MAX_TOKENS, parts) if pieces else ():
             batch = task.collate([pieces[index] for index in indices], targets=assess is not None).to(device)
-            for index, prediction in zip(indices, decode(batch), strict=True):
+            for index, prediction in zip(indices, decode(model, batch), strict=True):
                 decoded[index] = prediction
     found = iter(decoded)
     return [task.merge(example, [next(found) for _ in some]) for example, some in zip(examples, windows, strict=True)]
