@@ -68,7 +68,9 @@ class Checking:
         return {**counts, "survives": round(share, 6), "findings": dict(self.kinds.most_common())}
 
 
-def check_data(name: str, file: str, dev: str | None, encoder: str, pairs: list[str], kb: str | None = None) -> Checking:
+def check_data(
+    name: str, file: str, dev: str | None, encoder: str, pairs: list[str], kb: str | None = None
+) -> Checking:
     """Prepares the check: labels are those of `file`, or of the settings. Raises SettingsError, DataError."""
     task_class = tasks.load(name)
     section = tasks.canonical(name)
