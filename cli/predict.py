@@ -30,15 +30,16 @@ def predict(
 ) -> int:
     """Add predictions to the lines of a file or pipe, in their order; every other field stays as it is."""
     from cli.console import counted
-    from nlpkit.evaluation import scoring_task
+    from nlpkit.config import parse_pairs
+    from nlpkit.devices import resolve_device
     from nlpkit.jsonl import open_binary, read_lines, write_atomic
     from nlpkit.prediction import Filter
+    from nlpkit.run import load
 
     if file != "-" and not os.access(file, os.R_OK):
         open_binary(file)  # tells what is wrong with it before a model is loaded
-    task, trained = scoring_task(run, None, set_ or [], device, kb)
-    assert trained is not None
-    model, precision = trained.model, trained.precision
+    loaded = load(run, resolve_device(device), kb, parse_pairs(set_ or []))
+    task, model, precision = loaded.task, loaded.model, loaded.precision
     filter_ = Filter(task, model, batch_size, precision, on_error, long, only_output, unbuffered, tell)
     if output:
         with write_atomic(output) as stream:

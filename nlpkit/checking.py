@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit import encoders, tasks
-from nlpkit.config import build, parse_pairs
-from nlpkit.errors import DataError, RecordError, SettingsError, did_you_mean
+from nlpkit.config import parse_pairs, resolve
+from nlpkit.errors import DataError, RecordError
 from nlpkit.jsonl import Line, dumps, read_lines
 
 GIVEN = ("text", "question", "context", "passages")
@@ -74,10 +74,8 @@ def check_data(
     """Prepares the check: labels are those of `file`, or of the settings. Raises SettingsError, DataError."""
     task_class = tasks.load(name)
     section = tasks.canonical(name)
-    values = parse_pairs(pairs)
-    config = build(task_class.Config, values.pop(section, {}) | ({"kb": kb} if kb else {}), section)
-    for unknown in values:
-        raise SettingsError(f'unknown section "{unknown}"{did_you_mean(unknown, [section])}')
+    given = {section: {"kb": kb}} if kb is not None else {}
+    config = resolve({section: task_class.Config}, parse_pairs(pairs), given)[section]
     tokenizer = encoders.load_tokenizer(encoder)
     probe = task_class(config, tokenizer, None)
     lines = list(read_lines(file))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit import encoders, run, tasks
-from nlpkit.config import build, parse_pairs
+from nlpkit.config import parse_pairs, resolve
 from nlpkit.dataset import read_examples
 from nlpkit.devices import resolve_device
-from nlpkit.errors import DataError, RecordError, SettingsError, did_you_mean
+from nlpkit.errors import DataError, RecordError, SettingsError
 from nlpkit.jsonl import Line, read_lines, with_field, write_atomic
 from nlpkit.metrics import MicroF1
 from nlpkit.prediction import WINDOW, predict_examples
@@ -30,19 +29,12 @@ def scoring_task(
     `kb` is for a run, see `nlpkit.run.load`.
     """
     values = parse_pairs(pairs)
-    if folder is None:
-        task_class = tasks.load(str(name))
-        section = tasks.canonical(str(name))
-        config = build(task_class.Config, values.pop(section, {}), section)
-        task, loaded = task_class(config, encoders.load_tokenizer("tiny"), None), None
-    else:
-        loaded = run.load(folder, resolve_device(device), kb)
-        task, section = loaded.task, loaded.config["task"]
-        changed = {**dataclasses.asdict(task.config), **values.pop(section, {})}
-        task.config = build(type(task.config), changed, section)
-    for unknown in values:
-        raise SettingsError(f'unknown section "{unknown}"{did_you_mean(unknown, [section])}')
-    return task, loaded
+    if folder is not None:
+        loaded = run.load(folder, resolve_device(device), kb, values)
+        return loaded.task, loaded
+    section, task_class = tasks.canonical(str(name)), tasks.load(str(name))
+    config = resolve({section: task_class.Config}, values)[section]
+    return task_class(config, encoders.load_tokenizer("tiny"), None), None
 
 
 def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:

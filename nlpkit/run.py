@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from nlpkit import encoders, tasks
-from nlpkit.config import build
+from nlpkit.config import Values, resolve
 from nlpkit.devices import resolve_precision
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
@@ -80,16 +80,19 @@ def describe(task: str, encoder_name: str, settings: dict[str, Any], data: dict[
     return {"task": task, "encoder": {"name": encoder_name}, "settings": sections, "data": data, "versions": versions}
 
 
-def load(folder: str | Path, device: str | torch.device = "cpu", kb: str | None = None) -> Run:
+def load(
+    folder: str | Path, device: str | torch.device = "cpu", kb: str | None = None, values: Values | None = None
+) -> Run:
     """A trained run, ready to decode; an encoder that ships, or the directory of a checkpoint, fills in masks.
 
-    `kb` is a knowledge base to use in the place of the run's, whatever its content.
+    `kb` is a knowledge base to use in the place of the run's, whatever its content; `values` are settings of the task
+    in the place of those it was trained with, as `parse_pairs` gives them.
 
-    Raises SettingsError where it is neither or its parts do not fit together.
+    Raises SettingsError where it is neither, its parts do not fit together, or the weights do not fit the settings.
     """
-    folder = Path(folder)
+    folder, values = Path(folder), values or {}
     if encoders.is_encoder(folder):
-        return _bare_encoder(folder, device)
+        return _bare_encoder(folder, device, values)
     config = read_config(folder)
     task_class = tasks.load(config["task"])
     encoder = encoders.build(config["encoder"]["spec"])
@@ -103,21 +106,24 @@ def load(folder: str | Path, device: str | torch.device = "cpu", kb: str | None 
         raise SettingsError(f"{folder}: no model yet", hint="the training was stopped before its first evaluation")
     weights, plain = load_tensors(folder / "model.safetensors")
     tokenizer = encoders.tokenizer_of(encoder, backend)
-    if kb is not None:
-        plain["settings"] |= {"kb": kb, "kb_sha256": None}
-    task = task_class(build(task_class.Config, plain["settings"], config["task"]), tokenizer, folder)
+    section = config["task"]
+    other_kb = {section: {"kb": kb, "kb_sha256": None}} if kb is not None else {}
+    settings = resolve({section: task_class.Config}, {section: plain["settings"]}, values, other_kb)[section]
+    task = task_class(settings, tokenizer, folder)
     model = task.build_model(encoder)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    if missing or unexpected:
-        raise SettingsError(f"{folder}/model.safetensors: does not fit config.json: {[*missing, *unexpected][:3]}")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        problem = str(error).splitlines()[1].strip()
+        raise SettingsError(f"{folder}/model.safetensors: does not fit the settings: {problem}") from None
     return Run(folder, config, task, tokenizer, model.to(device).eval())
 
 
-def _bare_encoder(source: Path, device: str | torch.device) -> Run:
+def _bare_encoder(source: Path, device: str | torch.device, values: Values) -> Run:
     """An encoder with its masked-LM head as the run of a task."""
     encoder, tokenizer = encoders.load(str(source), encoders.settings_of(str(source))(), head=True)
     task_class = tasks.load("fill_mask")
-    task = task_class(task_class.Config(), tokenizer, None)
+    task = task_class(resolve({"fill_mask": task_class.Config}, values)["fill_mask"], tokenizer, None)
     config = {"task": "fill_mask", "encoder": {"name": str(source), "spec": encoder.spec()}, "settings": {}}
     return Run(source, config, task, tokenizer, task.build_model(encoder).to(device).eval())
 

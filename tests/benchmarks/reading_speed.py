@@ -10,29 +10,25 @@ an idle machine.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from nlpkit.config import build, parse_pairs
+from nlpkit.config import parse_pairs
 from nlpkit.dataset import read_examples, read_records
 from nlpkit.prediction import predict_examples
-from nlpkit.run import Run, load
+from nlpkit.run import Run, load, read_config
 
 
 def opened(name: str) -> Run:
     """The run of `RUN` or `RUN:key=value`."""
     folder, _, setting = name.partition(":")
-    run = load(folder)
-    if setting:
-        section = run.config["task"]
-        changed = {**dataclasses.asdict(run.task.config), **parse_pairs([f"{section}.{setting}"])[section]}
-        run.task.config = build(type(run.task.config), changed, section)
-    return run
+    values = parse_pairs([f"{read_config(Path(folder))['task']}.{setting}"]) if setting else {}
+    return load(folder, values=values)
 
 
 def measured(run: Run, examples: list[Any]) -> tuple[float, list[Any]]:
