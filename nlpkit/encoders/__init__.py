@@ -141,15 +141,38 @@ def for_pretraining(start: str | None, shape: ShapeConfig) -> tuple[Any, tokeniz
     return encoder, backend
 
 
+def record_of(name: str) -> dict[str, Any] | None:
+    """The record of a pretraining by nlpkit; None for an encoder that has none."""
+    path = (TINY if name == "tiny" else Path(name)) / RECORD
+    return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def stages_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of the pretrainings that led to this one, each from the weights of that before it, and this one."""
+    before = record.get("before")
+    return [*(stages_of(before) if before else []), record]
+
+
+def tokens_of(record: dict[str, Any]) -> int:
+    """Tokens read in all stages."""
+    return sum(stage["tokens"] for stage in stages_of(record))
+
+
 def shipped() -> dict[str, Any]:
     """What comes with the package: a sentence on each, and the record of its pretraining where it has one."""
-    record = json.loads((TINY / RECORD).read_bytes())
-    reached = record["reached"]
+    record = record_of("tiny")
+    assert record is not None
+    stages = [
+        {"tokens": stage["tokens"], "weights": {text["file"]: text["weight"] for text in stage["texts"]}}
+        for stage in stages_of(record)
+    ]
     made = {
         "what": BUILT_IN["tiny"],
-        "trained_on": {text["file"]: f"{text['tokens']} tokens, weight {text['weight']:g}" for text in record["texts"]},
-        "steps": reached["step"],
-        "held_out": {key: value for key, value in reached.items() if key != "step"},
+        "texts": {text["file"]: f"{text['tokens']} tokens" for text in record["texts"]},
+        "stages": stages,
+        "tokens": tokens_of(record),
+        "steps": sum(stage["tokens"] // stage["pretrain"]["batch_tokens"] for stage in stages_of(record)),
+        "held_out": {key: value for key, value in record["reached"].items() if key not in ("step", "tokens")},
         "licence": "that of nlpkit (MIT)",
         "bytes": (TINY / "model.safetensors").stat().st_size,
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from nlpkit.encoders import RECORD, tokens_of
+
 POINTS = 24  # most that the figure has
 
 
@@ -16,6 +18,8 @@ def pretraining_card(record: dict[str, Any], history: list[dict[str, Any]]) -> s
     settings = json.dumps({"pretrain": record["pretrain"], "shape": record["shape"]}, ensure_ascii=False, indent=1)
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     start = record["start"] or "random weights"
+    if before := record.get("before"):
+        start += f", which had read {tokens_of(before):,} tokens (`before` in {RECORD} tells of which texts)"
     return f"""# A {record["shape"]["model_type"]} encoder, pretrained with nlpkit
 
 Masked words (whole words by jieba) and continued prefixes, one set of weights; from {start}, {record["precision"]}

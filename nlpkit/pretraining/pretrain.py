@@ -201,6 +201,7 @@ class Pretraining:
         return {
             "pretrain": asdict(self.config),
             "start": self.plan.start,
+            "before": encoders.record_of(self.plan.start) if self.plan.start else None,
             "shape": self.encoder.spec()["config"],
             "texts": self.corpus.describe(),
             "vocabulary_sha256": vocabulary_hash(self.backend),

@@ -5,8 +5,8 @@ r"""Entity linking: which names in a text mean which entities of a knowledge bas
     out  {..., "prediction": {"mentions": [{"start": 0, "end": 2, "text": "雾灯", "entity": "7", "name": "雾灯",
           "score": 6.1, "choices": 2, "candidates": [{"entity": "7", "name": "雾灯", "score": 3.2}, ...]}]}}
 
-The knowledge base is `--kb FILE` (see `nlpkit.modules.entity_file`). The run keeps it in a form of its own, and refuses a
-file that changed since.
+The knowledge base is `--kb FILE` (see `nlpkit.modules.entity_file`). The run keeps it in a form of its own, and refuses
+a file that changed since.
 
 1. Dictionary: all substrings of the text that are aliases, in one form for all ways of writing them.
 2. Mentions: s(i, j) = pointer(i, j) + f(match), f of annotation habits, words of jieba, length and number of namesakes.

@@ -26,7 +26,10 @@ def test_it_is_small_and_whole():
 def test_it_is_what_its_record_says():
     record = json.loads((encoders.TINY / "pretraining.json").read_bytes())
     made = encoders.shipped()["tiny"]
-    assert made["steps"] == record["reached"]["step"] > 0
+    stages = encoders.stages_of(record)
+    assert [stage["tokens"] for stage in made["stages"]] == [stage["tokens"] for stage in stages]
+    assert made["tokens"] == sum(stage["tokens"] for stage in stages) > 0
+    assert made["steps"] >= record["reached"]["step"] > 0
     assert made["held_out"]["masked_perplexity"] == record["reached"]["masked_perplexity"]
     assert record["vocabulary_sha256"] == inspect(encoders.TINY).vocabulary_sha256
     assert str(record["reached"]["masked_perplexity"]) in (encoders.TINY / "README.md").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ import torch
 import transformers
 from conftest import nlpkit
 
+from nlpkit import encoders
 from nlpkit.checkpoints import CHECKPOINT
 from nlpkit.devices import accelerator_for
 from nlpkit.encoders import ShapeConfig
@@ -141,6 +142,11 @@ def test_a_pretraining_goes_on_from_an_encoder(text, tmp_path):
            "--corpus", tmp_path / "corpus")  # fmt: skip
     ends = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
     assert ends[1]["masked_perplexity"] < ends[0]["masked_perplexity"]
+    one, two = (encoders.record_of(str(tmp_path / name)) for name in ("one", "two"))
+    assert encoders.stages_of(two) == [one, two]
+    assert encoders.tokens_of(two) == one["tokens"] + two["tokens"] == 2 * one["tokens"] > 0
+    assert f"which had read {one['tokens']:,} tokens" in (tmp_path / "two" / "README.md").read_text()
+    assert one["shape"] == two["shape"]
 
 
 def test_refusals(text, tmp_path):
