@@ -42,7 +42,7 @@ def test_it_fills_in_sentences_that_it_has_not_seen():
     predictions = predict_examples(tiny.task, tiny.model, examples)
     assert len(examples) > 20
     metrics = tiny.task.score((e.gold, p) for e, p in zip(examples, predictions, strict=True))
-    assert metrics["accuracy"] >= 0.2  # random weights: 0
+    assert metrics["accuracy"] >= 0.45  # random weights: 0
 
 
 def test_random_weights_are_asked_for_by_name():
