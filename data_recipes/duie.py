@@ -38,6 +38,18 @@ from nlpkit.errors import RecordError
 
 MAIN_SLOT = "@value"
 
+BOTH = [
+    "丈夫", "上映时间", "专业代码", "主持人", "主演", "主角", "人口数量", "作曲", "作者", "作词", "修业年限",
+    "出品公司", "创始人", "制片人", "占地面积", "号", "嘉宾", "国籍", "妻子", "官方语言", "导演", "总部地点",
+    "成立日期", "所在城市", "所属专辑", "改编自", "朝代", "歌手", "母亲", "毕业院校", "气候", "注册资本", "海拔",
+    "父亲", "祖籍", "简称", "编剧", "董事长", "邮政编码", "面积", "首都",
+]  # fmt: skip
+"""The relations that DuIE 1.0 and 2.0 both have."""
+ONLY_1 = ["出版社", "出生地", "出生日期", "字", "民族", "目", "身高", "连载网站"]
+ONLY_2 = ["主题曲", "代言人", "校长", "票房", "获奖", "配音", "饰演"]
+SLOTS = ["上映时间.inArea", "票房.inArea", "获奖.inWork", "获奖.onDate", "获奖.period", "配音.inWork", "饰演.inWork"]
+"""Of DuIE 2.0, with `slots`."""
+
 SEEN_SHARE = 0.001
 """`complete_for="seen"` takes a predicate with at least this share of all triples; fewer are slips of annotation."""
 
@@ -49,13 +61,19 @@ def convert(paths: Sequence[str], *, slots: bool = False, complete_for: str | Se
         paths: raw files; none, or `-`, is stdin.
         slots: the further slots of an object become triples with the predicate `饰演.inWork`.
         complete_for: every line with gold gets `predicates`, the relations that it is completely annotated for: its
-            silence on the others then means "not annotated", not "no". Predicates as a list or between commas, or the
-            word `seen` for those with at least 0.1 % of this input's triples, which reads the whole input first.
-            The triples of other relations stay.
+            silence on the others then means "not annotated", not "no". Predicates as a list or between commas; or
+            `seen` for those with at least 0.1 % of this input's triples, which reads the whole input first; or
+            `version`, where lines of 1.0 and 2.0 are mixed: the relations of the version that a line's own relations
+            or slots tell, and where they tell none, those that both versions have. The triples of other relations
+            stay.
 
     Raises DataError with `file:line` at the first line that is not DuIE.
     """
-    records = convert_each(paths, partial(_record, slots=slots))
+    by_version = complete_for == "version"
+    records = convert_each(paths, partial(_record, slots=slots, by_version=by_version))
+    if by_version:
+        yield from records
+        return
     if complete_for == "seen":
         kept = list(records)
         records, complete_for = iter(kept), _seen(kept)
@@ -72,13 +90,24 @@ def _seen(records: list[Record]) -> list[str]:
     return [predicate for predicate, count in counts.most_common() if count >= SEEN_SHARE * counts.total()]
 
 
-def _record(raw: Record, slots: bool) -> Record:
+def _record(raw: Record, slots: bool, by_version: bool) -> Record:
     field(raw, "text", str)
     record = {name: value for name, value in raw.items() if name != "postag"}
     if has_gold(raw, "spo_list"):
         triples = [triple for triple in field(raw, "spo_list", list) for triple in _triples(triple, slots)]
         record["spo_list"] = triples
+        if by_version:
+            record["predicates"] = _of_version(raw["spo_list"], slots)
     return record
+
+
+def _of_version(triples: list[Record], slots: bool) -> list[str]:
+    """The relations of the version that a line's triples, as they came, belong to; else those of both versions."""
+    found = {triple["predicate"] for triple in triples}
+    is_1 = not found.isdisjoint(ONLY_1)
+    has_slots = any("object_extra" in triple or isinstance(triple["object"], dict) for triple in triples)
+    is_2 = has_slots or not found.isdisjoint(ONLY_2)
+    return BOTH + (ONLY_1 if is_1 else []) + ((ONLY_2 + (SLOTS if slots else [])) if is_2 else [])
 
 
 def _triples(raw: Any, slots: bool) -> list[Record]:

@@ -483,6 +483,25 @@ def test_duie_seen_takes_a_thousandth_of_the_triples(tmp_path):
     assert records[-1]["spo_list"] == rare["spo_list"]
 
 
+def test_duie_tells_the_version_that_a_line_was_annotated_for(tmp_path):
+    def line(*triples):
+        return {"text": "甲乙", "spo_list": [{"subject": "甲", "predicate": p, "object": o} for p, o in triples]}
+
+    path = tmp_path / "raw.json"
+    slot = {"@value": "乙"}
+    told = [line(("作者", "乙")), line(("作者", "乙"), ("民族", "乙")), line(("校长", "乙")), line(("作者", slot))]
+    path.write_bytes(lines([*told, line(("民族", "乙"), ("校长", "乙")), line(), {"text": "没有标注"}]))
+    *given, none = convert("duie", path, complete_for="version")
+    found = [record["predicates"] for record in given]
+    assert none == {"text": "没有标注"}
+    assert [len(names) for names in found] == [41, 49, 48, 48, 56, 41]  # 1.0 has 49 relations, 2.0 has 48
+    assert all(len(names) == len(set(names)) for names in found)
+    assert "身高" in found[1]
+    assert "身高" not in found[0] + found[2] + found[3]
+    sloted = [record["predicates"] for record in list(convert("duie", path, complete_for="version", slots=True))[:-1]]
+    assert [len(names) for names in sloted] == [41, 49, 55, 55, 63, 41]
+
+
 def test_every_recipe_has_its_golden_lines_and_an_unknown_one_a_near_miss():
     assert data_recipes.recipes() == sorted(GOLDEN)
     assert data_recipes.load("news-sro") is data_recipes.load("news_sro")
