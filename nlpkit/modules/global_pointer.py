@@ -177,6 +177,24 @@ def multilabel_loss(scores: PairScores, gold_N4: torch.Tensor) -> tuple[torch.Te
     return gold_BP.index_put((b_R, p_R), _log_one_plus_sum_of_rows(-gold_scores_N, row_N, len(row_keys_R))), others_BP
 
 
+def overlap_loss(scores: PairScores, gold_N4: torch.Tensor) -> torch.Tensor:
+    """The second term of `multilabel_loss` where gold spans may be missing: (B, P), float64.
+
+    Only spans that share a token with a gold span of any head, but are none, count as others: a missing one would
+    hardly overlap a known one.
+    """
+    b_N, _, i_N, j_N = gold_N4.unbind(1)
+    one_N = torch.ones_like(b_N)
+    gold_BTT = torch.zeros_like(scores.allowed_BTT).index_put((b_N, i_N, j_N), one_N.bool())
+    steps_BT = one_N.new_zeros(len(gold_BTT), gold_BTT.shape[1] + 1)  # +1 where a gold span begins, -1 after its end
+    steps_BT = steps_BT.index_put((b_N, i_N), one_N, accumulate=True).index_put((b_N, j_N + 1), -one_N, accumulate=True)
+    covered_BT = (steps_BT.cumsum(1)[:, :-1] > 0).long()
+    until_BT = covered_BT.cumsum(1)  # covered tokens up to each, itself included
+    overlaps_BTT = until_BT[:, None, :] > (until_BT - covered_BT)[:, :, None]
+    others_BTT = overlaps_BTT & ~gold_BTT
+    return log_one_plus_sum(scores.dense().double().masked_fill(~others_BTT[:, None], NEGATIVE_INFINITY).flatten(2))
+
+
 def log_one_plus_sum(values: torch.Tensor) -> torch.Tensor:
     """log(1 + sum of exp(value)) over the last dimension; the 1 keeps it and its gradient finite where all are -inf."""
     return torch.cat([values, values.new_zeros(*values.shape[:-1], 1)], -1).logsumexp(-1)

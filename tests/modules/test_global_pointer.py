@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss, rotate
+from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss, overlap_loss, rotate
 
 
 def random_scores(seed, factorised, scale, batch=3, tokens=7, heads=5):
@@ -51,6 +51,21 @@ def test_loss_and_gradient_equal_the_dense_reference(seed, factorised, scale):
         torch.autograd.grad(ours.sum(), leaves), torch.autograd.grad(reference.sum(), leaves), strict=True
     ):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6))
+def test_where_gold_may_be_missing_only_what_overlaps_it_counts(seed):
+    scores, cells_N4 = random_scores(seed, True, 10.0)
+    scores.allowed_BTT = scores.allowed_BTT.triu()
+    gold_N4 = cells_N4[cells_N4[:, 2] <= cells_N4[:, 3]]
+    dense_BPTT = scores.dense().double()
+    others_BPTT = torch.zeros_like(dense_BPTT, dtype=torch.bool)
+    spans = [{(i, j) for b, _, i, j in gold_N4.tolist() if b == text} for text in range(len(dense_BPTT))]
+    for b, _, i, j in others_BPTT.logical_not().nonzero().tolist():
+        others_BPTT[b, :, i, j] = (i, j) not in spans[b] and any(i <= last and first <= j for first, last in spans[b])
+    expected = torch.log1p(dense_BPTT.exp().masked_fill(~others_BPTT, 0).sum((2, 3)))
+    torch.testing.assert_close(overlap_loss(scores, gold_N4), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_a_dominating_gold_score_leaves_the_negative_part_exact():

@@ -120,23 +120,34 @@ def test_silence_on_a_relation_that_was_not_annotated_is_no_no(parts):
 
     def gradients(predicates):
         record = {
-            "text": "甲乙丙",
-            "spo_list": [["甲", "p", "乙"]],
+            "text": "甲甲、乙、丙",
+            "spo_list": [["甲甲", "p", "乙"]],
             **({"predicates": predicates} if predicates else {}),
         }
         model.zero_grad()
         model(task.collate([task.read(record)])).sum().backward()
         start, end = model.head.ends.weight.grad.chunk(2)
-        return start.abs().sum(1) + end.abs().sum(1), model.entity.ends.bias.grad.clone()
+        return start.abs().sum(1) + end.abs().sum(1), pushed.pop()
 
-    (p, q), entity_all = gradients(None)
+    pushed = []
+    scores = model.scores
+
+    def watched(tokens):
+        entity, head, tail = scores(tokens)
+        entity.pair.register_hook(lambda gradient_BTT: pushed.append(gradient_BTT[0, 1:-1, 1:-1]))
+        return entity, head, tail
+
+    model.scores = watched
+    (p, q), entity_TT = gradients(None)
     assert p > 0
     assert q > 0
-    (p, q), entity_partial = gradients(["p"])
+    assert entity_TT[5, 5] > 0  # down with 丙
+    (p, q), entity_TT = gradients(["p"])
     assert p > 0
     assert q == 0
-    assert (entity_partial <= 0).all()  # gold entities push up, nothing pushes down
-    assert (entity_all > entity_partial).any()
+    assert entity_TT[5, 5] == 0  # may be an entity of q
+    assert entity_TT[0, 0] > 0  # none, as it lies in 甲甲
+    assert entity_TT[0, 1] < 0
 
 
 def test_the_schema_leaves_out_what_no_line_can_teach():
