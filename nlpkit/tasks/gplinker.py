@@ -10,8 +10,8 @@ A triple (s, p, o) of spans stands where each of four scores lies above the thre
 
 so that nested and overlapping triples need no special case. Its `score` is the smallest of the four.
 
-A line may carry `predicates`, the relations it was annotated for: its silence on others is then no "no". They are masked
-in the loss, and so are spans that may be entities of theirs, which are all but those that overlap an entity it has.
+A line may carry `predicates`, the relations it was annotated for: its silence on others is then no "no". They are
+masked in the loss, and so are spans that may be entities of theirs, all but those that overlap an entity it has.
 
 Source: https://kexue.fm/archives/8888; published 0.827 F1 on the dev set of DuIE 1.0 with BERT-base (170k lines).
 Differs from /8888: all occurrences of a string are labelled, not the first; head and tail pointers are rotary too,
