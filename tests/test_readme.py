@@ -41,7 +41,8 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     lines = list(samples.records("gplinker", 120, seed=1))
     (folder / "raw").mkdir()
-    for name in ("ske.jsonl", "dev.jsonl", "texts.jsonl", "raw/duie_train.json", "raw/some_relations.json"):
+    raw = [f"raw/{name}.json" for name in ("duie_train", "both_versions", "some_relations")]
+    for name in ("ske.jsonl", "dev.jsonl", "texts.jsonl", *raw):
         write_lines(folder / name, lines)
     write_lines(folder / "people.jsonl", samples.records("ner", 60, seed=1))
     gold = [{"spo_list": [list(t.values())[:3] for t in line["spo_list"]]} for line in lines]

@@ -19,11 +19,12 @@ def pretraining_card(record: dict[str, Any], history: list[dict[str, Any]]) -> s
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     start = record["start"] or "random weights"
     if before := record.get("before"):
-        start += f", which had read {tokens_of(before):,} tokens (`before` in {RECORD} tells of which texts)"
+        start += f", which had read {tokens_of(before):,} tokens (`before` in `{RECORD}` tells which)"
     return f"""# A {record["shape"]["model_type"]} encoder, pretrained with nlpkit
 
-Masked words (whole words by jieba) and continued prefixes, one set of weights; from {start}, {record["precision"]}
-precision on {record["device"]}, {record["processes"]} process(es).
+Masked words (whole words by jieba) and continued prefixes, one set of weights; {record["precision"]} precision on
+{record["device"]}, {record["processes"]} process(es).
+From {start}.
 
     nlpkit predict ENCODER                        # fills in [MASK]
     nlpkit train TASK --encoder ENCODER --data FILE
