@@ -1,19 +1,22 @@
-"""Blocks of tokens to batches with targets: masked words, or the continuation of a prefix.
+"""Blocks of tokens to batches with targets: masked words, the continuation of a prefix, or replaced tokens.
 
     masked   [CLS] block [SEP], whole words masked with probability p; of their tokens 80 % become [MASK], 10 % another
              token, 10 % stay; the target is the token at its own place. Every token sees every other.
     prefix   [CLS] source [SEP] target, cut at a random place; the target is the next token, from the [SEP] on, and a
              token of the target sees the source and what is left of it: the mask of generation.
+    replaced a masked batch, whose masked places are filled with tokens drawn from what the encoder itself expects
+             there; the target of every token is whether it is not the one of the text.
 
 Sources: Devlin et al. 2018, arxiv.org/abs/1810.04805; Cui et al. 2019 (whole words), arxiv.org/abs/1906.08101; Dong et
-al. 2019 (prefix), arxiv.org/abs/1905.03197. B batch, T tokens, N targets, V vocabulary.
+al. 2019 (prefix), arxiv.org/abs/1905.03197; Clark et al. 2020 (replaced tokens), arxiv.org/abs/2003.10555; Xu et al.
+2021 (one network draws and detects), arxiv.org/abs/2106.07176. B batch, T tokens, N targets, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +26,9 @@ from nlpkit.encoders.transformer import Attention
 from nlpkit.pretraining.corpus import word_bit
 from nlpkit.text.tokenizer import TokenBatch
 
+Kind = Literal["masked", "prefix", "replaced"]
+DETECTION_WEIGHT = 50.0
+"""Of the detection of replaced tokens against the prediction of tokens, as in Clark et al.: its losses are small."""
 TARGET_STEP = 256  # the head sees few different numbers of targets, so that kernels made for a shape are found again
 
 
@@ -39,12 +45,16 @@ class Symbols:
 
 @dataclass(frozen=True)
 class PretrainBatch:
-    """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict there."""
+    """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict there.
+
+    A batch of replaced tokens has `draws_N` too, numbers from 0 to 1 that choose what the places are filled with.
+    """
 
     tokens: TokenBatch
     places_N: torch.Tensor
     targets_N: torch.Tensor
     attention: Attention
+    draws_N: torch.Tensor | None = None
 
     def to(self, device: Any) -> PretrainBatch:
         """The batch on a device."""
@@ -53,19 +63,29 @@ class PretrainBatch:
             tokens=self.tokens.to(device),
             places_N=self.places_N.to(device, non_blocking=True),
             targets_N=self.targets_N.to(device, non_blocking=True),
+            draws_N=None if self.draws_N is None else self.draws_N.to(device, non_blocking=True),
         )
 
 
 class Pretrainer(nn.Module):
-    """An encoder with its masked-LM head; model(batch) -> a loss for every target, so that a step weighs them alike."""
+    """An encoder with its masked-LM head; model(batch) -> a loss for every target, so that a step weighs them alike.
 
-    def __init__(self, encoder: Any):
+    With `detects` it has a head for replaced tokens as well, which is not kept with the encoder.
+    """
+
+    def __init__(self, encoder: Any, detects: bool = False):
         super().__init__()
         self.encoder = encoder
+        size = encoder.hidden_size
+        self.detector = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, 1)) if detects else None
 
     def forward(self, batch: PretrainBatch) -> torch.Tensor:
-        """loss_N, in nats."""
-        return nn.functional.cross_entropy(self.logits(batch).float(), batch.targets_N, reduction="none")
+        """loss_N in nats, or for replaced tokens loss_M of all M = B * T tokens, times `DETECTION_WEIGHT`."""
+        if batch.draws_N is None:
+            return nn.functional.cross_entropy(self.logits(batch).float(), batch.targets_N, reduction="none")
+        logits_M, replaced_M = self.detect(batch)
+        losses_M = nn.functional.binary_cross_entropy_with_logits(logits_M, replaced_M.float(), reduction="none")
+        return DETECTION_WEIGHT * losses_M
 
     def logits(self, batch: PretrainBatch) -> torch.Tensor:
         """logits_NV at the places of the batch."""
@@ -73,6 +93,26 @@ class Pretrainer(nn.Module):
         count = len(hidden_NH)
         padded = nn.functional.pad(hidden_NH, (0, 0, 0, -count % TARGET_STEP))
         return self.encoder.token_logits(padded)[:count]
+
+    def detect(self, batch: PretrainBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(logits_M, whether each token was replaced by another) of a batch of replaced tokens."""
+        assert self.detector is not None
+        assert batch.draws_N is not None
+        with torch.no_grad():
+            drawn_N = draw(self.logits(batch), batch.draws_N)
+        token_ids_M = batch.tokens.token_ids_BT.flatten()
+        shown_BT = token_ids_M.index_put((batch.places_N,), drawn_N).view_as(batch.tokens.token_ids_BT)
+        replaced_M = torch.zeros_like(token_ids_M, dtype=torch.bool)
+        replaced_M[batch.places_N] = drawn_N != batch.targets_N
+        hidden_BTH = self.encoder(replace(batch.tokens, token_ids_BT=shown_BT), batch.attention)
+        return self.detector(hidden_BTH).float().flatten(), replaced_M
+
+
+def draw(logits_NV: torch.Tensor, draws_N: torch.Tensor) -> torch.Tensor:
+    """An id for each row by its probabilities; a number from 0 to 1 says where in their sums it lies."""
+    sums_NV = logits_NV.float().softmax(-1).cumsum(-1)
+    places_N1 = draws_N[:, None].to(sums_NV) * sums_NV[:, -1:]
+    return torch.searchsorted(sums_NV, places_N1, right=True)[:, 0].clamp(max=logits_NV.shape[-1] - 1)
 
 
 def masked_batch(
@@ -90,6 +130,16 @@ def masked_batch(
         places.append(number * len(rows[0]) + 1 + np.flatnonzero(hidden))
         targets.append(ids[hidden])
     return _batch(rows, np.zeros_like(rows), places, targets, "full")
+
+
+def replaced_batch(
+    blocks: Sequence[np.ndarray], randoms: Sequence[np.random.Generator], share: float, symbols: Symbols
+) -> PretrainBatch:
+    """A masked batch of the same blocks, to be filled in and checked."""
+    masked = masked_batch(blocks, randoms, share, symbols)
+    counts = np.bincount(masked.places_N // masked.tokens.token_ids_BT.shape[1], minlength=len(blocks))
+    draws = [random.random(count) for count, random in zip(counts, randoms, strict=True)]
+    return replace(masked, draws_N=torch.from_numpy(np.concatenate(draws)))
 
 
 def prefix_batch(

@@ -35,7 +35,15 @@ from nlpkit.jsonl import write_atomic
 from nlpkit.pretraining.blocks import Blocks
 from nlpkit.pretraining.card import pretraining_card
 from nlpkit.pretraining.corpus import Corpus, load_corpus
-from nlpkit.pretraining.objectives import PretrainBatch, Pretrainer, Symbols, masked_batch, prefix_batch
+from nlpkit.pretraining.objectives import (
+    Kind,
+    PretrainBatch,
+    Pretrainer,
+    Symbols,
+    masked_batch,
+    prefix_batch,
+    replaced_batch,
+)
 from nlpkit.pretraining.settings import PretrainPlan
 from nlpkit.text.tokenizer import vocabulary_hash
 from nlpkit.training import Evaluation, TrainState, train
@@ -69,7 +77,8 @@ class Pretraining:
         self.held_out = self._held_out()
         steps = max(1, self.config.tokens // self.config.batch_tokens)
         self.every = max(1, self.config.evaluate_every // self.config.batch_tokens)
-        self.state = TrainState(Pretrainer(self.encoder), self.config.for_trainer(), steps, accelerator)
+        model = Pretrainer(self.encoder, detects=self.config.replaced_share > 0)
+        self.state = TrainState(model, self.config.for_trainer(), steps, accelerator)
         self.record = self._describe()
 
     def _load_corpus(self) -> Corpus:
@@ -91,10 +100,13 @@ class Pretraining:
         """Of all sources by their weights."""
         return self.blocks[0].per_pass * self.config.length
 
-    def kind_of(self, step: int) -> tuple[bool, bool]:
-        """(whether the blocks of a step are long, whether it continues prefixes)."""
-        prefix = np.random.default_rng((self.config.seed, KIND, step)).random() < self.config.prefix_share
-        return self._long_steps(step + 1) > self._long_steps(step), bool(prefix)
+    def kind_of(self, step: int) -> tuple[bool, Kind]:
+        """(whether the blocks of a step are long, what it learns)."""
+        dice = np.random.default_rng((self.config.seed, KIND, step)).random()
+        is_long = self._long_steps(step + 1) > self._long_steps(step)
+        if dice < self.config.prefix_share:
+            return is_long, "prefix"
+        return is_long, "replaced" if dice < self.config.prefix_share + self.config.replaced_share else "masked"
 
     def _long_steps(self, step: int) -> int:
         """How many of the steps before this one had long blocks."""
@@ -102,7 +114,7 @@ class Pretraining:
 
     def micro_batches(self, step: int) -> Iterator[PretrainBatch]:
         """This process's pieces of the batch of a step."""
-        is_long, prefix = self.kind_of(step)
+        is_long, kind = self.kind_of(step)
         rows = max(1, self.config.batch_tokens // self.lengths[is_long])
         before = self._long_steps(step)
         first = rows * (before if is_long else step - before)
@@ -113,16 +125,16 @@ class Pretraining:
             part = mine[start : start + size]
             blocks = [self._block(self.blocks[is_long], first + row) for row in part]
             randoms = [np.random.default_rng((self.config.seed, MASKS, step, row)) for row in part]
-            yield self._batch(blocks, randoms, prefix, self.config.mask_share)
+            yield self._batch(blocks, randoms, kind, self.config.mask_share)
 
     def _block(self, blocks: Blocks, place: int) -> np.ndarray:
         source, start = blocks[place]
         return self.corpus.sources[source].tokens[start : start + blocks.length]
 
-    def _batch(self, blocks: Any, randoms: Any, prefix: bool, share: float) -> PretrainBatch:
-        if prefix:
+    def _batch(self, blocks: Any, randoms: Any, kind: Kind, share: float) -> PretrainBatch:
+        if kind == "prefix":
             return prefix_batch(blocks, randoms, self.symbols)
-        return masked_batch(blocks, randoms, share, self.symbols)
+        return (masked_batch if kind == "masked" else replaced_batch)(blocks, randoms, share, self.symbols)
 
     def _held_out(self) -> list[np.ndarray]:
         length, tokens = self.config.length - 2, self.corpus.held_out
@@ -133,27 +145,42 @@ class Pretraining:
         return [tokens[index * length : (index + 1) * length] for index in chosen]
 
     def evaluate(self) -> dict[str, Any]:
-        """Perplexities of the held-out blocks, always with the same masks (15 % of the words) and cuts.
+        """Perplexities of the held-out blocks, always with the same masks (15 % of the words) and cuts; F1 of the
+        replaced tokens that are found, where they are learned.
 
         With several processes each of them computes the same figures, so that none waits for another.
         """
         model: Any = self.state.model
         found: dict[str, Any] = {}
-        for prefix in (False, True):
+        kinds: tuple[Kind, ...] = ("masked", "prefix")
+        for kind in kinds:
             loss, right, targets = 0.0, 0, 0
-            for start in range(0, len(self.held_out), 64):
-                blocks = self.held_out[start : start + 64]
-                randoms = [np.random.default_rng((0, start + row)) for row in range(len(blocks))]
-                batch = self._batch(blocks, randoms, prefix, 0.15).to(self.accelerator.device)
+            for batch in self._held_out_batches(kind):
                 with torch.inference_mode(), self.accelerator.autocast():
                     logits_NV = model.logits(batch).float()
                 loss += torch.nn.functional.cross_entropy(logits_NV, batch.targets_N, reduction="sum").item()
                 right += int((logits_NV.argmax(-1) == batch.targets_N).sum())
                 targets += len(batch.targets_N)
-            name = "prefix" if prefix else "masked"
-            found[f"{name}_perplexity"] = round(math.exp(loss / targets), 3)
-            found[f"{name}_accuracy"] = round(right / targets, 4)
+            found[f"{kind}_perplexity"] = round(math.exp(loss / targets), 3)
+            found[f"{kind}_accuracy"] = round(right / targets, 4)
+        if self.config.replaced_share:
+            found["replaced_f1"] = round(self._detection_f1(model), 4)
         return {"tokens": self.state.step * self.config.batch_tokens, **found}
+
+    def _detection_f1(self, model: Any) -> float:
+        both, sizes = 0, 0
+        for batch in self._held_out_batches("replaced"):
+            with torch.inference_mode(), self.accelerator.autocast():
+                logits_M, replaced_M = model.detect(batch)
+            both += int((replaced_M & (logits_M > 0)).sum())
+            sizes += int(replaced_M.sum()) + int((logits_M > 0).sum())
+        return 2 * both / max(1, sizes)
+
+    def _held_out_batches(self, kind: Kind) -> Iterator[PretrainBatch]:
+        for start in range(0, len(self.held_out), 64):
+            blocks = self.held_out[start : start + 64]
+            randoms = [np.random.default_rng((0, start + row)) for row in range(len(blocks))]
+            yield self._batch(blocks, randoms, kind, 0.15).to(self.accelerator.device)
 
     def events(self) -> Iterator[Event]:
         """Trains to the end, or until `state.interrupted` is set; saves the encoder at every evaluation and stop."""

@@ -3,6 +3,7 @@
 import gzip
 import lzma
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,15 @@ from nlpkit import encoders
 from nlpkit.errors import DataError, SettingsError
 from nlpkit.pretraining.blocks import Blocks
 from nlpkit.pretraining.corpus import encode_text, load_corpus, parse_source, token_type, word_bit
-from nlpkit.pretraining.objectives import Pretrainer, Symbols, masked_batch, prefix_batch
+from nlpkit.pretraining.objectives import (
+    DETECTION_WEIGHT,
+    Pretrainer,
+    Symbols,
+    draw,
+    masked_batch,
+    prefix_batch,
+    replaced_batch,
+)
 from nlpkit.text.words import word_lengths
 
 BACKEND = tokenizers.Tokenizer.from_file(str(encoders.TOKENIZER))
@@ -135,6 +144,53 @@ def test_separators_are_never_masked():
     assert len(masked_batch([block], randoms(1), 0.9, SYMBOLS).targets_N) == 0
 
 
+def test_tokens_are_drawn_by_their_probabilities():
+    chances_V = torch.tensor([0.0, 0.125, 0.0, 0.5, 0.375, 0.0])
+    draws_N = (torch.arange(800) + 0.5) / 800
+    drawn_N = draw(chances_V.log().expand(800, -1), draws_N)
+    assert torch.bincount(drawn_N, minlength=6).tolist() == [0, 100, 0, 400, 300, 0]
+    assert draw(torch.zeros(2, 5), torch.tensor([0.0, 1.0])).tolist() == [0, 4]
+
+
+def test_replaced_tokens_are_what_the_encoder_expects_and_told_from_the_text():
+    torch.manual_seed(0)
+    shape = encoders.ShapeConfig(layers=2, hidden_size=32, heads=2, intermediate_size=48, max_length=64)
+    model = Pretrainer(encoders.for_pretraining(None, shape)[0], detects=True).double().eval()
+    blocks = some_blocks(3, 30)
+    batch, masked = (made(blocks, randoms(3), 0.3, SYMBOLS) for made in (replaced_batch, masked_batch))
+    assert torch.equal(batch.tokens.token_ids_BT, masked.tokens.token_ids_BT)
+    assert torch.equal(batch.targets_N, masked.targets_N)
+    assert len(batch.draws_N) == len(batch.places_N) == len(set(batch.draws_N.tolist()))
+
+    length = batch.tokens.token_ids_BT.shape[1]
+    text_BT = torch.tensor([[SYMBOLS.cls_id, *(b & (word_bit(b) - 1)).tolist(), SYMBOLS.sep_id] for b in blocks])
+    shown_BT = text_BT.clone()
+    with torch.no_grad():
+        logits_BTV = model.encoder.token_logits(model.encoder(batch.tokens))
+        for place, number in zip(batch.places_N.tolist(), batch.draws_N.tolist(), strict=True):
+            row, column = divmod(place, length)
+            sums = np.cumsum(logits_BTV[row, column].softmax(-1).numpy())
+            shown_BT[row, column] = int((sums <= number).sum())
+        score_BT = model.detector(model.encoder(replace(batch.tokens, token_ids_BT=shown_BT)))[..., 0]
+        replaced_BT = shown_BT != text_BT
+        expected = torch.where(replaced_BT, (1 + (-score_BT).exp()).log(), (1 + score_BT.exp()).log())
+        found = model(batch)
+        logits_M, replaced_M = model.detect(batch)
+    assert 0.1 < replaced_BT.double().mean() < 0.5
+    assert torch.equal(replaced_M, replaced_BT.flatten())
+    torch.testing.assert_close(logits_M, score_BT.flatten().float())
+    torch.testing.assert_close(found, DETECTION_WEIGHT * expected.flatten().float(), atol=1e-3, rtol=1e-5)
+
+
+def test_the_draw_of_replaced_tokens_learns_nothing():
+    """The detection's gradient reaches what it reads, and not the head that filled the places in."""
+    shape = encoders.ShapeConfig(layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=64)
+    model = Pretrainer(encoders.for_pretraining(None, shape)[0], detects=True)
+    model(replaced_batch(some_blocks(3, 30), randoms(3), 0.3, SYMBOLS)).sum().backward()
+    without = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    assert without == {f"encoder.head.{name}" for name, _ in model.encoder.head.named_parameters()}
+
+
 def test_a_prefix_is_continued_without_a_look_ahead():
     """No loss of a token changes when a later token of the target does, and all of the source is seen."""
     torch.manual_seed(0)
@@ -160,6 +216,4 @@ def test_a_prefix_is_continued_without_a_look_ahead():
 
 
 def prefix_like(batch, token_ids_BT):
-    from dataclasses import replace
-
     return replace(batch, tokens=replace(batch.tokens, token_ids_BT=token_ids_BT))

@@ -58,12 +58,12 @@ def weights(made, stop=None):
     return {name: tensor.clone() for name, tensor in made.state.model.state_dict().items()}
 
 
-@pytest.mark.parametrize("stop", [1, 3, 7])
-def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(text, tmp_path, stop):
-    expected = weights(opened(plan(text, tmp_path / "straight")))
-    weights(opened(plan(text, tmp_path / "stopped")), stop)
+@pytest.mark.parametrize(("stop", "replaced"), [(1, 0.0), (3, 0.0), (7, 0.0), (4, 0.5)])
+def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(text, tmp_path, stop, replaced):
+    expected = weights(opened(plan(text, tmp_path / "straight", replaced_share=replaced)))
+    weights(opened(plan(text, tmp_path / "stopped", replaced_share=replaced)), stop)
     assert (tmp_path / "stopped" / CHECKPOINT).exists()
-    again = opened(plan(text, tmp_path / "stopped"))
+    again = opened(plan(text, tmp_path / "stopped", replaced_share=replaced))
     assert again.state.step == stop + 1
     found = weights(again)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -97,8 +97,9 @@ def test_force_overwrites_nothing_before_all_is_known_to_be_right(text, tmp_path
 
 
 def test_pieces_of_a_batch_change_nothing(text, tmp_path):
-    whole = weights(opened(plan(text, tmp_path / "one", learning_rate=1e-4)))
-    cut = weights(opened(plan(text, tmp_path / "two", learning_rate=1e-4, max_tokens=100)))
+    changes = {"learning_rate": 1e-4, "replaced_share": 0.3}
+    whole = weights(opened(plan(text, tmp_path / "one", **changes)))
+    cut = weights(opened(plan(text, tmp_path / "two", **changes, max_tokens=100)))
     for name in whole:
         torch.testing.assert_close(whole[name], cut[name], atol=2e-5, rtol=0)
 
@@ -128,11 +129,26 @@ def test_it_learns_and_transformers_reads_the_result(text, tmp_path, family):
     own = load_encoder(out, head=True).eval()
     theirs = transformers.AutoModelForMaskedLM.from_pretrained(out, dtype=torch.float32).eval()
     block = made.corpus.held_out[:30]
-    batch = made._batch([block], [np.random.default_rng(1)], False, 0.3)
+    batch = made._batch([block], [np.random.default_rng(1)], "masked", 0.3)
     with torch.no_grad():
         ours = own.token_logits(own(batch.tokens))
         expected = theirs(batch.tokens.token_ids_BT).logits
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+
+
+def test_it_learns_to_find_replaced_tokens(text, tmp_path):
+    """Soon, while the encoder still draws tokens that no text has there."""
+    out = tmp_path / "out"
+    made = opened(plan(text, out, tokens=10_000, learning_rate=5e-3, average=0.5, replaced_share=0.7))
+    made.held_out = [made._block(made.blocks[0], place) for place in range(64)]  # what is held out is too little
+    kinds = [made.kind_of(step)[1] for step in range(1000)]
+    assert 200 < kinds.count("prefix") < 300
+    assert 650 < kinds.count("replaced") < 750
+    assert made.evaluate()["replaced_f1"] < 0.5
+    weights(made)
+    assert made.evaluate()["replaced_f1"] > 0.9
+    assert "replaced tokens" in (out / "README.md").read_text()
+    assert not any("detector" in name for name in safetensors.torch.load_file(out / "model.safetensors"))
 
 
 def test_a_pretraining_goes_on_from_an_encoder(text, tmp_path):
@@ -169,6 +185,7 @@ def test_refusals(text, tmp_path):
     [
         (["--set=pretrain.lenght=3"], 2, 'did you mean "length"'),
         (["--set=pretrain.mask_share=1.5"], 2, "mask_share: expected a share between 0 and 1"),
+        (["--set=pretrain.replaced_share=0.8"], 2, "replaced_share: expected at most 1 together with prefix_share"),
         (["--start", "dgcnn"], 2, "no masked-LM head"),
         (["--tokens", "0"], 2, "tokens: expected at least 1"),
         (["--set=pretrain.optimizer=sgd"], 2, "expected adamw or muon"),
