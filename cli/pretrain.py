@@ -32,7 +32,7 @@ def pretrain(
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
     processes: Annotated[int, Option(min=1, help="Processes that share every batch.")] = 1,
 ) -> int:
-    """Train an encoder on plain text to fill in masked words and to continue prefixes."""
+    """Train an encoder on plain text to fill in masked words, continue prefixes and, if asked, find replaced tokens."""
     from nlpkit.config import parse_pairs, read_toml, resolve
     from nlpkit.encoders import ShapeConfig
     from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan

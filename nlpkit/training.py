@@ -271,13 +271,18 @@ def _step(state: TrainState, pieces: Iterable[Any], steps_per_epoch: int) -> Ste
 
 
 def _reduce_gradients(accelerator: Any, parameters: list[nn.Parameter]) -> None:
-    """Adds the gradients up over the processes, as one message; a process without any piece takes part with zeros."""
+    """Adds the gradients up over the processes, as one message; a process without any piece takes part with zeros.
+
+    What no process has a gradient of keeps none, so that the optimizer leaves it alone as with one process.
+    """
     if accelerator.num_processes == 1:
         return
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-    flat = accelerator.reduce(flat, "sum")
-    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = gradient.view_as(parameter).clone()
+    known = flat.new_tensor([p.grad is not None for p in parameters])
+    sums, known = accelerator.reduce(torch.cat([flat, known]), "sum").split([len(flat), len(known)])
+    gradients = sums.split([p.numel() for p in parameters])
+    for parameter, gradient, is_known in zip(parameters, gradients, known.tolist(), strict=True):
+        parameter.grad = gradient.view_as(parameter).clone() if is_known else None
 
 
 def _random_states(accelerator: Any) -> dict[str, torch.Tensor]:

@@ -17,13 +17,14 @@ def pretraining_card(record: dict[str, Any], history: list[dict[str, Any]]) -> s
     texts = "\n".join(f"| {text['file']} | {text['tokens']:,} | {text['weight']:g} |" for text in record["texts"])
     settings = json.dumps({"pretrain": record["pretrain"], "shape": record["shape"]}, ensure_ascii=False, indent=1)
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    replaced = " and replaced tokens" if record["pretrain"].get("replaced_share") else ""
+    detects = record["pretrain"]["replaced_share"] > 0
+    learned = ", continued prefixes and tokens of its own that replace others" if detects else " and continued prefixes"
     start = record["start"] or "random weights"
     if before := record.get("before"):
         start += f", which had read {tokens_of(before):,} tokens (`before` in `{RECORD}` tells which)"
     return f"""# A {record["shape"]["model_type"]} encoder, pretrained with nlpkit
 
-Masked words (whole words by jieba), continued prefixes{replaced}, one set of weights;
+Masked words (whole words by jieba){learned}, one set of weights;
 {record["precision"]} precision on {record["device"]}, {record["processes"]} process(es).
 From {start}.
 

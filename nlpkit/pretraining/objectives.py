@@ -9,7 +9,8 @@
 
 Sources: Devlin et al. 2018, arxiv.org/abs/1810.04805; Cui et al. 2019 (whole words), arxiv.org/abs/1906.08101; Dong et
 al. 2019 (prefix), arxiv.org/abs/1905.03197; Clark et al. 2020 (replaced tokens), arxiv.org/abs/2003.10555; Xu et al.
-2021 (one network draws and detects), arxiv.org/abs/2106.07176. B batch, T tokens, N targets, V vocabulary.
+2021 (one network draws, in an earlier epoch, and detects), arxiv.org/abs/2106.07176. B batch, T tokens, N targets, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from nlpkit.pretraining.corpus import word_bit
 from nlpkit.text.tokenizer import TokenBatch
 
 Kind = Literal["masked", "prefix", "replaced"]
-DETECTION_WEIGHT = 50.0
-"""Of the detection of replaced tokens against the prediction of tokens, as in Clark et al.: its losses are small."""
+DETECTION_WEIGHT = 4.0
+"""Of the loss of replaced tokens, which is small: brings the gradient of such a step to the length of the others, where
+`pretrain.clip_norm` makes them equal. (The 50 of Clark et al. is for two losses in one step.)"""
 TARGET_STEP = 256  # the head sees few different numbers of targets, so that kernels made for a shape are found again
 
 
@@ -47,14 +49,14 @@ class Symbols:
 class PretrainBatch:
     """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict there.
 
-    A batch of replaced tokens has `draws_N` too, numbers from 0 to 1 that choose what the places are filled with.
+    A batch of replaced tokens has `dice_N` too, numbers in [0, 1) that choose what the places are filled with.
     """
 
     tokens: TokenBatch
     places_N: torch.Tensor
     targets_N: torch.Tensor
     attention: Attention
-    draws_N: torch.Tensor | None = None
+    dice_N: torch.Tensor | None = None
 
     def to(self, device: Any) -> PretrainBatch:
         """The batch on a device."""
@@ -63,7 +65,7 @@ class PretrainBatch:
             tokens=self.tokens.to(device),
             places_N=self.places_N.to(device, non_blocking=True),
             targets_N=self.targets_N.to(device, non_blocking=True),
-            draws_N=None if self.draws_N is None else self.draws_N.to(device, non_blocking=True),
+            dice_N=None if self.dice_N is None else self.dice_N.to(device, non_blocking=True),
         )
 
 
@@ -81,7 +83,7 @@ class Pretrainer(nn.Module):
 
     def forward(self, batch: PretrainBatch) -> torch.Tensor:
         """loss_N in nats, or for replaced tokens loss_M of all M = B * T tokens, times `DETECTION_WEIGHT`."""
-        if batch.draws_N is None:
+        if batch.dice_N is None:
             return nn.functional.cross_entropy(self.logits(batch).float(), batch.targets_N, reduction="none")
         logits_M, replaced_M = self.detect(batch)
         losses_M = nn.functional.binary_cross_entropy_with_logits(logits_M, replaced_M.float(), reduction="none")
@@ -97,9 +99,9 @@ class Pretrainer(nn.Module):
     def detect(self, batch: PretrainBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """(logits_M, whether each token was replaced by another) of a batch of replaced tokens."""
         assert self.detector is not None
-        assert batch.draws_N is not None
-        with torch.no_grad():
-            drawn_N = draw(self.logits(batch), batch.draws_N)
+        assert batch.dice_N is not None
+        # Detached, not under no_grad: old autocasts keep weights cast there, and the second pass would teach nothing.
+        drawn_N = draw(self.logits(batch).detach(), batch.dice_N)
         token_ids_M = batch.tokens.token_ids_BT.flatten()
         shown_BT = token_ids_M.index_put((batch.places_N,), drawn_N).view_as(batch.tokens.token_ids_BT)
         replaced_M = torch.zeros_like(token_ids_M, dtype=torch.bool)
@@ -108,11 +110,11 @@ class Pretrainer(nn.Module):
         return self.detector(hidden_BTH).float().flatten(), replaced_M
 
 
-def draw(logits_NV: torch.Tensor, draws_N: torch.Tensor) -> torch.Tensor:
-    """An id for each row by its probabilities; a number from 0 to 1 says where in their sums it lies."""
-    sums_NV = logits_NV.float().softmax(-1).cumsum(-1)
-    places_N1 = draws_N[:, None].to(sums_NV) * sums_NV[:, -1:]
-    return torch.searchsorted(sums_NV, places_N1, right=True)[:, 0].clamp(max=logits_NV.shape[-1] - 1)
+def draw(logits_NV: torch.Tensor, dice_N: torch.Tensor) -> torch.Tensor:
+    """ids_N by the probabilities of each row: the first whose cumulated probability is above a number in [0, 1)."""
+    heights_NV = logits_NV.float().softmax(-1).cumsum(-1)
+    dice_N1 = dice_N[:, None].to(heights_NV) * heights_NV[:, -1:]  # the last is 1 but for rounding, and so is the die
+    return torch.searchsorted(heights_NV, dice_N1, right=True)[:, 0].clamp(max=logits_NV.shape[-1] - 1)
 
 
 def masked_batch(
@@ -137,9 +139,8 @@ def replaced_batch(
 ) -> PretrainBatch:
     """A masked batch of the same blocks, to be filled in and checked."""
     masked = masked_batch(blocks, randoms, share, symbols)
-    counts = np.bincount(masked.places_N // masked.tokens.token_ids_BT.shape[1], minlength=len(blocks))
-    draws = [random.random(count) for count, random in zip(counts, randoms, strict=True)]
-    return replace(masked, draws_N=torch.from_numpy(np.concatenate(draws)))
+    dice_BT = np.stack([random.random(masked.tokens.token_ids_BT.shape[1]) for random in randoms])
+    return replace(masked, dice_N=torch.from_numpy(dice_BT).flatten()[masked.places_N])
 
 
 def prefix_batch(

@@ -146,7 +146,7 @@ class Pretraining:
 
     def evaluate(self) -> dict[str, Any]:
         """Perplexities of the held-out blocks, always with the same masks (15 % of the words) and cuts; F1 of the
-        replaced tokens that are found, where they are learned.
+        replaced tokens that are found, where they are learned: the better the encoder fills in, the harder they are.
 
         With several processes each of them computes the same figures, so that none waits for another.
         """
@@ -168,13 +168,13 @@ class Pretraining:
         return {"tokens": self.state.step * self.config.batch_tokens, **found}
 
     def _detection_f1(self, model: Any) -> float:
-        both, sizes = 0, 0
+        correct, either = 0, 0
         for batch in self._held_out_batches("replaced"):
             with torch.inference_mode(), self.accelerator.autocast():
                 logits_M, replaced_M = model.detect(batch)
-            both += int((replaced_M & (logits_M > 0)).sum())
-            sizes += int(replaced_M.sum()) + int((logits_M > 0).sum())
-        return 2 * both / max(1, sizes)
+            correct += int((replaced_M & (logits_M > 0)).sum())
+            either += int(replaced_M.sum()) + int((logits_M > 0).sum())
+        return 2 * correct / max(1, either)
 
     def _held_out_batches(self, kind: Kind) -> Iterator[PretrainBatch]:
         for start in range(0, len(self.held_out), 64):

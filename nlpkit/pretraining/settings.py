@@ -28,7 +28,8 @@ class PretrainConfig:
     prefix_share: float = 0.25
     """Share of the steps that continue a prefix (generation) instead of filling in masked words."""
     replaced_share: float = 0.0
-    """Share of the steps that find replaced tokens instead, which the encoder itself has put in for masked words."""
+    """Share of the steps that find replaced tokens, which the encoder itself puts in for masked words (one more pass
+    through it). What the two shares leave are steps of masked words."""
     mask_share: float = 0.25
     """Share of the words that are masked."""
     optimizer: str = "muon"
@@ -60,8 +61,10 @@ class PretrainConfig:
         for name in ("long_share", "prefix_share", "replaced_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a share from 0 to 1, got {getattr(self, name)}")
-        if self.prefix_share + self.replaced_share > 1:
-            raise ValueError("replaced_share: expected at most 1 together with prefix_share")
+        if self.replaced_share and self.prefix_share + self.replaced_share >= 1:
+            raise ValueError(
+                "replaced_share: expected less than 1 with prefix_share: masked words teach what to put in"
+            )
         if not 0 < self.mask_share < 1:
             raise ValueError(f"mask_share: expected a share between 0 and 1, got {self.mask_share}")
         if not 8 <= self.length <= self.batch_tokens:

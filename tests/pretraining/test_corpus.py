@@ -146,8 +146,8 @@ def test_separators_are_never_masked():
 
 def test_tokens_are_drawn_by_their_probabilities():
     chances_V = torch.tensor([0.0, 0.125, 0.0, 0.5, 0.375, 0.0])
-    draws_N = (torch.arange(800) + 0.5) / 800
-    drawn_N = draw(chances_V.log().expand(800, -1), draws_N)
+    dice_N = (torch.arange(800) + 0.5) / 800
+    drawn_N = draw(chances_V.log().expand(800, -1), dice_N)
     assert torch.bincount(drawn_N, minlength=6).tolist() == [0, 100, 0, 400, 300, 0]
     assert draw(torch.zeros(2, 5), torch.tensor([0.0, 1.0])).tolist() == [0, 4]
 
@@ -160,14 +160,14 @@ def test_replaced_tokens_are_what_the_encoder_expects_and_told_from_the_text():
     batch, masked = (made(blocks, randoms(3), 0.3, SYMBOLS) for made in (replaced_batch, masked_batch))
     assert torch.equal(batch.tokens.token_ids_BT, masked.tokens.token_ids_BT)
     assert torch.equal(batch.targets_N, masked.targets_N)
-    assert len(batch.draws_N) == len(batch.places_N) == len(set(batch.draws_N.tolist()))
+    assert len(batch.dice_N) == len(batch.places_N) == len(set(batch.dice_N.tolist()))
 
     length = batch.tokens.token_ids_BT.shape[1]
     text_BT = torch.tensor([[SYMBOLS.cls_id, *(b & (word_bit(b) - 1)).tolist(), SYMBOLS.sep_id] for b in blocks])
     shown_BT = text_BT.clone()
     with torch.no_grad():
         logits_BTV = model.encoder.token_logits(model.encoder(batch.tokens))
-        for place, number in zip(batch.places_N.tolist(), batch.draws_N.tolist(), strict=True):
+        for place, number in zip(batch.places_N.tolist(), batch.dice_N.tolist(), strict=True):
             row, column = divmod(place, length)
             sums = np.cumsum(logits_BTV[row, column].softmax(-1).numpy())
             shown_BT[row, column] = int((sums <= number).sum())
@@ -182,11 +182,13 @@ def test_replaced_tokens_are_what_the_encoder_expects_and_told_from_the_text():
     torch.testing.assert_close(found, DETECTION_WEIGHT * expected.flatten().float(), atol=1e-3, rtol=1e-5)
 
 
-def test_the_draw_of_replaced_tokens_learns_nothing():
-    """The detection's gradient reaches what it reads, and not the head that filled the places in."""
+@pytest.mark.parametrize("bf16", [False, True])
+def test_finding_replaced_tokens_teaches_all_but_the_head_that_drew_them(bf16):
     shape = encoders.ShapeConfig(layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=64)
     model = Pretrainer(encoders.for_pretraining(None, shape)[0], detects=True)
-    model(replaced_batch(some_blocks(3, 30), randoms(3), 0.3, SYMBOLS)).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        losses = model(replaced_batch(some_blocks(3, 30), randoms(3), 0.3, SYMBOLS))
+    losses.sum().backward()
     without = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
     assert without == {f"encoder.head.{name}" for name, _ in model.encoder.head.named_parameters()}
 
