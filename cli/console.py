@@ -17,8 +17,8 @@ from rich.table import Table
 from cli.output import write_json
 
 if TYPE_CHECKING:
-    from nlpkit.fit import Fit
-    from nlpkit.training import Evaluation, Step, TrainState
+    from nlpkit.training.fit import Fit
+    from nlpkit.training.loop import Evaluation, Step, TrainState
 
 LINE_EVERY = 10.0  # seconds between two lines where stderr is no terminal
 
@@ -64,7 +64,7 @@ class TrainingDisplay:
 
     def show(self, event: Step | Evaluation) -> None:
         """Draws an event."""
-        from nlpkit.training import Evaluation
+        from nlpkit.training.loop import Evaluation
 
         place = f"step {event.step}" if self.per_step else f"epoch {event.epoch:.2f}"
         if isinstance(event, Evaluation):
@@ -91,7 +91,7 @@ class TrainingDisplay:
 
 def follow(training: Any, display: TrainingDisplay) -> int:
     """Runs a `Fit` or a `Pretraining` and shows it; the exit code, 130 after Ctrl-C, when a checkpoint was saved."""
-    from nlpkit.devices import part
+    from nlpkit.inference.devices import part
 
     with display, on_interrupt(training.state):
         for event in training.events():

@@ -54,7 +54,7 @@ def check(
     set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
 ) -> int:
     """Report gold that training can never see, by file and line; a summary as JSON on stdout."""
-    from nlpkit.checking import check_data
+    from nlpkit.evaluation.data_check import check_data
 
     checking = check_data(task, file, dev, encoder, set_ or [], kb)
     for where, kind, message in checking:

@@ -30,7 +30,7 @@ def info(
 ) -> None:
     """What a checkpoint really is: read from its tensors, not from its name; JSON when piped, else a table."""
     from nlpkit.encoders import BUILT_IN, describe
-    from nlpkit.encoders.checkpoint import inspect
+    from nlpkit.encoders.checkpoint.load import inspect
 
     show(describe(source) if source in BUILT_IN else asdict(inspect(source, pickle=pickle)))
 

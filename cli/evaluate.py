@@ -28,7 +28,7 @@ def evaluate(
 ) -> int:
     """Score a run, or a file of predictions: JSON on stdout where it is piped, a table for people."""
     from cli.console import show_metrics
-    from nlpkit.evaluation import Scoring, predicted_pairs, run_pairs, scoring_task, with_verdicts
+    from nlpkit.evaluation.scoring import Scoring, predicted_pairs, run_pairs, scoring_task, with_verdicts
 
     gates = [parse_gate(gate) for gate in min_ or []]
     if (run is None) == (task is None):

@@ -31,9 +31,9 @@ def predict(
     """Add predictions to the lines of a file or pipe, in their order; every other field stays as it is."""
     from cli.console import counted
     from nlpkit.config import parse_pairs
-    from nlpkit.devices import resolve_device
+    from nlpkit.inference.devices import resolve_device
+    from nlpkit.inference.filter import Filter
     from nlpkit.jsonl import open_binary, read_lines, write_atomic
-    from nlpkit.prediction import Filter
     from nlpkit.run import load
 
     if file != "-" and not os.access(file, os.R_OK):

@@ -49,8 +49,8 @@ def pretrain(
 def perform(plan: PretrainPlan, device: str) -> int:
     """Pretrains; on Ctrl-C the encoder and a checkpoint are saved once and the exit code is 130."""
     from cli.console import TrainingDisplay, follow
-    from nlpkit.devices import accelerator_for
-    from nlpkit.opening import open_pretraining
+    from nlpkit.inference.devices import accelerator_for
+    from nlpkit.pretraining.resume import open_pretraining
 
     accelerator = accelerator_for(device, plan.config.precision)
     made = open_pretraining(plan, accelerator)

@@ -18,7 +18,7 @@ def launch(device: str, processes: int) -> int:
     `accelerate` reads the place of a process among the others from the environment, as torch's launchers set it; these
     would answer an error of one process with a report of their own, and kill a training that is saving after Ctrl-C.
     """
-    from nlpkit.devices import resolve_device
+    from nlpkit.inference.devices import resolve_device
 
     on_cpu = resolve_device(device).type == "cpu"
     with socket.socket() as free:

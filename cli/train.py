@@ -10,7 +10,7 @@ import typer
 from cli.processes import launch
 
 if TYPE_CHECKING:
-    from nlpkit.fit import Plan
+    from nlpkit.training.fit import Plan
 
 Option = typer.Option
 
@@ -38,7 +38,7 @@ def train(
     """Train a task on JSONL and write a run directory; the last line on stdout says where and how good."""
     flags: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
     flags |= {"learning_rate": learning_rate, "seed": seed, "kb": kb}
-    from nlpkit.fit import settings_of
+    from nlpkit.training.fit import settings_of
 
     plan = make_plan(task, data, dev, out, encoder, config, set_ or [], flags, device, resume, force)
     if processes > 1:
@@ -63,7 +63,7 @@ def make_plan(
     """The plan of the options: flag > --set > --config > default."""
     from nlpkit import tasks
     from nlpkit.config import parse_pairs, read_toml
-    from nlpkit.fit import Plan
+    from nlpkit.training.fit import Plan
 
     values = [read_toml(config) if config else {}, parse_pairs(pairs)]
     kb = flags.pop("kb")
@@ -86,9 +86,9 @@ def make_plan(
 def perform(plan: Plan) -> int:
     """Trains; on Ctrl-C a checkpoint is saved once and the exit code is 130."""
     from cli.console import TrainingDisplay, follow, opening_lines
-    from nlpkit.devices import accelerator_for
-    from nlpkit.fit import settings_of
-    from nlpkit.opening import open_fit
+    from nlpkit.inference.devices import accelerator_for
+    from nlpkit.training.fit import settings_of
+    from nlpkit.training.resume import open_fit
 
     accelerator = accelerator_for(plan.device, settings_of(plan)["train"].precision)
     fit = open_fit(plan, accelerator)
@@ -100,8 +100,8 @@ def rehearse(plan: Plan) -> int:
     import tempfile
 
     from cli.console import show_rehearsal
-    from nlpkit.devices import accelerator_for
-    from nlpkit.fit import Fit, settings_of
+    from nlpkit.inference.devices import accelerator_for
+    from nlpkit.training.fit import Fit, settings_of
 
     with tempfile.TemporaryDirectory() as folder:
         accelerator = accelerator_for(plan.device, settings_of(plan)["train"].precision)

@@ -12,7 +12,7 @@ import typer
 from cli.encoder import show
 
 if TYPE_CHECKING:
-    from nlpkit.decoding.trie import TokenTrie
+    from nlpkit.decoding.trie.token_trie import TokenTrie
     from nlpkit.text.tokenizer import Tokenizer
 
 Option = typer.Option
@@ -32,13 +32,13 @@ def build(
 
     Of a knowledge base (--kb) the keys are `subject [SEP] predicate [SEP] meaning`, and their values the triples.
     """
-    from nlpkit.decoding.trie import TokenTrie
+    from nlpkit.decoding.trie.token_trie import TokenTrie
     from nlpkit.encoders import load_tokenizer
     from nlpkit.text.tokenizer import vocabulary_hash
 
     own = load_tokenizer(tokenizer)
     if kb:
-        from nlpkit.modules.knowledge_base import compile_triples, read_triples
+        from nlpkit.tasks.kgclue.knowledge_base import compile_triples, read_triples
 
         trie = compile_triples(read_triples(keys), own)
     else:
@@ -55,7 +55,7 @@ def info(
     tokenizer: Annotated[str, Option(help="For --complete: of which run or encoder the tokens are.")] = "tiny",
 ) -> None:
     """What a trie holds, or how a prefix goes on in it; JSON when piped, else a table."""
-    from nlpkit.decoding.trie import TokenTrie
+    from nlpkit.decoding.trie.token_trie import TokenTrie
     from nlpkit.encoders import load_tokenizer
     from nlpkit.text.tokenizer import vocabulary_hash
 
@@ -81,7 +81,7 @@ def _keys(source: str, tokenizer: Tokenizer) -> Iterator[list[int]]:
 
 
 def _describe(file: Path, trie: TokenTrie) -> dict[str, Any]:
-    from nlpkit.decoding.trie_file import compiled_path
+    from nlpkit.decoding.trie.file import compiled_path
 
     compiled = compiled_path(file)
     return {

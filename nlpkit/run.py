@@ -27,8 +27,8 @@ from torch import nn
 
 from nlpkit import encoders, tasks
 from nlpkit.config import Values, resolve
-from nlpkit.devices import resolve_precision
 from nlpkit.errors import SettingsError
+from nlpkit.inference.devices import resolve_precision
 from nlpkit.jsonl import write_atomic
 from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
 

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import nn
 
-from nlpkit.modules.spans import Finding
+from nlpkit.formats.finding import Finding
 from nlpkit.text.tokenizer import Tokenizer
 
 P = TypeVar("P")  # Prediction: a dataclass; asdict of it is what the user gets

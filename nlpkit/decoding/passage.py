@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from nlpkit.decoding.constraint import Candidates, Norm
-from nlpkit.decoding.slots import NEGATIVE_INFINITY, best_slots, candidates, take
+from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, best_slots, candidates, take
 
 SEPARATOR = -2
 

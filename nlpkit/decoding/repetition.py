@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from nlpkit.decoding.constraint import Model
-from nlpkit.decoding.slots import NEGATIVE_INFINITY, take
+from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, take
 from nlpkit.errors import SettingsError
 
 

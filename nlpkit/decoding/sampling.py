@@ -19,7 +19,7 @@ import torch
 
 from nlpkit.decoding.constraint import Candidates, Constraint, Model
 from nlpkit.decoding.search import Hypotheses, all_done, last_ends, nothing, with_ends
-from nlpkit.decoding.slots import NEGATIVE_INFINITY
+from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY
 from nlpkit.errors import SettingsError
 
 Seed = int | tuple[int, ...]

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 
 from nlpkit.decoding.constraint import Candidates, Constraint, Model, Norm
-from nlpkit.decoding.slots import NEGATIVE_INFINITY, take
+from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, take
 from nlpkit.errors import SettingsError
 
 POLL = 8

@@ -93,7 +93,7 @@ def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
         backend = tokenizers.Tokenizer.from_file(str(TOKENIZER))
         encoder = build({"kind": "dgcnn", "vocabulary": backend.get_vocab_size(), "config": vars(config)})
         return encoder, tokenizer_of(encoder, backend)
-    from nlpkit.encoders import checkpoint
+    from nlpkit.encoders.checkpoint import load as checkpoint
 
     source = TINY if name == "tiny" else name
     backend = checkpoint.load_tokenizer(source)
@@ -192,7 +192,7 @@ def load_tokenizer(name: str) -> Tokenizer:
     """The tokenizer of an encoder without the encoder, for checking and scoring: no words, no longest input."""
     if name in BUILT_IN:
         return Tokenizer(tokenizers.Tokenizer.from_file(str(TOKENIZER)))
-    from nlpkit.encoders import checkpoint
+    from nlpkit.encoders.checkpoint import load as checkpoint
 
     return Tokenizer(checkpoint.load_tokenizer(name))
 

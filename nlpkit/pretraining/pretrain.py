@@ -26,11 +26,10 @@ import numpy as np
 import torch
 
 from nlpkit import encoders
-from nlpkit.checkpoints import CHECKPOINT, Event, kept, write_state
-from nlpkit.devices import keep_freed_memory
 from nlpkit.encoders import RECORD
-from nlpkit.encoders.checkpoint import save_encoder
+from nlpkit.encoders.checkpoint.load import save_encoder
 from nlpkit.errors import SettingsError
+from nlpkit.inference.devices import keep_freed_memory
 from nlpkit.jsonl import write_atomic
 from nlpkit.pretraining.blocks import Blocks
 from nlpkit.pretraining.card import pretraining_card
@@ -46,7 +45,8 @@ from nlpkit.pretraining.objectives import (
 )
 from nlpkit.pretraining.settings import PretrainPlan
 from nlpkit.text.tokenizer import vocabulary_hash
-from nlpkit.training import Evaluation, TrainState, train
+from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
+from nlpkit.training.loop import Evaluation, TrainState, train
 
 KIND, MASKS = 1, 2  # different generators from one seed
 HELD_OUT_BLOCKS = 512  # most that an evaluation takes
@@ -57,7 +57,7 @@ class Pretraining:
 
     Args:
         plan: what to do.
-        accelerator: an `accelerate.Accelerator` (see `nlpkit.devices`).
+        accelerator: an `accelerate.Accelerator` (see `nlpkit.inference.devices`).
     """
 
     def __init__(self, plan: PretrainPlan, accelerator: Any):

@@ -10,7 +10,7 @@ from nlpkit.errors import SettingsError
 from nlpkit.jsonl import open_binary
 from nlpkit.optim.schedule import parse_schedule
 from nlpkit.pretraining.corpus import parse_source
-from nlpkit.training import TrainConfig
+from nlpkit.training.loop import TrainConfig
 
 
 @dataclass(frozen=True)

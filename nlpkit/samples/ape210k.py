@@ -14,7 +14,7 @@ from typing import Any
 
 from nlpkit.samples.grammar import Cast, draw_records, fill
 from nlpkit.samples.world import World
-from nlpkit.text.arithmetic import evaluate
+from nlpkit.tasks.ape210k.arithmetic import evaluate
 
 PROBLEMS = {
     "<person1>买了{few1}本书，每本{some1}元，付了{many1}元，应找回多少元？": "{many1}-{few1}*{some1}",

@@ -1,4 +1,4 @@
-"""One file is one task; the file name is the task's name. Nothing is registered anywhere."""
+"""A task is a file or a folder here and has its name; "_" in front: shared by tasks. Nothing is registered."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nlpkit.errors import SettingsError, did_you_mean
 
 
 def names() -> list[str]:
-    """The tasks that exist: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The tasks that exist: the files and folders here without "_" in front."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def canonical(name: str) -> str:

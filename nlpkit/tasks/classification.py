@@ -26,9 +26,10 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.errors import RecordError
-from nlpkit.metrics import MicroF1
-from nlpkit.modules.labels import find_labels, label_ids, read_label, read_labels, write_labels
-from nlpkit.modules.spans import Finding, read_text
+from nlpkit.evaluation.metrics import MicroF1
+from nlpkit.formats.finding import Finding
+from nlpkit.formats.labels import find_labels, label_ids, read_label, read_labels, write_labels
+from nlpkit.formats.text import read_text
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 

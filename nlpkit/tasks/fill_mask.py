@@ -26,7 +26,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.errors import RecordError, SettingsError
-from nlpkit.modules.spans import read_text
+from nlpkit.formats.text import read_text
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 MASK = "[MASK]"

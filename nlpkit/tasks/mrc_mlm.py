@@ -5,7 +5,7 @@ r"""Reading comprehension in one pass: the answer is read off masks in front of 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
     out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
 
-The masks are the answer's tokens and its end; the loss of a window (`nlpkit.modules.reading`) is the sum over them: the
+The masks are the answer's tokens and its end; the loss of a window (`_mrc.reading`) is the sum over them: the
 mean would make too much of windows that answer nothing. A window where the end is likeliest at once answers nothing;
 the others, the pieces that score best over all starts i and lengths l <= L,
 
@@ -33,12 +33,12 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.decoding.passage import PassageConstraint
-from nlpkit.decoding.pieces import Positions, best_pieces
 from nlpkit.decoding.search import beam_search
 from nlpkit.errors import SettingsError
-from nlpkit.modules.answers import Answer, Prediction, normalise
-from nlpkit.modules.prefix_lm import collate_sources
-from nlpkit.modules.reading import Example, Reading, Window, check_limits, groups, mean_by_group
+from nlpkit.layers.prefix_lm import collate_sources
+from nlpkit.tasks._mrc.answers import Answer, Prediction, normalise
+from nlpkit.tasks._mrc.passage_spans import Positions, best_pieces
+from nlpkit.tasks._mrc.reading import Example, Reading, Window, check_limits, groups, mean_by_group
 from nlpkit.text.tokenizer import Span, TokenBatch, Tokenizer
 
 MASK = "[MASK]"

@@ -1,11 +1,11 @@
 r"""Reading comprehension by writing: the answer token by token, only as it stands in one of the passages.
 
-    [CLS] passage [SEP] question [SEP] answer [SEP]          see `nlpkit.modules.prefix_lm`
+    [CLS] passage [SEP] question [SEP] answer [SEP]          see `nlpkit.layers.prefix_lm`
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
     out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
 
-The loss of a window (`nlpkit.modules.reading`) is the sum over the answer's tokens and its end: the mean would make too
+The loss of a window (`_mrc.reading`) is the sum over the answer's tokens and its end: the mean would make too
 much of windows that answer nothing. A window where the end is likeliest at once answers nothing. The others, m, write
 one answer together: in every step each gives the distribution p_m after what was written so far, and the search goes on
 
@@ -33,9 +33,9 @@ from torch import nn
 from nlpkit import task
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.search import beam_search
-from nlpkit.modules.answers import Answer, Prediction
-from nlpkit.modules.prefix_lm import CachedDecoder, Pair, PrefixBatch, PrefixLM, collate_pairs, collate_sources
-from nlpkit.modules.reading import Example, Reading, Window, check_limits, groups, mean_by_group
+from nlpkit.layers.prefix_lm import CachedDecoder, Pair, PrefixBatch, PrefixLM, collate_pairs, collate_sources
+from nlpkit.tasks._mrc.answers import Answer, Prediction
+from nlpkit.tasks._mrc.reading import Example, Reading, Window, check_limits, groups, mean_by_group
 from nlpkit.text.tokenizer import TokenBatch
 
 

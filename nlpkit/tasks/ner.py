@@ -7,7 +7,7 @@ Spans are half-open, in characters of the text as given; nested and overlapping 
 
 Source: https://kexue.fm/archives/8373 and /8877; published on CLUENER with BERT-base: 80.03 F1 (standard) and 80.66
 (efficient) on the validation set.
-Differs from /8373: the loss is exact (see `nlpkit.modules.global_pointer`); the threshold is tuned on the dev set.
+Differs from /8373: the loss is exact (see `nlpkit.layers.global_pointer`); the threshold is tuned on the dev set.
 Legend: B batch, T tokens, P labels.
 """
 
@@ -26,19 +26,14 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.errors import DataError, RecordError
+from nlpkit.evaluation.metrics import MicroF1
+from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
+from nlpkit.formats.entities import Entity, Prediction, parse_entities
+from nlpkit.formats.finding import Finding
+from nlpkit.formats.text import read_text
 from nlpkit.jsonl import write_atomic
-from nlpkit.metrics import MicroF1
-from nlpkit.modules.entities import Entity, Prediction, parse_entities
-from nlpkit.modules.global_pointer import GlobalPointer, PairScores, multilabel_loss
-from nlpkit.modules.spans import (
-    Finding,
-    check_pointer,
-    read_text,
-    spans_above,
-    threshold_for,
-    tune_threshold,
-    with_rows,
-)
+from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
+from nlpkit.layers.span_decoding import check_pointer, spans_above, with_rows
 from nlpkit.text.replacement import build_pool, replace_spans
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer, keep_whole
 

@@ -37,12 +37,12 @@ import numpy as np
 import torch
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
-from nlpkit.decoding.levels import checked, compile_levels
-from nlpkit.decoding.logits_processor import TrieLogitsProcessor
 from nlpkit.decoding.passage import PassageConstraint
-from nlpkit.decoding.table import TrieTable
-from nlpkit.decoding.trie import TokenTrie
-from nlpkit.decoding.trie_file import from_marisa, read_arrays
+from nlpkit.decoding.trie.csr import checked, compile_levels
+from nlpkit.decoding.trie.file import from_marisa, read_arrays
+from nlpkit.decoding.trie.hf_processor import TrieLogitsProcessor
+from nlpkit.decoding.trie.table import TrieTable
+from nlpkit.decoding.trie.token_trie import TokenTrie
 
 VOCABULARY, CHARACTERS, FIRST, EOS, STEPS = 21128, 6500, 670, 102, 6
 

@@ -17,8 +17,8 @@ import torch
 import triton
 import triton.language as tl
 
-from nlpkit.decoding.table import TrieTable
-from nlpkit.decoding.trie import TokenTrie
+from nlpkit.decoding.trie.table import TrieTable
+from nlpkit.decoding.trie.token_trie import TokenTrie
 
 ROUNDS = 5  # through the steps in one graph
 

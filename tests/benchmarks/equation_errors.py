@@ -21,9 +21,9 @@ from typing import Any
 
 import orjson
 
-from nlpkit.modules.equations import exact_answer, operators_of, parse_prediction, read_gold, rounded
-from nlpkit.text.arithmetic import EquationError, Number, parse
-from nlpkit.text.numbers import copied, find_numbers
+from nlpkit.tasks.ape210k.arithmetic import EquationError, Number, parse
+from nlpkit.tasks.ape210k.equations import exact_answer, operators_of, parse_prediction, read_gold, rounded
+from nlpkit.tasks.ape210k.numbers import copied, find_numbers
 
 NAMES = [chr(0x4E00 + index) for index in range(100)]
 

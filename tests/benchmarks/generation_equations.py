@@ -25,12 +25,12 @@ import torch
 from transformers import BertLMHeadModel
 
 from nlpkit import encoders, samples
-from nlpkit.decoding.equation import GRAMMAR, EquationConstraint
-from nlpkit.decoding.free import Free
+from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.search import beam_search
-from nlpkit.encoders.checkpoint import save_encoder
-from nlpkit.modules.prefix_lm import CachedDecoder, collate_sources
-from nlpkit.text.numbers import NumberTokens
+from nlpkit.encoders.checkpoint.load import save_encoder
+from nlpkit.layers.prefix_lm import CachedDecoder, collate_sources
+from nlpkit.tasks.ape210k.constraint import GRAMMAR, EquationConstraint
+from nlpkit.tasks.ape210k.numbers import NumberTokens
 
 BATCH, WARMUP = 32, 2
 PEER = Path(__file__).parent / "bert4torch_generation_peer.py"

@@ -35,13 +35,13 @@ from generation_equations import PrefixBert, random_bert, save_bert
 
 from nlpkit import encoders
 from nlpkit.decoding.constraint import Candidates
-from nlpkit.decoding.lookahead import LookAhead
 from nlpkit.decoding.search import beam_search
-from nlpkit.decoding.table import TrieTable
-from nlpkit.modules.knowledge_base import KnowledgeBase
-from nlpkit.modules.prefix_lm import CachedDecoder, collate_sources
+from nlpkit.decoding.trie.table import TrieTable
+from nlpkit.layers.prefix_lm import CachedDecoder, collate_sources
 from nlpkit.run import load
-from nlpkit.tasks.kgclue import Settings
+from nlpkit.tasks.kgclue.knowledge_base import KnowledgeBase
+from nlpkit.tasks.kgclue.lookahead import LookAhead
+from nlpkit.tasks.kgclue.task import Settings
 
 BATCH, CHUNK, MOST_QUESTION = 32, 65536, 64
 PEER = Path(__file__).parent / "bert4torch_kgclue_peer.py"

@@ -23,10 +23,10 @@ import torch
 
 from nlpkit import encoders
 from nlpkit.decoding.sampling import sample
-from nlpkit.modules.conditional_lm import ConditionedDecoder
-from nlpkit.modules.conditional_norm import ConditionalNorm
-from nlpkit.modules.prefix_lm import collate_sources
-from nlpkit.tasks.cln import Settings, Task
+from nlpkit.layers.conditional_norm import ConditionalNorm
+from nlpkit.layers.prefix_lm import collate_sources
+from nlpkit.tasks.cln.model import ConditionedDecoder
+from nlpkit.tasks.cln.task import Settings, Task
 
 
 class Recomputing:

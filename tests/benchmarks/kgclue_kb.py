@@ -40,9 +40,9 @@ def memory() -> dict[str, float]:
 
 def measure(way: str, triples: str, trie: Path) -> dict[str, float]:
     """One way, in this process."""
-    from nlpkit.decoding import trie_file
+    from nlpkit.decoding.trie import file as trie_file
     from nlpkit.encoders import load_tokenizer
-    from nlpkit.modules.knowledge_base import KnowledgeBase, Name, read_triples
+    from nlpkit.tasks.kgclue.knowledge_base import KnowledgeBase, Name, read_triples
 
     tokenizer = load_tokenizer("tiny")
     wanted = list(islice(read_triples(triples), LOOKED_UP))

@@ -44,7 +44,7 @@ def peak_mib() -> float:
 def build(kb: Path, data: Path, folder: Path) -> dict:
     """Builds what training builds of a knowledge base."""
     from nlpkit.jsonl import read_jsonl
-    from nlpkit.modules.lexicon import prepare_lexicon
+    from nlpkit.tasks.entity_linking.candidates import prepare_lexicon
 
     start = time.perf_counter()
     prepare_lexicon(str(kb), list(read_jsonl(data)), folder, 62)
@@ -54,8 +54,8 @@ def build(kb: Path, data: Path, folder: Path) -> dict:
 
 def link(run: Path, data: Path, folder: Path, repeat: int) -> dict:
     """Links the texts with a run's model and the knowledge base of another folder."""
+    from nlpkit.inference.filter import Filter
     from nlpkit.jsonl import Line, read_lines
-    from nlpkit.prediction import Filter
     from nlpkit.run import load
 
     loaded = load(run)

@@ -29,9 +29,10 @@ def bare(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    from nlpkit.dataset import read_examples, read_records
-    from nlpkit.prediction import WINDOW, predict_examples
+    from nlpkit.inference.filter import WINDOW
+    from nlpkit.inference.predictor import predict_examples
     from nlpkit.run import load
+    from nlpkit.training.dataset import read_examples, read_records
 
     run = load(arguments.run)
     examples = read_examples(run.task, read_records([arguments.data]).pairs)

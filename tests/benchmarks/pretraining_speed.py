@@ -25,10 +25,10 @@ LENGTH, LINES = 128, 64
 
 def nlpkit(arguments: argparse.Namespace) -> dict[str, Any]:
     """Steps of a pretraining after the first ones."""
-    from nlpkit.devices import accelerator_for
-    from nlpkit.opening import open_pretraining
+    from nlpkit.inference.devices import accelerator_for
+    from nlpkit.pretraining.resume import open_pretraining
     from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
-    from nlpkit.training import Step
+    from nlpkit.training.loop import Step
 
     config = PretrainConfig(tokens=10**9, optimizer=arguments.optimizer, evaluate_every=10**9)
     with tempfile.TemporaryDirectory() as folder:

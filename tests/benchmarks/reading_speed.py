@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from nlpkit.config import parse_pairs
-from nlpkit.dataset import read_examples, read_records
-from nlpkit.prediction import predict_examples
+from nlpkit.inference.predictor import predict_examples
 from nlpkit.run import Run, load, read_config
+from nlpkit.training.dataset import read_examples, read_records
 
 
 def opened(name: str) -> Run:

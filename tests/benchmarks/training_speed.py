@@ -28,9 +28,9 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    from nlpkit.devices import accelerator_for, peak_memory
-    from nlpkit.fit import Fit, Plan
-    from nlpkit.training import Step, train
+    from nlpkit.inference.devices import accelerator_for, peak_memory
+    from nlpkit.training.fit import Fit, Plan
+    from nlpkit.training.loop import Step, train
 
     values = {"train": {"batch_size": arguments.batch_size, "evaluate_every": 1e9}, "gplinker": {"replace": 0.0}}
     plan = Plan("gplinker", (arguments.data,), Path(), encoder=arguments.encoder, values=(values,), device="cpu")

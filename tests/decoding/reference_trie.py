@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from quick_kernels import quicken
 
 from nlpkit.decoding.constraint import Candidates
-from nlpkit.decoding.table import TrieTable, concat
-from nlpkit.decoding.trie import TokenTrie
-from nlpkit.decoding.way import kernels
+from nlpkit.decoding.trie.backend import kernels
+from nlpkit.decoding.trie.table import TrieTable, concat
+from nlpkit.decoding.trie.token_trie import TokenTrie
 
 EOS, SIZE = 1, 9
 NOWHERE = float("-inf")

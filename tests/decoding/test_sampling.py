@@ -9,7 +9,7 @@ from decoding_reference import EOS, DictTrie, TinyModel, V, every_sequence, next
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlpkit.decoding.free import Free
+from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.sampling import sample
 from nlpkit.errors import SettingsError
 

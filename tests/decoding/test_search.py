@@ -17,7 +17,7 @@ from decoding_reference import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlpkit.decoding.free import Free
+from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.repetition import NoRepeat
 from nlpkit.decoding.search import beam_search
 from nlpkit.errors import SettingsError

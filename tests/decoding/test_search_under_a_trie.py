@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpkit.decoding.search import beam_search
-from nlpkit.decoding.table import TrieTable
-from nlpkit.decoding.trie import TokenTrie
+from nlpkit.decoding.trie.table import TrieTable
+from nlpkit.decoding.trie.token_trie import TokenTrie
 
 VOCABULARY, EOS = 7, 6
 KEYS = st.lists(st.lists(st.integers(0, 5), max_size=4).map(tuple), min_size=1, max_size=12, unique=True)

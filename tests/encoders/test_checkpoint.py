@@ -16,8 +16,8 @@ import torch
 import transformers
 import typer.testing
 
-from nlpkit.encoders import checkpoint
-from nlpkit.encoders.checkpoint import inspect, load_encoder, load_tokenizer, save_encoder
+from nlpkit.encoders.checkpoint import load as checkpoint
+from nlpkit.encoders.checkpoint.load import inspect, load_encoder, load_tokenizer, save_encoder
 from nlpkit.errors import SettingsError
 
 VOCABULARY = [
@@ -146,7 +146,7 @@ def test_the_report_in_full(save: Save) -> None:
 
 def test_inspect_reads_no_tensor(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save()
-    monkeypatch.setattr("nlpkit.encoders.checkpoint.tensors", None)
+    monkeypatch.setattr("nlpkit.encoders.checkpoint.load.tensors", None)
     assert inspect(folder).problems == []
 
 

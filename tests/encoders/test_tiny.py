@@ -8,10 +8,10 @@ import torch
 from conftest import nlpkit
 
 from nlpkit import encoders, run
-from nlpkit.encoders.checkpoint import inspect
+from nlpkit.encoders.checkpoint.load import inspect
+from nlpkit.inference.predictor import predict_examples
 from nlpkit.jsonl import read_jsonl
-from nlpkit.prediction import predict_examples
-from nlpkit.training import TrainConfig
+from nlpkit.training.loop import TrainConfig
 
 SANITY = Path(__file__).parents[1] / "golden" / "fill_mask" / "sanity.jsonl"
 

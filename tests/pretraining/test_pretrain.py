@@ -14,13 +14,13 @@ import transformers
 from conftest import nlpkit
 
 from nlpkit import encoders
-from nlpkit.checkpoints import CHECKPOINT
-from nlpkit.devices import accelerator_for
 from nlpkit.encoders import ShapeConfig
-from nlpkit.encoders.checkpoint import load_encoder
+from nlpkit.encoders.checkpoint.load import load_encoder
 from nlpkit.errors import NlpkitError, SettingsError
-from nlpkit.opening import open_pretraining
+from nlpkit.inference.devices import accelerator_for
+from nlpkit.pretraining.resume import open_pretraining
 from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
+from nlpkit.training.checkpoints import CHECKPOINT
 
 SMALL = {"layers": 1, "hidden_size": 32, "heads": 2, "intermediate_size": 48, "max_length": 64}
 FEW = {
@@ -73,7 +73,7 @@ def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(text, tmp_path,
 
 
 def test_a_pretraining_killed_before_its_first_evaluation_goes_on(text, tmp_path, monkeypatch):
-    monkeypatch.setattr("nlpkit.checkpoints.EVERY", 0)
+    monkeypatch.setattr("nlpkit.training.checkpoints.EVERY", 0)
     expected = weights(opened(plan(text, tmp_path / "straight")))
     for event in opened(plan(text, tmp_path / "killed")).events():
         if event.step == 2:
@@ -201,7 +201,7 @@ def test_wrong_settings_are_named(text, tmp_path, arguments, code, message):
 
 PAGES = """
 import random, resource, torch
-from nlpkit.devices import keep_freed_memory
+from nlpkit.inference.devices import keep_freed_memory
 assert keep_freed_memory()
 sizes = [random.Random(seed).randrange(10 << 20, 20 << 20) for seed in range(20)]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,8 +11,8 @@ import pytest
 from nlpkit import samples
 from nlpkit.errors import SettingsError
 from nlpkit.samples import ape210k, gplinker, ner
-from nlpkit.text.arithmetic import evaluate
-from nlpkit.text.numbers import find_numbers
+from nlpkit.tasks.ape210k.arithmetic import evaluate
+from nlpkit.tasks.ape210k.numbers import find_numbers
 
 COUNT = 1500
 

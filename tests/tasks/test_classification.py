@@ -9,7 +9,7 @@ from conftest import SMALL_FLAGS, nlpkit, write_lines
 
 from nlpkit import encoders
 from nlpkit.errors import DataError, RecordError
-from nlpkit.prediction import predict_examples
+from nlpkit.inference.predictor import predict_examples
 from nlpkit.tasks.classification import Prediction, Settings, Task
 
 SHAPE = encoders.ShapeConfig(layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=64)

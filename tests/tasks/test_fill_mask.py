@@ -9,9 +9,9 @@ import torch
 from conftest import nlpkit, write_lines
 
 from nlpkit import encoders
-from nlpkit.encoders.checkpoint import save_encoder
+from nlpkit.encoders.checkpoint.load import save_encoder
 from nlpkit.errors import RecordError, SettingsError
-from nlpkit.prediction import predict_examples
+from nlpkit.inference.predictor import predict_examples
 from nlpkit.tasks.fill_mask import Settings, Task
 from nlpkit.text.tokenizer import Tokenizer
 

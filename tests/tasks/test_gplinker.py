@@ -8,9 +8,9 @@ import torch
 
 from nlpkit import encoders
 from nlpkit.errors import DataError
-from nlpkit.modules.spans import pairs_in_rows
-from nlpkit.modules.triples import Prediction, Triple, collect_schema
-from nlpkit.tasks.gplinker import Task
+from nlpkit.formats.triples import Prediction, Triple, collect_schema
+from nlpkit.layers.span_decoding import pairs_in_rows
+from nlpkit.tasks.gplinker.task import Task
 
 SIZES = {"hidden_size": 32, "dilations": (1,), "lstm_layers": 1, "lstm_size": 16}
 STILL = {"dropout": 0.0, "embedding_dropout": 0.0, "hide_word": 0.0, "hide_character": 0.0}

@@ -12,12 +12,12 @@ import torch
 from conftest import DRY, SMALL, SMALL_FLAGS, nlpkit, write_lines
 
 from nlpkit import samples
-from nlpkit.checkpoints import CHECKPOINT
-from nlpkit.devices import accelerator_for
 from nlpkit.errors import SettingsError
-from nlpkit.fit import Plan
-from nlpkit.opening import open_fit
-from nlpkit.training import Evaluation
+from nlpkit.inference.devices import accelerator_for
+from nlpkit.training.checkpoints import CHECKPOINT
+from nlpkit.training.fit import Plan
+from nlpkit.training.loop import Evaluation
+from nlpkit.training.resume import open_fit
 
 
 def plan(data, out, encoder=(), **train):

@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nlpkit.batching import Batches, split
 from nlpkit.encoders.dgcnn import Dgcnn
 from nlpkit.errors import SettingsError
+from nlpkit.inference.batching import split
 from nlpkit.optim import new_optimizer
 from nlpkit.optim.ema import WeightAverage
 from nlpkit.optim.groups import parameter_groups
 from nlpkit.optim.muon import orthogonal
 from nlpkit.optim.schedule import multiplier, parse_schedule
+from nlpkit.training.batching import Batches
 
 
 class Model(nn.Module):

@@ -1,0 +1,1 @@
+"""Sets of token sequences: a file, compressed sparse rows in memory, and the constraint that a search decodes under."""

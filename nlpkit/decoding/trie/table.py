@@ -1,0 +1,233 @@
+"""Tries on a device, as the constraint of a search: any number of them in one table, one for all rows or one for each.
+
+    table = TrieTable.of(trie, eos_id)                      # one trie for all rows
+    table = concat([table, TrieTable.of(other, eos_id)])    # row 0 decodes in `trie`, row 1 in `other`
+    table = table.pick(torch.tensor([1, 0, 0]))             # rows 1 and 2 decode in `trie`, row 0 in `other`
+
+A state is the number of a node in the table, -1 is nowhere: dead, without continuations, like every state after it.
+The arrays are those of `levels`, moved by the place of their trie in the table. The end of a sequence is no edge but a
+bit of the node, so that a key may go on where another ends, and both compete.
+
+Legend: B rows, K beams, V vocabulary, C candidates, R roots, S strides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise, zip_longest
+
+import numpy as np
+import torch
+
+from nlpkit.decoding.constraint import Candidates, Norm
+from nlpkit.decoding.trie.backend import Way, kernels, way_on
+from nlpkit.decoding.trie.continuations import NEGATIVE_INFINITY, Nodes, best, best_of_one, fixed, log_totals, ragged
+from nlpkit.decoding.trie.csr import MOST_NODES
+from nlpkit.decoding.trie.token_trie import TokenTrie
+from nlpkit.errors import SettingsError
+
+MOST_BEAMS = 64  # for which `widest` is exact
+LEAST_SLOTS = 256  # of a row in the fixed way
+STRIDES = 32  # that `advance` divides the children into, again and again
+
+
+@dataclass(frozen=True, eq=False)
+class TrieTable:
+    """A `Constraint`. Made by `of`, `concat` and `pick`."""
+
+    eos_id: int
+    vocabulary_size: int
+    head: torch.Tensor
+    """2 * first child of every node, plus 1 where a key ends, int32; two more close each trie."""
+    label: torch.Tensor
+    """The token that leads to the node."""
+    lo: torch.Tensor | None
+    """The first key at or below the node, counted in its own trie, int32."""
+    root_R: torch.Tensor
+    """Where the rows start: one for all, or one for each."""
+    depth: int
+    """The most tokens of a key."""
+    widest: tuple[tuple[int, ...], ...]
+    """Item k - 1 of each depth: the most children that k different nodes there have together."""
+    way: Way
+    """How `step` goes, see `way`."""
+
+    def start(self, rows: int) -> torch.Tensor:
+        """The roots: (rows, 1). Raises SettingsError where there is a root for each of another number of rows."""
+        if len(self.root_R) not in (1, rows):
+            raise SettingsError(
+                f"tables: expected one root for all or one for each of {rows} rows, got {len(self.root_R)}"
+            )
+        return self.root_R.expand(rows)[:, None]
+
+    def pick(self, trie_B: torch.Tensor) -> TrieTable:
+        """The table with these of its roots, one for each row."""
+        return replace(self, root_R=self.root_R[trie_B])
+
+    @classmethod
+    def of(
+        cls,
+        trie: TokenTrie,
+        eos_id: int,
+        device: torch.device | str = "cpu",
+        *,
+        key_ranges: bool = False,
+        way: Way | None = None,
+    ) -> TrieTable:
+        """The table of one trie.
+
+        Args:
+            trie: of which nothing is copied on a CPU.
+            eos_id: the token that ends a sequence.
+            device: where the table lies.
+            key_ranges: keep what `key_range` needs, 4 bytes a node.
+            way: see `way_on`, which chooses where it is None.
+
+        Raises SettingsError for an `eos_id` outside the vocabulary, and for a way that cannot be gone on the device.
+        """
+        if not 0 <= eos_id < trie.vocabulary_size:
+            raise SettingsError(f"eos_id: expected a token in [0, {trie.vocabulary_size}), got {eos_id}")
+        device = torch.device(device)
+        way = way_on(device, way)
+        head, label, lo = (torch.from_numpy(part) for part in trie.levels)
+        return cls(
+            eos_id=eos_id,
+            vocabulary_size=trie.vocabulary_size,
+            head=head.to(device),
+            label=label.to(device),
+            lo=lo.to(device) if key_ranges else None,
+            root_R=torch.zeros(1, dtype=torch.int64, device=device),
+            depth=trie.depth,
+            widest=() if way == "ragged" else _widest(trie),
+            way=way,
+        )
+
+    @torch.no_grad()
+    def step(
+        self,
+        logits_BKV: torch.Tensor,
+        score_BK: torch.Tensor,
+        state_BK: torch.Tensor,
+        count: int,
+        norm: Norm = "full",
+        depth: int | None = None,
+    ) -> Candidates:
+        """See `Constraint.step`. The live beams of a row stand on different nodes of one depth, `depth` if given.
+
+        More candidates than the fused way is made for are found in the fixed one.
+
+        Raises SettingsError for logits of fewer tokens than the vocabulary of the tries has.
+        """
+        if logits_BKV.shape[2] < self.vocabulary_size:
+            raise SettingsError(f"logits: expected {self.vocabulary_size} tokens, got {logits_BKV.shape[2]}")
+        rows, beams, vocabulary = logits_BKV.shape
+        logits_NV, score_BK = logits_BKV.reshape(-1, vocabulary), score_BK.float()
+        fused = kernels() if self.way == "fused" else None
+        if fused is not None and count <= fused.MOST_COUNT:
+            nodes = fused.Nodes(self.head, self.label, self.eos_id, self.widest_fan)
+            return fused.step(nodes, logits_NV, score_BK, state_BK, count, norm)
+        log_total_N = log_totals(logits_NV) if norm == "full" else None
+        if self.way == "ragged" and beams == 1 and bool((state_BK == state_BK[0]).all()):
+            nodes = self.nodes(state_BK[0])
+            return best_of_one(nodes, self.label, self.eos_id, logits_NV, score_BK, log_total_N, count)
+        nodes = self.nodes(state_BK.masked_fill(score_BK == NEGATIVE_INFINITY, -1).flatten())
+        about = nodes, rows, self.label, self.eos_id
+        slots = ragged(*about) if self.way == "ragged" else fixed(*about, self.capacity(beams, depth))
+        return best(slots, logits_NV, score_BK, log_total_N, count)
+
+    def follow(self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
+        """See `Constraint.follow`."""
+        return candidates.state_BC.gather(1, chosen_BK)
+
+    def nodes(self, state_N: torch.Tensor) -> Nodes:
+        """What follows the states; nothing follows -1, which is the last place of all arrays."""
+        head_N, next_head_N = self.head.unfold(0, 2, 1)[state_N].unbind(1)
+        first_N = head_N >> 1
+        return Nodes(state_N, first_N, (next_head_N >> 1) - first_N, (head_N & 1).bool())
+
+    def is_end(self, state_N: torch.Tensor) -> torch.Tensor:
+        """Whether a key ends at the states."""
+        return self.nodes(state_N).is_end_N
+
+    def allowed(self, state: int) -> list[int]:
+        """The tokens that are legal at one state, sorted, and `eos_id` behind them where a key ends."""
+        nodes = self.nodes(torch.tensor([state], device=self.head.device))
+        first = int(nodes.first_N)
+        return self.label[first : first + int(nodes.fan_N)].tolist() + [self.eos_id] * bool(nodes.is_end_N)
+
+    def advance(self, state_N: torch.Tensor, token_N: torch.Tensor) -> torch.Tensor:
+        """The states after one token each, -1 where it is not legal: a search among the children in strides."""
+        nodes = self.nodes(state_N)
+        low_N, size_N = nodes.first_N, nodes.fan_N  # the child is at `low` or at most `size` further on
+        end_N = low_N + size_N
+        widest = self.widest_fan if self.way != "ragged" else int(size_N.max()) if len(state_N) else 0
+        ladder_S = torch.arange(1, STRIDES + 1, dtype=torch.int32, device=state_N.device)
+        while widest:
+            stride_N = size_N // STRIDES + 1
+            probe_NS = low_N[:, None] + stride_N[:, None] * ladder_S - 1
+            is_before_NS = self.label[probe_NS.clamp_max(len(self.label) - 1)] < token_N[:, None]
+            passed_N = (is_before_NS & (probe_NS < (low_N + size_N)[:, None])).sum(1, dtype=torch.int32) * stride_N
+            low_N, size_N = low_N + passed_N, torch.minimum(stride_N - 1, size_N - passed_N)
+            widest //= STRIDES
+        return torch.where((low_N < end_N) & (self.label[low_N] == token_N), low_N, -1).long()
+
+    def key_range(self, state_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(first, end) of the keys at and below the states, int64; no keys lie below -1.
+
+        Raises SettingsError where the table was made without key ranges.
+        """
+        if self.lo is None:
+            raise SettingsError("this table does not know keys", hint="TrieTable.of(trie, eos_id, key_ranges=True)")
+        last_N = state_N
+        for _ in range(self.depth):
+            nodes = self.nodes(last_N)
+            last_N = torch.where(nodes.fan_N > 0, nodes.first_N + nodes.fan_N - 1, last_N)
+        return self.lo[state_N].long(), (self.lo[last_N] + self.is_end(last_N)).long()
+
+    @property
+    def widest_fan(self) -> int:
+        """The most children of a node."""
+        return max((widest_K[0] for widest_K in self.widest), default=0)
+
+    def capacity(self, beams: int, depth: int | None = None) -> int:
+        """Room for the continuations, ends too, that so many live beams of a row have together at `depth` (None: any).
+
+        It is a power of two, so that few different shapes serve all depths.
+        """
+        known = min(beams, MOST_BEAMS)
+        among = self.widest if depth is None else self.widest[depth : depth + 1]
+        children = max((-(-widest_K[known - 1] * beams // known) for widest_K in among), default=0)
+        return max(LEAST_SLOTS, 1 << (children + beams - 1).bit_length())
+
+
+def concat(tables: Sequence[TrieTable]) -> TrieTable:
+    """One table of the tries of several; its roots are theirs, in order.
+
+    Raises SettingsError where the tables were not made alike, and beyond 2**30 nodes.
+    """
+    if len({(t.eos_id, t.vocabulary_size, t.way, t.lo is None) for t in tables}) != 1:
+        raise SettingsError("tables: expected some with the same eos_id, vocabulary size and options")
+    after = list(accumulate(len(table.head) for table in tables))
+    if after[-1] > MOST_NODES:
+        raise SettingsError(f"tables: too many nodes for one: expected at most {MOST_NODES}, got {after[-1]}")
+    moved, depths = [0, *after[:-1]], zip_longest(*(table.widest for table in tables), fillvalue=(0,) * MOST_BEAMS)
+    return replace(
+        tables[0],
+        head=torch.cat([table.head + 2 * place for table, place in zip(tables, moved, strict=True)]),
+        label=torch.cat([table.label for table in tables]),
+        lo=None if tables[0].lo is None else torch.cat([table.lo for table in tables if table.lo is not None]),
+        root_R=torch.cat([table.root_R + place for table, place in zip(tables, moved, strict=True)]),
+        depth=max(table.depth for table in tables),
+        widest=tuple(tuple(map(max, zip(*widest, strict=True))) for widest in depths),
+    )
+
+
+def _widest(trie: TokenTrie) -> tuple[tuple[int, ...], ...]:
+    """See `TrieTable.widest`: the sums of the largest fan-outs of each depth."""
+    first, widest = trie.levels.head >> 1, []
+    for start, end in pairwise(trie.bounds):
+        largest = np.sort(np.diff(first[start : end + 1]))[::-1][:MOST_BEAMS]
+        sums = np.cumsum(np.pad(largest, (0, MOST_BEAMS - len(largest))), dtype=np.int64)
+        widest.append(tuple(sums.tolist()))
+    return tuple(widest)

@@ -1,0 +1,129 @@
+"""One scorer for a run on data and for a file of predictions, streamed: neither logits nor predictions are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nlpkit import encoders, run, tasks
+from nlpkit.config import parse_pairs, resolve
+from nlpkit.errors import DataError, RecordError, SettingsError
+from nlpkit.evaluation.metrics import MicroF1
+from nlpkit.inference.devices import resolve_device
+from nlpkit.inference.filter import WINDOW
+from nlpkit.inference.predictor import predict_examples
+from nlpkit.jsonl import Line, read_lines, with_field, write_atomic
+from nlpkit.training.dataset import read_examples
+
+Pair = tuple[Line, dict[str, Any], Any, Any]  # line, record, gold, prediction
+
+
+def scoring_task(
+    folder: Path | None, name: str | None, pairs: list[str], device: str, kb: str | None = None
+) -> tuple[Any, run.Run | None]:
+    """(task, run) of a run, or (task, None) of a task by its name, with the settings given. Raises SettingsError.
+
+    `kb` is for a run, see `nlpkit.run.load`.
+    """
+    values = parse_pairs(pairs)
+    if folder is not None:
+        loaded = run.load(folder, resolve_device(device), kb, values)
+        return loaded.task, loaded
+    section, task_class = tasks.canonical(str(name)), tasks.load(str(name))
+    config = resolve({section: task_class.Config}, values)[section]
+    return task_class(config, encoders.load_tokenizer("tiny"), None), None
+
+
+def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
+    """Gold and the model's prediction for every line of a file."""
+    task, lines = loaded.task, read_lines(path)
+    while chunk := list(itertools.islice(lines, WINDOW)):
+        records = [line.record_here() for line in chunk]
+        examples = read_examples(task, [(line.where, record) for line, record in zip(chunk, records, strict=True)])
+        settings: dict[str, Any] = {"batch_size": batch_size, "precision": loaded.precision, "assess": "whole"}
+        predictions = predict_examples(task, loaded.model, examples, **settings)
+        for line, record, example, prediction in zip(chunk, records, examples, predictions, strict=True):
+            yield line, record, example.gold, task.judged(example, prediction)
+
+
+def with_verdicts(task: Any, pairs: Iterator[Pair], batch_size: int, device: str) -> Iterator[Pair]:
+    """The pairs as they are; where the task's setting `classifier` names a run, with its label for every text written.
+
+    Raises SettingsError where that is no run of `classification`.
+    """
+    folder = getattr(task.config, "classifier", "")
+    if not folder:
+        return pairs
+    judge = run.load(folder, resolve_device(device))
+    if judge.config["task"] != "classification":
+        raise SettingsError(
+            f"classifier: expected a run of classification, got one of {judge.config['task']}: {folder}"
+        )
+    return _labelled(task, judge, pairs, batch_size)
+
+
+def _labelled(task: Any, judge: run.Run, pairs: Iterator[Pair], batch_size: int) -> Iterator[Pair]:
+    while chunk := list(itertools.islice(pairs, WINDOW)):
+        texts = [judge.task.read({"text": text}) for *_, prediction in chunk for text in prediction.texts]
+        settings: dict[str, Any] = {"batch_size": batch_size, "precision": judge.precision}
+        labels = iter([found.label for found in predict_examples(judge.task, judge.model, texts, **settings)])
+        for line, record, gold, prediction in chunk:
+            yield line, record, gold, task.with_verdicts(prediction, [next(labels) for _ in prediction.texts])
+
+
+def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
+    """Gold and the prediction that the line carries, for every line of a file that `predict` wrote."""
+    for line in read_lines(path):
+        record = line.record_here()
+        try:
+            if not isinstance(record.get("prediction"), dict):
+                raise RecordError('missing field "prediction"', hint="nlpkit predict RUN FILE writes it")
+            example, prediction = task.read(record), task.parse(record["prediction"])
+            if example.gold is None:
+                raise RecordError("no gold: evaluation needs the answers")
+            yield line, record, example.gold, task.judged(example, prediction)
+        except RecordError as error:
+            raise error.at(line.where) from None
+
+
+@dataclass
+class Scoring:
+    """Metrics of pairs; `by` groups them, `errors` takes the lines with missed or extra facts."""
+
+    task: Any
+    by: str | None = None
+    errors: Path | None = None
+
+    def score(self, pairs: Iterator[Pair]) -> dict[str, Any]:
+        """The task's metrics and, if asked for, those of every group under `by`. Raises SettingsError, DataError."""
+        if self.by not in (None, self.task.group):
+            raise SettingsError(f'--by: this task groups by {self.task.group}, not by "{self.by}"')
+        groups, count = MicroF1(), 0
+        with contextlib.ExitStack() as stack:
+            sink = stack.enter_context(write_atomic(self.errors)) if self.errors else None
+
+            def seen() -> Iterator[tuple[Any, Any]]:
+                nonlocal count
+                for line, record, gold, prediction in pairs:
+                    count += 1
+                    facts = self.task.facts(gold), self.task.facts(prediction)
+                    groups.add(*facts)
+                    if sink and facts[0].keys() != facts[1].keys():
+                        sink.write(_with_errors(line, record, *facts) + b"\n")
+                    yield gold, prediction
+
+            metrics = self.task.score(seen())
+        if not count:
+            raise DataError("no records to evaluate")
+        return {"lines": count, **metrics, **({"by": groups.by_group()} if self.by else {})}
+
+
+def _with_errors(line: Line, record: dict[str, Any], gold: dict[Any, str], predicted: dict[Any, str]) -> bytes:
+    """The line with what was missed and what was extra."""
+    missed, extra = sorted(gold.keys() - predicted.keys()), sorted(predicted.keys() - gold.keys())
+    raw = with_field(line.raw, record, "missed", missed)
+    return with_field(raw, {**record, "missed": missed}, "extra", extra)

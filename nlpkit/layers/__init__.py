@@ -1,0 +1,1 @@
+"""Blocks of models that a paper describes, whatever task uses them."""

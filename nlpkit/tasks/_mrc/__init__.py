@@ -1,0 +1,1 @@
+"""What the tasks of reading comprehension share; no task itself."""

@@ -1,0 +1,117 @@
+"""Equations with their answers, as gold and as predictions: read, compared and counted.
+
+    gold        {"equation": "x=12*(1-(1/4))", "answer": "9"}       one of the two may be missing; the answer may be a
+                                                                    number or arithmetic such as 2(1/3), 75%, (3/5)
+    prediction  {"equation": "12*(1-(1/4))", "answer": "9", "decimal": 9.0, "score": -0.1, "beams": [...]}
+
+An answer is an exact fraction ("9", "7/3"). Two are equal if they are so to DECIMALS decimals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from nlpkit.errors import RecordError
+from nlpkit.tasks.ape210k.arithmetic import EquationError, evaluate, parse
+
+DECIMALS = 6
+NONE = "no arithmetic"
+
+
+@dataclass(frozen=True)
+class Beam:
+    """An equation with its value, None where it has none, and the log-probability of its tokens."""
+
+    equation: str
+    answer: str | None
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An equation and its value; in gold without score and beams, and with the answer that is given."""
+
+    equation: str
+    answer: str | None
+    decimal: float | None = None
+    score: float | None = None
+    beams: list[Beam] = field(default_factory=list)
+
+
+def read_gold(record: dict[str, Any]) -> Prediction | None:
+    """The gold of a record, None where it has neither equation nor answer. Raises RecordError for a wrong type.
+
+    Without an answer it is the equation's; one that is no arithmetic stays as it is, so that nothing equals it.
+    """
+    equation, answer = record.get("equation"), record.get("answer")
+    if equation is None and answer is None:
+        return None
+    if not isinstance(equation, str | None):
+        raise RecordError(f'field "equation": expected a string, got {type(equation).__name__}')
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
+        raise RecordError(f'field "answer": expected a number or a string, got {type(answer).__name__}')
+    given = str(equation if answer is None else answer)
+    if isinstance(answer, float):
+        given = f"{Decimal(given):f}"  # without an exponent
+    exact = exact_answer(given)
+    return Prediction(equation or "", given if exact is None else exact, decimal_of(exact))
+
+
+def parse_prediction(value: dict[str, Any]) -> Prediction:
+    """A prediction from a file: what `predict` wrote, or an equation or answer alone. Raises RecordError."""
+    found = read_gold(value)
+    if found is None:
+        raise RecordError('missing field "answer"')
+    try:
+        beams = [Beam(str(b["equation"]), b["answer"], float(b["score"])) for b in value.get("beams", ())]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f'field "beams": expected objects with equation, answer and score: {error!r}') from None
+    return replace(found, answer=exact_answer(found.answer or ""), beams=beams)
+
+
+def exact_answer(equation: str) -> str | None:
+    """The value as a fraction, None where there is none."""
+    try:
+        return str(evaluate(equation))
+    except EquationError:
+        return None
+
+
+def decimal_of(answer: str | None) -> float | None:
+    """An exact answer as a float."""
+    return None if answer is None else float(Fraction(answer))
+
+
+def rounded(answer: str) -> str:
+    """An answer for comparing: its value to DECIMALS decimals, or the answer as it stands where it is no fraction."""
+    try:
+        return str(round(Fraction(answer), DECIMALS))
+    except (ValueError, ZeroDivisionError):
+        return answer
+
+
+def operators_of(equation: str) -> str:
+    """How many operators an equation has, NONE where it is no arithmetic."""
+    try:
+        return str(sum(isinstance(item, str) for item in parse(equation)))
+    except EquationError:
+        return NONE
+
+
+def score_answers(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
+    """Shares of all problems: the answer right, that of any beam right, the equation complete arithmetic."""
+    counts = {"accuracy": 0, "solved_by_a_beam": 0, "well_formed": 0}
+    problems = 0
+    for gold, prediction in pairs:
+        answers = [prediction.answer, *(beam.answer for beam in prediction.beams)]
+        right = [answer is not None and rounded(answer) == rounded(gold.answer or "") for answer in answers]
+        problems += 1
+        counts["accuracy"] += right[0]
+        counts["solved_by_a_beam"] += any(right)
+        counts["well_formed"] += operators_of(prediction.equation) != NONE
+    shares = {name: round(count / max(1, problems), 6) for name, count in counts.items()}
+    return {**shares, "problems": problems, "match": f"values to {DECIMALS} decimals"}

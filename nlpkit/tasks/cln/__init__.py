@@ -1,0 +1,3 @@
+from nlpkit.tasks.cln.task import Task
+
+__all__ = ["Task"]

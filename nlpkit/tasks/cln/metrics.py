@@ -1,0 +1,117 @@
+r"""Generated texts: what a prediction holds, and the metrics of texts and of their model.
+
+perplexity        exp(sum of -log p(token | before, condition) / tokens), the ends counted, over the gold texts
+wrong_perplexity  the same under another condition (`ConditionSpace.wrong`): what the condition is worth
+likelihood        1 / perplexity: the geometric mean of p
+agreement         share of the generated texts to which a classifier gives a label of their condition
+form_accuracy     share of those whose condition names a form of poems that have that form exactly
+distinct_1, distinct_2, self_bleu       see `diversity`
+copied_12         share of the texts that have 12 characters or more in a row from one of the training texts
+copied_mean       the longest such string, in characters, the mean over the texts
+length            characters, the mean over the texts
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nlpkit.errors import RecordError
+from nlpkit.jsonl import read_jsonl
+from nlpkit.tasks.cln.diversity import distinct, longest_copies, self_bleu
+from nlpkit.tasks.cln.poem_forms import fits
+from nlpkit.text.tokenizer import Encoding
+
+COPIED = 12
+"""Characters in a row from which on a text counts as copied."""
+_ENDS, _PAUSES = "。！？!?…~～", "；;，,、："
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Texts of one condition, with the log-probabilities with which they were drawn, in nats."""
+
+    texts: list[str]
+    scores: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Gold(Prediction):
+    """A text of training, and what a text of its condition should be like."""
+
+    labels: tuple[str, ...] = ()
+    form: str = ""
+    """The pattern of a poem, "" for none."""
+
+
+@dataclass(frozen=True)
+class Assessed(Prediction):
+    """What evaluation knows besides: of the gold text, and of the texts the labels that a classifier gives them."""
+
+    nats: float = 0.0
+    wrong_nats: float = 0.0
+    tokens: int = 0
+    verdicts: list[str] = field(default_factory=list)
+
+
+def parse_prediction(value: dict[str, Any]) -> Prediction:
+    """A prediction as found in a file. Raises RecordError."""
+    texts = value.get("texts")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise RecordError(f'field "texts": expected a list of strings, got {texts!r}')
+    return Prediction(texts)
+
+
+def with_verdicts(prediction: Prediction, verdicts: list[str]) -> Assessed:
+    """The prediction with a label for each of its texts."""
+    known = prediction if isinstance(prediction, Assessed) else Assessed(prediction.texts, prediction.scores)
+    return replace(known, verdicts=verdicts)
+
+
+def score_texts(pairs: Iterable[tuple[Any, Prediction]], training: Sequence[str] = ()) -> dict[str, Any]:
+    """The metrics that the (gold, prediction) pairs allow; `training` are files of texts that may have been copied."""
+    pairs = list(pairs)
+    texts = [text for _, prediction in pairs for text in prediction.texts]
+    metrics = _of_the_model([p for _, p in pairs if isinstance(p, Assessed) and p.tokens])
+    if not texts:
+        return metrics
+    metrics |= {"texts": len(texts), "length": sum(map(len, texts)) / len(texts)}
+    agreed = [
+        verdict in gold.labels for gold, p in pairs if isinstance(p, Assessed) for verdict in p.verdicts if gold.labels
+    ]
+    formed = [fits(text, gold.form) for gold, prediction in pairs if gold.form for text in prediction.texts]
+    metrics |= {name: sum(v) / len(v) for name, v in (("agreement", agreed), ("form_accuracy", formed)) if v}
+    metrics |= {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2), "self_bleu": self_bleu(texts)}
+    if training:
+        copies = longest_copies(texts, [str(record.get("text", "")) for _, record in read_jsonl(training)])
+        metrics["copied_12"] = sum(length >= COPIED for length in copies) / len(copies)
+        metrics["copied_mean"] = sum(copies) / len(copies)
+    return {name: round(value, 6) for name, value in metrics.items()}
+
+
+def _of_the_model(assessed: Sequence[Assessed]) -> dict[str, Any]:
+    tokens = sum(prediction.tokens for prediction in assessed)
+    if not tokens:
+        return {}
+    nats, wrong = (sum(values) / tokens for values in zip(*((p.nats, p.wrong_nats) for p in assessed), strict=True))
+    return {
+        "likelihood": round(math.exp(-nats), 6),
+        "perplexity": round(math.exp(min(nats, 700)), 6),
+        "wrong_perplexity": round(math.exp(min(wrong, 700)), 6),
+        "tokens": tokens,
+    }
+
+
+def cut_text(encoding: Encoding, most: int) -> list[int]:
+    """The tokens of a text, up to the last end of a sentence (else pause) where there are more than `most`."""
+    token_ids = encoding.token_ids_T[1:-1].tolist()
+    if len(token_ids) <= most:
+        return token_ids
+    places = encoding.starts_T[1 : most + 1].tolist()
+    for marks in (_ENDS, _PAUSES):
+        for place in range(most - 1, most // 4, -1):
+            if encoding.text[places[place]] in marks:
+                return token_ids[: place + 1]
+    return token_ids[:most]

@@ -1,0 +1,147 @@
+"""A language model under a condition: its examples, its batches and the model itself.
+
+    loss = - sum_t log p(token_t | tokens before it, condition)        in nats, the end included
+
+Legend: B batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from nlpkit.errors import RecordError
+from nlpkit.layers.conditional_norm import condition_norms
+from nlpkit.layers.prefix_lm import CachedDecoder, PrefixBatch, PrefixLM
+from nlpkit.layers.vae import Latent, divergence
+from nlpkit.tasks.cln.conditions import Condition, ConditionSpace, ConditionVectors
+from nlpkit.tasks.cln.metrics import Gold
+from nlpkit.text.tokenizer import TokenBatch
+
+
+@dataclass(frozen=True)
+class Example:
+    """A condition, how the text begins and what form it is to have, and the tokens to learn."""
+
+    number: int
+    condition: Condition
+    prefix: str
+    prefix_ids: list[int]
+    form: str
+    gold: Gold | None
+    target: list[int]
+    between: list[list[int]]
+    """Tokens of the two texts between which the latent vectors lie, if any."""
+    is_cut: bool
+
+    def __len__(self) -> int:
+        return 2 + max(len(self.prefix_ids), len(self.target))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Conditions as tensors; `pairs`, `texts` and the wrong conditions are for what is known of the gold."""
+
+    examples: list[Example]
+    sources: TokenBatch
+    condition: torch.Tensor
+    wrong: torch.Tensor | None = None
+    pairs: PrefixBatch | None = None
+    texts: TokenBatch | None = None
+
+    def to(self, device: Any) -> Batch:
+        """The batch on a device."""
+        parts = {name: getattr(self, name) for name in ("sources", "condition", "wrong", "pairs", "texts")}
+        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
+
+
+class Model(PrefixLM):
+    """A prefix language model whose norms are moved by a condition, and, with `latent`, by a vector of the text."""
+
+    def __init__(self, encoder: Any, space: ConditionSpace, size: int, latent: Latent | None = None):
+        super().__init__(encoder)
+        self.vectors = ConditionVectors(space, size)
+        self.latent = latent
+        self.norms = condition_norms(encoder.model, size)
+
+    def forward(self, batch: Batch) -> torch.Tensor:  # type: ignore[override]  # with a condition
+        """loss_B of the texts, in nats."""
+        if self.latent is None:
+            return self._nats(batch, self.seen(batch.condition))
+        posterior = self.posterior(batch.texts)
+        loss_B = self._nats(batch, self.seen(batch.condition, self.latent.draw(*posterior)))
+        return loss_B + self.latent.cost(*posterior)
+
+    def judge(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """-log p of the texts under the right and under the wrong condition, a mirrored z with it: (B,) each.
+
+        With `latent` z is the mean of the posterior, and its KL is added.
+        """
+        assert batch.wrong is not None
+        if self.latent is None:
+            return self._nats(batch, self.seen(batch.condition)), self._nats(batch, self.seen(batch.wrong))
+        mean_BZ, log_variance_BZ = self.posterior(batch.texts)
+        kl_B = divergence(mean_BZ, log_variance_BZ).sum(1)
+        pairs = (batch.condition, mean_BZ), (batch.wrong, -mean_BZ)
+        right_B, wrong_B = (self._nats(batch, self.seen(condition, z_BZ)) + kl_B for condition, z_BZ in pairs)
+        return right_B, wrong_B
+
+    def seen(self, condition: torch.Tensor, z_BZ: torch.Tensor | None = None) -> torch.Tensor:
+        """condition_BC, what the norms see of the condition and of z."""
+        condition_BC = self.vectors(condition)
+        return condition_BC if self.latent is None or z_BZ is None else condition_BC + self.latent.project(z_BZ)
+
+    def posterior(self, texts: TokenBatch | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(mean_BZ, log_variance_BZ) of texts, which the encoder reads as it is without a condition."""
+        assert self.latent is not None
+        assert texts is not None
+        return self.latent.infer(self.encoder(texts), texts.mask_BT)
+
+    def _nats(self, batch: Batch, condition_BC: torch.Tensor) -> torch.Tensor:
+        assert batch.pairs is not None
+        with self.norms.given(condition_BC):
+            return super().forward(batch.pairs)
+
+
+class ConditionedDecoder(CachedDecoder):
+    """`CachedDecoder` of a model whose norms see condition_BC, a row for every source."""
+
+    def __init__(self, model: Model, sources: TokenBatch, condition_BC: torch.Tensor):
+        super().__init__(model.encoder, sources)
+        self.norms, self.condition_BC = model.norms, condition_BC
+
+    def first(self) -> torch.Tensor:
+        """logits_BV of the first token."""
+        self.condition_RC = self.condition_BC
+        with self.norms.given(self.condition_RC):
+            return super().first()
+
+    def _extend(self, token_RK: torch.Tensor, beam_RK: torch.Tensor) -> torch.Tensor:
+        with self.norms.given(self.condition_RC):
+            return super()._extend(token_RK, beam_RK)
+
+    def _keep(self, row_N: torch.Tensor) -> None:
+        super()._keep(row_N)
+        self.condition_RC = self.condition_RC[row_N]
+
+
+def read_string(record: dict[str, Any], name: str) -> str:
+    """A field that may be left out, "" then. Raises RecordError for another type."""
+    value = record.get(name)
+    if value is not None and not isinstance(value, str):
+        raise RecordError(f'field "{name}": expected a string, got {type(value).__name__}')
+    return value or ""
+
+
+def read_between(record: dict[str, Any], latent: int | None) -> list[str]:
+    """The two texts of the field `between`, or none. Raises RecordError, also where there are no latent vectors."""
+    texts = record.get("between")
+    if texts is None:
+        return []
+    if latent is None:
+        raise RecordError('field "between": the run has no latent vectors', hint="train with --set cln.latent=32")
+    if not isinstance(texts, list) or len(texts) != 2 or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise RecordError(f'field "between": expected two texts, got {str(texts)[:40]}')
+    return texts

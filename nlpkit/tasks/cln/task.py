@@ -1,0 +1,281 @@
+r"""Conditional generation: texts of a label, of several attributes, or of a vector, written from left to right.
+
+    in   {"label": "好评", "text": "送得很快，味道也好"}     or "vector": [0.1, -2.0, ...]; "text" to train alone,
+         {"label": "好评", "prefix": "送得"}                 "prefix" to go on with
+    out  {..., "prediction": {"texts": ["送得很快，味道也好"], "scores": [-12.3]}}
+
+The condition moves every LayerNorm of the encoder (`nlpkit.layers.conditional_norm`), which reads
+
+    [CLS] [SEP] text [SEP]        each token sees those before it and predicts the next (`nlpkit.layers.prefix_lm`)
+
+The loss is the sum of -log p over the text's tokens and its end, in nats, as is a score. A text longer than
+`max_length` is learned up to its last punctuation before it. The lines of a file are numbered as they are read, and
+sample k of line n is drawn by (`seed`, n, k): the same file gives the same texts, whatever the batches.
+
+`form` has a poem's lines and punctuation written exactly: what stands where is a mask by position, and the model
+chooses among what is left. With `latent` a line needs no label; `"between": ["送得很快", "再也不来了"]` asks for texts
+on the way from one to the other. Metrics are those of `metrics`.
+
+Source: https://kexue.fm/archives/7124.
+Differs from it: /7124 sets no segment and reads no [SEP] before the text. Legend: B examples, R texts, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from nlpkit import task
+from nlpkit.decoding.constraint import Model as TokenModel
+from nlpkit.decoding.repetition import NoRepeat
+from nlpkit.decoding.sampling import sample
+from nlpkit.decoding.search import Hypotheses, beam_search
+from nlpkit.errors import RecordError, SettingsError
+from nlpkit.formats.finding import Finding
+from nlpkit.jsonl import write_atomic
+from nlpkit.layers.prefix_lm import Pair, collate_pairs, collate_sources
+from nlpkit.layers.vae import Latent
+from nlpkit.tasks.cln.conditions import Condition, ConditionSpace, read_condition
+from nlpkit.tasks.cln.detokenize import Writing
+from nlpkit.tasks.cln.metrics import Assessed, Gold, Prediction, cut_text, parse_prediction, score_texts, with_verdicts
+from nlpkit.tasks.cln.model import Batch, ConditionedDecoder, Example, Model, read_between, read_string
+from nlpkit.tasks.cln.poem_constraint import Metres
+from nlpkit.tasks.cln.poem_forms import begins, form_of
+from nlpkit.text.tokenizer import Tokenizer
+
+ROWS = 128  # texts that are written side by side
+FILE = "characters.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings, section `cln`."""
+
+    size: int = 128
+    """Numbers of the condition that the norms see."""
+    max_length: int = 128
+    """Tokens that are written at most, and that are learned of a text; a `prefix` is not counted."""
+    latent: int | None = None
+    """Numbers of a vector of every text that is learned with the labels, or without any (`nlpkit.layers.vae`)."""
+    free: float = 0.25
+    """Nats that each number of the latent vector may tell of its text at no cost."""
+    annealing: int = 20_000
+    """Examples over which the cost of the latent vector rises to the whole."""
+    samples: int = 1
+    """Texts for every line."""
+    search: Literal["sample", "beams"] = "sample"
+    """Draw the texts, or take the likeliest that a beam search finds, by the mean log-probability of their tokens."""
+    beams: int = 4
+    """Of the search; at least `samples` are taken."""
+    temperature: float = 1.0
+    """Logits are divided by it: below 1 the likely becomes likelier."""
+    top_k: int | None = None
+    """Draw from so many tokens, the likeliest; none for all."""
+    top_p: float = 0.95
+    """Draw from the fewest tokens that have this probability together."""
+    no_repeat: int | None = None
+    """No sequence of so many tokens is written twice in a text; none for any."""
+    seed: int = 1
+    """Of the drawing."""
+    form: str = ""
+    """A form that every text has exactly: `label` for the form of poems that its label names, a form's name, or a
+    pattern in which 字 stands for any ideograph and other characters for themselves."""
+    classifier: str = ""
+    """A run of `classification`, for the metric `agreement` of `eval`."""
+    training: tuple[str, ...] = ()
+    """Files with texts of training, for the metrics `copied_12` and `copied_mean` of `eval`."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "max_length", "latent", "annealing", "samples", "beams", "top_k", "no_repeat"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature: expected a number above 0, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
+        for name in ("seed", "free"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+
+
+class Task(task.Task[Example, Batch, Prediction]):
+    """See the module docstring."""
+
+    Config = Settings
+    monitor = "likelihood"
+    group = "text"
+    needs_head = True
+    assesses = True
+    parse = staticmethod(parse_prediction)
+    with_verdicts = staticmethod(with_verdicts)
+
+    @classmethod
+    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
+        """Writes `conditions.json`, and `characters.json`: the characters of the texts and their numbers."""
+        characters: Counter[str] = Counter()
+
+        def conditions() -> Iterator[tuple[str, Condition]]:
+            for where, record in records:
+                try:
+                    characters.update(read_string(record, "text"))
+                    yield where, read_condition(record)
+                except RecordError as error:
+                    raise error.at(where) from None
+
+        ConditionSpace.find(conditions(), required=config.latent is None).write(folder)
+        with write_atomic(folder / FILE) as stream:
+            stream.write(json.dumps(dict(sorted(characters.items())), ensure_ascii=False).encode() + b"\n")
+        return config
+
+    def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
+        self.config = config
+        self.tokenizer = tokenizer
+        self.space = ConditionSpace.read(folder) if folder else None
+        characters = json.loads((folder / FILE).read_text(encoding="utf-8")) if folder else {}
+        self.metres = Metres(Writing(tokenizer, characters), tokenizer.sep_id)
+        self.lines = itertools.count()
+
+    def read(self, record: dict[str, Any]) -> Example:
+        """`label` or `vector`; to train `text`; where a text is to begin with something, `prefix`."""
+        condition, text, prefix = read_condition(record), read_string(record, "text"), read_string(record, "prefix")
+        required = self.config.latent is None
+        if self.space is not None:
+            self.space.check(condition, required)
+        elif required and condition == Condition():
+            raise RecordError('missing field "label"')
+        if record.get("text") is not None and not text.strip():
+            raise RecordError('field "text": expected something to learn, got an empty text')
+        if text and not text.startswith(prefix):
+            raise RecordError(f'field "text": expected it to begin with the prefix "{prefix[:20]}"')
+        labels = tuple(condition.labels.values())
+        own = next((form for form in map(form_of, labels) if form), "")
+        form = own if self.config.form == "label" else form_of(self.config.form) or self.config.form
+        encoding = self.tokenizer.encode(text)
+        most = self.config.max_length
+        target = cut_text(encoding, most)
+        return Example(
+            number=next(self.lines),
+            condition=condition,
+            prefix=prefix,
+            prefix_ids=self._begin(prefix, form),
+            form=form,
+            gold=Gold([text], [], labels, form or own) if text else None,
+            target=target,
+            between=[cut_text(self.tokenizer.encode(t), most) for t in read_between(record, self.config.latent)],
+            is_cut=len(target) < len(encoding) - 2,
+        )
+
+    def _begin(self, prefix: str, form: str) -> list[int]:
+        """The tokens of a prefix. Raises RecordError where it leaves no room or is not of the form."""
+        prefix_ids = list(self.tokenizer.token_ids(prefix))
+        room = (self.tokenizer.max_length or len(prefix_ids) + self.config.max_length + 2) - self.config.max_length - 2
+        if len(prefix_ids) > room:
+            raise RecordError(f'field "prefix": expected at most {room} tokens, got {len(prefix_ids)}')
+        if form and (len(prefix_ids) != len(prefix) or not begins(prefix, form)):
+            raise RecordError(f'field "prefix": expected the beginning of {form}, got "{prefix[:40]}"')
+        if len(form) - len(prefix) > self.config.max_length:
+            raise SettingsError(f"cln.form: {len(form)} characters, max_length is {self.config.max_length}")
+        return prefix_ids
+
+    def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
+        """Pads the beginnings, and with targets also the texts."""
+        assert self.space is not None
+        nothing: list[list[int]] = [[] for _ in examples]
+        conditions = [example.condition for example in examples]
+        sources = collate_sources(nothing, self.tokenizer, [example.prefix_ids for example in examples])
+        batch = Batch(list(examples), sources, self.space.tensor(conditions))
+        if not targets:
+            return batch
+        learned = [example.target for example in examples]
+        return replace(
+            batch,
+            wrong=self.space.tensor([self.space.wrong(condition) for condition in conditions]),
+            pairs=collate_pairs([Pair((), target) for target in learned], self.tokenizer),
+            texts=None if self.config.latent is None else collate_sources(learned, self.tokenizer),
+        )
+
+    def build_model(self, encoder: nn.Module) -> Model:
+        """The encoder with conditional norms."""
+        assert self.space is not None
+        c, hidden_size = self.config, getattr(encoder, "hidden_size", 0)
+        latent = None if c.latent is None else Latent(hidden_size, c.latent, c.size, c.free, c.annealing)
+        return Model(encoder, self.space, c.size, latent)
+
+    def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
+        """`samples` texts for every example."""
+        c = self.config
+        copies = 1 if c.search == "beams" and c.latent is None else c.samples
+        rows = [(row, copy) for row in range(len(batch.examples)) for copy in range(copies)]
+        found = [Prediction([], []) for _ in batch.examples]
+        for start in range(0, len(rows), ROWS):
+            some = rows[start : start + ROWS]
+            for (row, _), texts in zip(some, self._write(model, batch, some).lists(), strict=True):
+                example = batch.examples[row]
+                for token_ids, score in texts[: c.samples // copies]:
+                    found[row].texts.append(self.metres.text(token_ids, example.prefix, example.form))
+                    found[row].scores.append(round(score, 4))
+        return found
+
+    def _write(self, model: Model, batch: Batch, rows: list[tuple[int, int]]) -> Hypotheses:
+        """One text for each (example, copy), or the best for each example."""
+        c, examples = self.config, [batch.examples[row] for row, _ in rows]
+        row_R = torch.tensor([row for row, _ in rows], device=batch.condition.device)
+        condition_RC = model.seen(batch.condition[row_R], self._latents(model, examples, rows))
+        decoder: TokenModel = ConditionedDecoder(model, batch.sources.rows(row_R), condition_RC)
+        if c.no_repeat is not None:
+            decoder = NoRepeat(decoder, c.no_repeat)
+        begun = [len(example.prefix_ids) for example in examples]
+        constraint = self.metres.constraint(
+            [example.form for example in examples], begun, model.encoder.vocabulary_size, row_R.device
+        )
+        if c.search == "beams":
+            beams = max(c.beams, c.samples)
+            return beam_search(decoder, constraint, len(rows), beams, c.max_length, length_normalised=True)
+        seeds = [(c.seed, batch.examples[row].number, copy) for row, copy in rows]
+        kept: dict[str, Any] = {"temperature": c.temperature, "top_k": c.top_k, "top_p": c.top_p}
+        return sample(decoder, constraint, seeds, c.max_length, **kept)
+
+    def _latents(self, model: Model, examples: list[Example], rows: list[tuple[int, int]]) -> torch.Tensor | None:
+        """z of each text: drawn from N(0, 1), or on the way from one text to the other; None without latent vectors."""
+        if model.latent is None:
+            return None
+        device, points = model.latent.seen.device, max(1, self.config.samples - 1)
+        z_RZ = []
+        for example, (_, copy) in zip(examples, rows, strict=True):
+            if example.between:
+                first_Z, last_Z = model.posterior(collate_sources(example.between, self.tokenizer).to(device))[0]
+                z_RZ.append(torch.lerp(first_Z, last_Z, 0.5 if self.config.samples == 1 else copy / points))
+            else:
+                random = np.random.default_rng((self.config.seed, example.number, copy, 1))
+                z_RZ.append(torch.from_numpy(random.standard_normal(self.config.latent)).float().to(device))
+        return torch.stack(z_RZ)
+
+    def assess(self, model: Model, batch: Batch, *, brief: bool) -> list[Prediction]:
+        """How likely the gold texts are, under the right and a wrong condition; and, unless `brief`, texts."""
+        assert batch.pairs is not None
+        found = [Prediction([])] * len(batch.examples) if brief else self.decode(model, batch)
+        nats = [nats_B.tolist() for nats_B in model.judge(batch)]
+        known = zip(found, *nats, batch.pairs.count_B.tolist(), strict=True)
+        return [Assessed(p.texts, p.scores, *of_gold) for p, *of_gold in known]
+
+    def facts(self, prediction: Prediction) -> dict[Any, str]:
+        """The texts."""
+        return dict.fromkeys(prediction.texts, "text")
+
+    def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
+        """See `metrics`."""
+        return score_texts(pairs, self.config.training)
+
+    def report(self, example: Example) -> Iterator[Finding]:
+        """Texts that are not learned to their end."""
+        if example.is_cut:
+            yield Finding("cut", f"{len(example.target)} tokens are learned, max_length is {self.config.max_length}")

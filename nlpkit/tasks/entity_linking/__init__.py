@@ -1,0 +1,3 @@
+from nlpkit.tasks.entity_linking.task import Task
+
+__all__ = ["Task"]

@@ -1,0 +1,83 @@
+"""Entities written token by token: the key of each is generated from a mention in its text, as GENRE does.
+
+    [CLS] 我 在 读 [SEP] 雾 灯 [SEP] 这 本 书 [SEP] 雾 灯 [SEP] 作 者 ： 许 蓁 [CLS]     see `nlpkit.layers.prefix_lm`
+
+The key is the entity's name and how its description begins; where namesakes begin alike, their ids too. NIL is the
+empty key. What a mention may be written as is a trie of its own: the keys of its candidates and of NIL. It is searched
+with as many beams as it has keys, so nothing is missed, and how an entity fits is
+
+    fit = log p(key | source) - log p(NIL | source)
+
+over all tokens of the vocabulary, so that NIL has the fit 0 as in `matcher`.
+
+Source: De Cao et al. 2020, Autoregressive Entity Retrieval, arxiv.org/abs/2010.00904. Differs from it: its trie is of
+all names, which are titles that nobody shares; here names are shared, mentions come with the entities of their name,
+and a trie of these cannot lead to any other; no division by the length, which the fit of NIL would not bear.
+Legend: B rows, M mentions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nlpkit.decoding.search import beam_search
+from nlpkit.decoding.trie.table import TrieTable, concat
+from nlpkit.decoding.trie.token_trie import TokenTrie
+from nlpkit.layers.prefix_lm import CachedDecoder, collate_sources
+from nlpkit.tasks.entity_linking.kb import EntityBase
+from nlpkit.text.tokenizer import Encoding, Span, Tokenizer
+
+AROUND = 96  # tokens of the text on either side of a mention
+NAME = 64  # tokens of a mention, a name or an id
+MEANING = 16  # tokens of a description
+
+Key = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Writing:
+    """What is read and what is written, as tokens; a key ends with [CLS]."""
+
+    kb: EntityBase
+    tokenizer: Tokenizer
+
+    def source(self, encoding: Encoding, span: Span) -> list[int]:
+        """The text around a mention, which is given in tokens, with [SEP] before and after it."""
+        ids, (first, end), sep_id = encoding.token_ids_T.tolist(), span, self.tokenizer.sep_id
+        before, name, after = ids[max(1, first - AROUND) : first], ids[first:end][:NAME], ids[end:-1][:AROUND]
+        return [*before, sep_id, *name, sep_id, *after]
+
+    def keys(self, rows: Iterable[int]) -> list[Key]:
+        """The key of NIL, and those of the candidates of one mention.
+
+        They are equal only where ids have the same tokens.
+        """
+        lines = [self.kb.lines.of(row) for row in rows]
+        sep_id, tokens = self.tokenizer.sep_id, self._tokens
+        keys = [(*tokens(name, NAME), sep_id, *tokens(told, MEANING)) for _, name, told in lines]
+        count = Counter(keys)
+        ids = [
+            (sep_id, *tokens(line[0], NAME)) if count[key] > 1 else () for key, line in zip(keys, lines, strict=True)
+        ]
+        return [(), *((*key, *id_) for key, id_ in zip(keys, ids, strict=True))]
+
+    def _tokens(self, string: str, most: int) -> list[int]:
+        """The first tokens of a string, without those that end a key or a part of it."""
+        marks = self.tokenizer.cls_id, self.tokenizer.sep_id
+        return [token for token in self.tokenizer.token_ids(string) if token not in marks][:most]
+
+    def fits(self, encoder: Any, device: Any, asked: Sequence[tuple[list[int], list[Key]]]) -> list[list[float]]:
+        """The fit of every key, of (source, keys) of each mention; the keys begin with that of NIL."""
+        sources, keys_M = zip(*asked, strict=True)
+        size, end_id = self.tokenizer.backend.get_vocab_size(), self.tokenizer.cls_id
+        tries = [TokenTrie.from_sequences(set(keys), size) for keys in keys_M]
+        table = concat([TrieTable.of(trie, end_id, device) for trie in tries])
+        decoder = CachedDecoder(encoder, collate_sources(sources, self.tokenizer).to(device))
+        found = beam_search(decoder, table, len(asked), max(map(len, tries)), table.depth)
+        score_of_M = [{tuple(tokens): score for tokens, score in row} for row in found.lists()]
+        return [
+            [score_of[key] - score_of[()] for key in keys] for keys, score_of in zip(keys_M, score_of_M, strict=True)
+        ]

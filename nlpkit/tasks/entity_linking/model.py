@@ -1,0 +1,153 @@
+"""The models of entity linking: an encoder and a pointer to mentions, with the matcher of their candidates or a writer.
+
+The one with the matcher keeps descriptions of entities that it has encoded until it may be trained again.
+Legend: B texts, T tokens, N matches or pairs, M mentions, D entities, S tokens of a description, C candidates and NIL,
+F features, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
+from nlpkit.layers.prefix_lm import PrefixLM
+from nlpkit.tasks.entity_linking.batch import Asked, Batch, Collator, Links, Piece
+from nlpkit.tasks.entity_linking.candidates import MARKS, PRIORS
+from nlpkit.tasks.entity_linking.matcher import Matcher, Side
+from nlpkit.text.tokenizer import TokenBatch
+
+KEPT = 1 << 14  # descriptions; the one kept longest goes first
+TOGETHER = 256  # pairs that are matched at once
+
+Described = dict[int, tuple[torch.Tensor, torch.Tensor]]  # entity -> (states_SD, token_ids_S) of its description
+
+
+class MentionModel(nn.Module):
+    """Encoder and pointer: what finds mentions."""
+
+    def __init__(self, encoder: Any, config: Any):
+        super().__init__()
+        self.encoder, self.unknown = encoder, bool(config.unknown)
+        self.pointer = GlobalPointer(encoder.hidden_size, 1, config.head_size, initial_score=config.initial_score)
+        self.match = nn.Linear(MARKS, 1)
+        nn.init.constant_(self.match.bias, -config.initial_score)
+
+    def mention_loss(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The loss of each text's mentions: (B,)."""
+        assert batch.gold_N4 is not None
+        marked_BP, other_BP = multilabel_loss(self.scores(hidden_BTH, batch), batch.gold_N4)
+        return marked_BP.sum(1) + other_BP.sum(1)
+
+    def scores(self, hidden_BTH: torch.Tensor, batch: Batch) -> PairScores:
+        """Scores of all spans, or of the matches alone."""
+        scores = self.pointer(hidden_BTH, batch.tokens.content_BT)
+        cells = batch.match_N4[:, 0], batch.match_N4[:, 2], batch.match_N4[:, 3]
+        of_match_N = self.match(batch.feature_NF).squeeze(1).to(scores.pair.dtype)
+        pair_BTT = scores.pair.index_put(cells, of_match_N, accumulate=True)
+        is_match_BTT = torch.zeros_like(scores.allowed_BTT).index_put(cells, torch.ones_like(of_match_N).bool())
+        allowed_BTT = scores.allowed_BTT if self.unknown else scores.allowed_BTT & is_match_BTT
+        return replace(scores, pair=pair_BTT, allowed_BTT=allowed_BTT)
+
+
+class Model(MentionModel):
+    """With the matcher; `described` keeps descriptions that were encoded, until the weights may change."""
+
+    def __init__(self, encoder: Any, config: Any):
+        super().__init__(encoder, config)
+        self.matcher = Matcher(encoder.hidden_size, config.size, PRIORS)
+        self.described: Described = {}
+
+    def train(self, mode: bool = True) -> Model:
+        """As of any module; forgets the descriptions, since weights change between one mode and the other."""
+        self.described.clear()
+        return super().train(mode)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss of each text's mentions, and of their entities: (B,)."""
+        assert batch.links is not None
+        hidden_BTH = self.encoder(batch.tokens)
+        loss_B = self.mention_loss(hidden_BTH, batch)
+        if not batch.descriptions:
+            return loss_B
+        entities = beside(self.read(batch.descriptions), batch.links.rows)
+        fit_MC = batch.links.by_mention(self.fit(hidden_BTH, batch.tokens, batch.links, entities))
+        loss_M = nn.functional.cross_entropy(fit_MC.float(), batch.links.target_M, reduction="none")
+        return loss_B.index_add(0, batch.links.text_M, loss_M.to(loss_B.dtype))
+
+    def fits(
+        self, hidden_BTH: torch.Tensor, batch: Batch, asked: Sequence[Asked], collator: Collator
+    ) -> list[list[float]]:
+        """The fits of each mention's candidates, 0 for NIL in front; there may be more at the end, -inf."""
+        links = Links.of(asked)
+        entities, links = self.entities(links.rows, collator.descriptions), links.to(hidden_BTH.device)
+        return links.by_mention(self.fit(hidden_BTH, batch.tokens, links, entities)).tolist()
+
+    def fit(self, hidden_BTH: torch.Tensor, tokens: TokenBatch, links: Links, entities: Side) -> torch.Tensor:
+        """The fit of every pair: (N,)."""
+        place_T = torch.arange(tokens.mask_BT.shape[1], device=tokens.mask_BT.device)
+        inside_MT = (place_T >= links.span_M2[:, :1]) & (place_T < links.span_M2[:, 1:])
+        weight_MT = inside_MT.to(hidden_BTH.dtype) / inside_MT.sum(1, keepdim=True)
+        mention_MH = (weight_MT[:, None, :] @ hidden_BTH[links.text_M]).squeeze(1)
+        states_BTD = self.matcher.query(hidden_BTH)
+        text = Side(states_BTD, tokens.token_ids_BT, tokens.mask_BT, tokens.content_BT).rows(links.text_M)
+        text = replace(text, mask_NT=text.mask_NT & ~inside_MT, content_NT=text.content_NT & ~inside_MT)
+        fits = [hidden_BTH.new_zeros(0)]
+        for mention_N, entity_N, prior_NF in zip(
+            links.mention_N.split(TOGETHER), links.entity_N.split(TOGETHER), links.prior_NF.split(TOGETHER), strict=True
+        ):
+            fits.append(self.matcher(text.rows(mention_N), entities.rows(entity_N), mention_MH[mention_N], prior_NF))
+        return torch.cat(fits)
+
+    def read(self, pieces: Sequence[Piece]) -> Described:
+        """Descriptions encoded."""
+        described: Described = {}
+        for rows, tokens in pieces:
+            states_DSD, lengths = self.matcher.key(self.encoder(tokens)), tokens.mask_BT.sum(1).tolist()
+            for row, states_SD, ids_S, length in zip(rows, states_DSD, tokens.token_ids_BT, lengths, strict=True):
+                described[row] = states_SD[:length], ids_S[:length]
+        return described
+
+    def entities(self, rows: Sequence[int], pieces: Callable[[Sequence[int]], Sequence[Piece]]) -> Side:
+        """Descriptions of entities; those that are not kept yet are encoded, as `pieces` gives them, and kept."""
+        device, wanted = self.match.weight.device, set(rows)
+        new = [(some, tokens.to(device)) for some, tokens in pieces([r for r in rows if r not in self.described])]
+        self.described |= {row: (states.clone(), ids) for row, (states, ids) in self.read(new).items()}
+        spare = [row for row in self.described if row not in wanted]
+        for row in spare[: max(0, len(self.described) - KEPT)]:
+            del self.described[row]
+        return beside(self.described, rows)
+
+
+class WritingModel(MentionModel):
+    """Without a matcher: the encoder writes the entities with its masked-LM head (`generative`)."""
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss of each text's mentions, and of the keys of their entities: (B,)."""
+        loss_B = self.mention_loss(self.encoder(batch.tokens), batch)
+        if batch.pairs is None or batch.links is None:
+            return loss_B
+        loss_M = PrefixLM(self.encoder)(batch.pairs)
+        return loss_B.index_add(0, batch.links.text_M, loss_M.to(loss_B.dtype))
+
+    def fits(
+        self, hidden_BTH: torch.Tensor, batch: Batch, asked: Sequence[Asked], collator: Collator
+    ) -> list[list[float]]:
+        """As those of `Model`."""
+        assert collator.writing is not None
+        written = [collator.written(batch.examples[some.text], some) for some in asked]
+        return collator.writing.fits(self.encoder, hidden_BTH.device, written)
+
+
+def beside(described: Described, rows: Sequence[int]) -> Side:
+    """Descriptions of some entities, padded to the longest."""
+    states, ids = zip(*(described[row] for row in rows), strict=True)
+    length_D = torch.tensor([len(some) for some in ids], device=ids[0].device)
+    place_S = torch.arange(int(length_D.max()), device=length_D.device)
+    states_DSD, ids_DS = (nn.utils.rnn.pad_sequence(list(some), batch_first=True) for some in (states, ids))
+    content_DS = (place_S > 0) & (place_S < length_D[:, None] - 1)
+    return Side(states_DSD, ids_DS, place_S < length_D[:, None], content_DS)

@@ -1,0 +1,3 @@
+from nlpkit.tasks.gplinker.task import Task
+
+__all__ = ["Task"]

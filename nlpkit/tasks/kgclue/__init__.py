@@ -1,0 +1,3 @@
+from nlpkit.tasks.kgclue.task import Task
+
+__all__ = ["Task"]

@@ -1,0 +1,156 @@
+"""A knowledge base as a decoder writes it: the keys of a trie, and the triples themselves as their values.
+
+    云泽（湖泊）<tab>面积<tab>30平方千米      a line of the file: subject, predicate, object
+    云 泽 [SEP] 面 积 [SEP] 湖 泊            its key in tokens; its value is the line
+
+The meaning, which tells namesakes apart, is what stands in full-width brackets at the end of a subject. It comes last
+in the key, since a question tells the predicate, and name and predicate mostly decide the meaning. Without one the key
+ends after the second [SEP], where the keys of namesakes go on. Strings of the same tokens (letter case, [UNK]) share a
+key; in its values they are apart.
+
+Source: https://kexue.fm/archives/8802; there the trie is of nested dictionaries, and its values are objects alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from nlpkit.decoding.trie.token_trie import TokenTrie
+from nlpkit.errors import DataError, SettingsError
+from nlpkit.jsonl import read_lines
+from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
+
+SUFFIX = ".trie"  # of what is compiled already
+AT_ONCE = 4096  # triples tokenized together
+REMEMBERED = 1 << 20  # strings whose tokens are kept for triples to come
+
+
+class Name(NamedTuple):
+    """A subject in two parts: 云泽（湖泊） is 云泽 and 湖泊; the meaning is empty where there are no brackets."""
+
+    base: str
+    meaning: str
+
+    @classmethod
+    def of(cls, subject: str) -> Name:
+        """The parts of a subject as it is written."""
+        base, _, rest = subject.partition("（")
+        return cls(base, rest[:-1]) if base and len(rest) > 1 and rest.endswith("）") else cls(subject, "")
+
+    @property
+    def text(self) -> str:
+        """The subject as it is written."""
+        return f"{self.base}（{self.meaning}）" if self.meaning else self.base
+
+
+class Triple(NamedTuple):
+    """A fact; the subject has its meaning with it."""
+
+    subject: str
+    predicate: str
+    object: str
+
+
+@dataclass(frozen=True, eq=False)
+class KnowledgeBase:
+    """Triples by their keys, which `trie` has."""
+
+    trie: TokenTrie
+    tokenizer: Tokenizer
+
+    @classmethod
+    def open(cls, path: str | Path, tokenizer: Tokenizer, sha256: str | None = None) -> KnowledgeBase:
+        """From a file of triples, or from the `.trie` that `nlpkit trie build --kb` made of one.
+
+        Raises DataError for a file with a wrong line or none, SettingsError for a trie that is damaged, made with
+        another tokenizer, or of something else, and where the file is another than that of `sha256` (None: any).
+        """
+        if sha256 is not None and (found := file_hash(path)) != sha256:
+            raise SettingsError(
+                f"{path}: not the knowledge base of the training: expected sha256 {sha256}, got {found}",
+                hint="--kb takes another one, or this one as it is now",
+            )
+        if Path(path).suffix != SUFFIX:
+            return cls(compile_triples(read_triples(path), tokenizer), tokenizer)
+        trie = TokenTrie.load(path, vocabulary_hash(tokenizer.backend))
+        if trie.values is None or not len(trie) or trie.values.of(0)[0].count("\t") != 2:
+            raise SettingsError(f"{path}: holds no triples", hint="nlpkit trie build --kb makes a trie that does")
+        return cls(trie, tokenizer)
+
+    def triples(self, key: int) -> list[Triple]:
+        """The triples of a key in the order of the file, equal ones once."""
+        assert self.trie.values is not None
+        return [Triple(*line.split("\t")) for line in dict.fromkeys(self.trie.values.of(key))]
+
+    def find(self, name: Name, predicate: str) -> list[Triple]:
+        """The triples of a subject and a predicate, none where there are none."""
+        node = self.trie.find(key_tokens(name, predicate, self.tokenizer))
+        found = self.triples(self.trie.key_range(node)[0]) if node >= 0 and self.trie.is_end(node) else []
+        return [triple for triple in found if (Name.of(triple.subject), triple.predicate) == (name, predicate)]
+
+
+def file_hash(path: str | Path) -> str:
+    """sha256 of a file's bytes. Raises SettingsError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise SettingsError(f"knowledge base {path}: cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def read_triples(path: str | Path) -> Iterator[Triple]:
+    """The triples of a file, also `.gz` and `.xz`, `-` is stdin. Raises DataError with `file:line` at a wrong one.
+
+    A part is what stands between the tabs, without the space around it.
+    """
+    for line in read_lines(path):
+        try:
+            parts = [part.strip() for part in line.raw.decode().split("\t")]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{line.where}: not UTF-8: {error}") from None
+        if len(parts) != 3:
+            raise DataError(f"{line.where}: expected 3 columns between tabs, got {len(parts)}")
+        if not all(parts):
+            raise DataError(f"{line.where}: expected subject, predicate and object, got {parts}")
+        yield Triple(*parts)
+
+
+def compile_triples(triples: Iterable[Triple], tokenizer: Tokenizer) -> TokenTrie:
+    """The trie of triples in any order. Raises DataError where there is none."""
+    lines: list[str] = []  # filled while the keys are read
+    size = 1 + max(tokenizer.backend.get_vocab().values())
+    trie = TokenTrie.from_sequences(_keys(triples, tokenizer, lines), size, vocabulary_hash(tokenizer.backend), lines)
+    if not lines:
+        raise DataError("knowledge base: expected triples, got none")
+    return trie
+
+
+def key_tokens(name: Name, predicate: str, tokenizer: Tokenizer) -> list[int]:
+    """The tokens of one key."""
+    base, predicate_ids, meaning = map(tokenizer.token_ids, (name.base, predicate, name.meaning))
+    return [*base, tokenizer.sep_id, *predicate_ids, tokenizer.sep_id, *meaning]
+
+
+def _keys(triples: Iterable[Triple], tokenizer: Tokenizer, lines: list[str]) -> Iterator[list[int]]:
+    """`key_tokens` of every triple, fast; its line goes into `lines`."""
+    ids: dict[str, list[int]] = {}
+    triples, sep_id = iter(triples), tokenizer.sep_id
+    while chunk := list(islice(triples, AT_ONCE)):
+        if len(ids) > REMEMBERED:
+            ids.clear()
+        names = [Name.of(triple.subject) for triple in chunk]
+        strings = {part for name in names for part in name} | {triple.predicate for triple in chunk}
+        new = list(strings - ids.keys())
+        encoded = tokenizer.backend.encode_batch(new, add_special_tokens=False)
+        ids.update((string, encoding.ids) for string, encoding in zip(new, encoded, strict=True))
+        lines += map("\t".join, chunk)
+        for (_, predicate, _), name in zip(chunk, names, strict=True):
+            yield [*ids[name.base], sep_id, *ids[predicate], sep_id, *ids[name.meaning]]

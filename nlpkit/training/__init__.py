@@ -1,0 +1,1 @@
+"""Training: data, batches, the loop, its checkpoints, and a run made of them."""

@@ -1,0 +1,105 @@
+"""The filter on a task made for the test: order, windows, errors of the reader, lines that come slowly."""
+
+import time
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nlpkit.errors import DataError, RecordError
+from nlpkit.inference.filter import WINDOW, Filter
+from nlpkit.inference.predictor import predict_examples
+from nlpkit.jsonl import Line, dumps
+
+MODEL = torch.nn.Linear(1, 1)
+
+
+@dataclass
+class Echo:
+    """Predicts the text it was given, in windows of four characters; notes the sizes of its batches."""
+
+    batches: list
+    assesses = False
+
+    def read(self, record):
+        if "text" not in record:
+            raise RecordError('missing field "text"')
+        return record["text"]
+
+    def windows(self, text):
+        return [text[i : i + 4] for i in range(0, len(text), 4)] or [""]
+
+    def collate(self, pieces, *, targets):
+        assert not targets
+        self.batches.append(len(pieces))
+        return Pieces(pieces)
+
+    def decode(self, model, batch, *, loose=False):
+        return list(batch.pieces)
+
+    def merge(self, text, predictions):
+        assert "".join(predictions) == text[: sum(map(len, predictions))]
+        return "".join(predictions)
+
+
+@dataclass
+class Pieces:
+    pieces: list
+
+    def to(self, device):
+        return self
+
+
+def lines_of(texts):
+    return [Line(f"x:{n}", n, dumps({"text": text})) for n, text in enumerate(texts, 1)]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.text("abc", max_size=30), max_size=40), st.integers(1, 5))
+def test_pieces_find_back_to_their_examples(texts, batch_size):
+    task = Echo([])
+    assert predict_examples(task, MODEL, texts, batch_size=batch_size) == texts
+    assert max(task.batches, default=0) <= batch_size
+
+
+def test_outputs_come_in_order_over_many_windows():
+    texts = ["a" * (n % 13) for n in range(2 * WINDOW + 7)]
+    out = b"".join(Filter(Echo([]), MODEL, only_output=True)(lines_of(texts)))
+    assert out.splitlines() == [dumps(text) for text in texts]
+
+
+@pytest.mark.parametrize("error", [DataError("gone"), OSError("gone"), RuntimeError("gone")])
+def test_an_error_of_the_reader_comes_after_the_lines_before_it(error):
+    def reader():
+        yield from lines_of(["a", "b"])
+        raise error
+
+    out = []
+    with pytest.raises(type(error), match="gone"):
+        out.extend(Filter(Echo([]), MODEL, only_output=True)(reader()))
+    assert b"".join(out) == b'"a"\n"b"\n'
+
+
+def test_a_steady_slow_producer_is_not_kept_waiting():
+    """A line every 50 ms: none may wait for the end of the input, nor for a window to fill."""
+    seen = []
+
+    def reader():
+        for line in lines_of("abcdefghijklmnopqrst"):
+            time.sleep(0.05)
+            seen.append(line.number)
+            yield line
+
+    first = next(iter(Filter(Echo([]), MODEL, only_output=True)(reader())))
+    assert first.count(b"\n") < 15
+    assert len(seen) < 20
+
+
+def test_the_window_of_a_bad_line_keeps_its_place():
+    lines = lines_of(["a", "b", "c"])
+    lines[1] = Line("x:2", 2, b'{"no":1}')
+    filter_ = Filter(Echo([]), MODEL, on_error="emit", only_output=True)
+    assert b"".join(filter_(lines)) == b'"a"\n{"error":"missing field \\"text\\"","line":2}\n"c"\n'
+    assert (filter_.lines, filter_.skipped) == (3, 1)
