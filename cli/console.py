@@ -1,4 +1,5 @@
-"""What people see, on stderr: progress while training, tables of metrics and of parameter groups."""
+"""What people see, on stderr: progress while training, tables of metrics and of parameter
+groups."""
 
 from __future__ import annotations
 
@@ -38,10 +39,32 @@ class TrainingDisplay:
         per_step: what a step takes in, and its name; None counts the examples of the events.
     """
 
-    def __init__(self, state: TrainState, opening: list[str], shown: bool, per_step: tuple[int, str] | None = None):
-        self.state, self.opening, self.shown, self.per_step, self.console = state, opening, shown, per_step, console()
-        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-        self.bar = Progress(*columns, console=self.console, transient=True, disable=not (shown and sys.stderr.isatty()))
+    def __init__(
+        self,
+        state: TrainState,
+        opening: list[str],
+        shown: bool,
+        per_step: tuple[int, str] | None = None,
+    ):
+        self.state, self.opening, self.shown, self.per_step, self.console = (
+            state,
+            opening,
+            shown,
+            per_step,
+            console(),
+        )
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        ]
+        self.bar = Progress(
+            *columns,
+            console=self.console,
+            transient=True,
+            disable=not (shown and sys.stderr.isatty()),
+        )
         self.last = self.started = time.monotonic()
         self.first, self.count = state.step, 0
 
@@ -85,12 +108,15 @@ class TrainingDisplay:
 
     def _left(self, step: int) -> str:
         """The time that the rest takes at the speed so far."""
-        seconds = (time.monotonic() - self.started) / (step - self.first) * (self.state.steps - step)
+        seconds = (
+            (time.monotonic() - self.started) / (step - self.first) * (self.state.steps - step)
+        )
         return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
 
 
 def follow(training: Any, display: TrainingDisplay) -> int:
-    """Runs a `Fit` or a `Pretraining` and shows it; the exit code, 130 after Ctrl-C, when a checkpoint was saved."""
+    """Runs a `Fit` or a `Pretraining` and shows it; the exit code, 130 after Ctrl-C, when a
+    checkpoint was saved."""
     from nlpkit.inference.devices import part
 
     with display, on_interrupt(training.state):
@@ -110,23 +136,29 @@ def opening_lines(fit: Fit) -> list[str]:
     data = fit.run.config["data"]
     lines = [f"{data['train_lines']} lines to train on, {data['dev_lines']} to evaluate on"]
     if fit.lost:
-        lines.append(f"{fit.lost} of {fit.facts} gold facts can't be learned from (nlpkit data check says why)")
+        lines.append(
+            f"{fit.lost} of {fit.facts} gold facts can't be learned from (nlpkit data check says why)"
+        )
     return lines
 
 
 def counted(chunks: Iterable[bytes], source: Any) -> Iterator[bytes]:
-    """The chunks as they are, with a line every few seconds of how many `source.lines` were read and how fast."""
+    """The chunks as they are, with a line every few seconds of how many `source.lines` were read
+    and how fast."""
     started = last = time.monotonic()
     for chunk in chunks:
         yield chunk
         if time.monotonic() - last > LINE_EVERY:
             last = time.monotonic()
-            console().print(f"{source.lines} lines, {source.lines / (last - started):.0f} lines/s", markup=False)
+            console().print(
+                f"{source.lines} lines, {source.lines / (last - started):.0f} lines/s", markup=False
+            )
 
 
 @contextlib.contextmanager
 def on_interrupt(state: TrainState) -> Iterator[None]:
-    """Within the block the first Ctrl-C asks the trainer to stop after its step, the second one stops at once."""
+    """Within the block the first Ctrl-C asks the trainer to stop after its step, the second one
+    stops at once."""
 
     def ask(number: int, frame: Any) -> None:
         state.interrupted = True
@@ -144,10 +176,18 @@ def show_rehearsal(fit: Fit, examples: int, peak: float) -> None:
     data, err = fit.run.config["data"], console()
     table = Table("rate", "decay", "weights", "tensors", "for example", title="parameter groups")
     for group in fit.state.groups:
-        row = f"{group.learning_rate:.3g}", f"{group.weight_decay:g}", f"{group.size:,}", str(len(group.names))
+        row = (
+            f"{group.learning_rate:.3g}",
+            f"{group.weight_decay:g}",
+            f"{group.size:,}",
+            str(len(group.names)),
+        )
         table.add_row(*row, escape(group.names[0]))
     err.print(table)
-    err.print(f"{data['train_lines']} lines in {len(fit.examples)} examples, {fit.state.steps} steps;", end=" ")
+    err.print(
+        f"{data['train_lines']} lines in {len(fit.examples)} examples, {fit.state.steps} steps;",
+        end=" ",
+    )
     err.print(f"gold facts that can't be learned: {fit.lost} of {fit.facts}")
     err.print(f"longest batch: {examples} examples, peak memory {peak:.0f} MiB")
 
@@ -165,5 +205,7 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     if "by" in metrics:
         table = Table("", "precision", "recall", "f1", "gold")
         for name, values in metrics["by"].items():
-            table.add_row(escape(name), *(str(values[key]) for key in ("precision", "recall", "f1", "gold")))
+            table.add_row(
+                escape(name), *(str(values[key]) for key in ("precision", "recall", "f1", "gold"))
+            )
         console().print(table)

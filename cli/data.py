@@ -11,14 +11,20 @@ import typer
 from cli.output import write_json, write_records
 
 Option = typer.Option
-app = typer.Typer(help="Convert, make up and check data.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Convert, make up and check data.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command()
 def convert(
     recipe: Annotated[str, typer.Argument(help="The data set, e.g. duie, news_sro, cluener.")],
-    raw: Annotated[list[str] | None, typer.Argument(help="Raw files, also .gz and .xz; default: stdin.")] = None,
-    set_: Annotated[list[str] | None, Option("--set", help="An option of the recipe: key=value.")] = None,
+    raw: Annotated[
+        list[str] | None, typer.Argument(help="Raw files, also .gz and .xz; default: stdin.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, Option("--set", help="An option of the recipe: key=value.")
+    ] = None,
 ) -> None:
     """Turn a raw public data set into the JSONL of its task, on stdout."""
     import data_recipes
@@ -32,7 +38,9 @@ def sample(
     task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
     count: Annotated[int, Option(min=1, help="Lines.")] = 3000,
     seed: Annotated[int, Option(help="Same seed, same lines.")] = 1,
-    kb: Annotated[Path | None, Option(help="Where to write the knowledge base that the lines are about.")] = None,
+    kb: Annotated[
+        Path | None, Option(help="Where to write the knowledge base that the lines are about.")
+    ] = None,
 ) -> None:
     """Write made-up training data of a task, so that everything can be tried at once."""
     from nlpkit import samples
@@ -40,7 +48,9 @@ def sample(
 
     if kb is not None:
         with write_atomic(kb) as stream:
-            stream.writelines(line.encode() + b"\n" for line in samples.knowledge_base(task, count, seed))
+            stream.writelines(
+                line.encode() + b"\n" for line in samples.knowledge_base(task, count, seed)
+            )
     write_records(samples.records(task, count, seed))
 
 
@@ -48,10 +58,14 @@ def sample(
 def check(
     task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
     file: Annotated[str, typer.Argument(help="JSONL as for training.")],
-    dev: Annotated[str | None, Option(help="Also look for its lines in FILE, and for labels FILE has not.")] = None,
+    dev: Annotated[
+        str | None, Option(help="Also look for its lines in FILE, and for labels FILE has not.")
+    ] = None,
     kb: Annotated[str | None, Option(help="The knowledge base of a task that has one.")] = None,
     encoder: Annotated[str, Option(help="Whose tokenizer to check with.")] = "tiny",
-    set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
+    set_: Annotated[
+        list[str] | None, Option("--set", help="A setting of the task: section.key=value.")
+    ] = None,
 ) -> int:
     """Report gold that training can never see, by file and line; a summary as JSON on stdout."""
     from nlpkit.evaluation.data_check import check_data

@@ -25,10 +25,15 @@ def encoder() -> None:
 
 @app.command()
 def info(
-    source: Annotated[str, typer.Argument(help="An encoder that ships, a checkpoint directory, or a hub id.")],
-    pickle: Annotated[bool, typer.Option("--pickle", help="Read pytorch_model.bin too (tensors only).")] = False,
+    source: Annotated[
+        str, typer.Argument(help="An encoder that ships, a checkpoint directory, or a hub id.")
+    ],
+    pickle: Annotated[
+        bool, typer.Option("--pickle", help="Read pytorch_model.bin too (tensors only).")
+    ] = False,
 ) -> None:
-    """What a checkpoint really is: read from its tensors, not from its name; JSON when piped, else a table."""
+    """What a checkpoint really is: read from its tensors, not from its name; JSON when piped, else
+    a table."""
     from nlpkit.encoders import BUILT_IN, describe
     from nlpkit.encoders.checkpoint.load import inspect
 

@@ -17,22 +17,43 @@ Option = typer.Option
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="A run directory; or use --task.")] = None,
     data: Annotated[str, Option(help="JSONL with gold; with --task also with predictions.")] = "-",
-    task: Annotated[str | None, Option(help="Score the predictions in --data as this task, without a run.")] = None,
-    set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
-    kb: Annotated[str | None, Option(help="Another knowledge base than that of the training.")] = None,
-    by: Annotated[str | None, Option(help="Also metrics by group, e.g. predicate or label.")] = None,
-    errors: Annotated[Path | None, Option(help="Write the lines with missed or extra facts here.")] = None,
-    min_: Annotated[list[str] | None, Option("--min", help="A gate, e.g. f1=0.8: below it the exit code is 5.")] = None,
+    task: Annotated[
+        str | None, Option(help="Score the predictions in --data as this task, without a run.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, Option("--set", help="A setting of the task: section.key=value.")
+    ] = None,
+    kb: Annotated[
+        str | None, Option(help="Another knowledge base than that of the training.")
+    ] = None,
+    by: Annotated[
+        str | None, Option(help="Also metrics by group, e.g. predicate or label.")
+    ] = None,
+    errors: Annotated[
+        Path | None, Option(help="Write the lines with missed or extra facts here.")
+    ] = None,
+    min_: Annotated[
+        list[str] | None, Option("--min", help="A gate, e.g. f1=0.8: below it the exit code is 5.")
+    ] = None,
     batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
-    """Score a run, or a file of predictions: JSON on stdout where it is piped, a table for people."""
+    """Score a run, or a file of predictions: JSON on stdout where it is piped, a table for
+    people."""
     from cli.console import show_metrics
-    from nlpkit.evaluation.scoring import Scoring, predicted_pairs, run_pairs, scoring_task, with_verdicts
+    from nlpkit.evaluation.scoring import (
+        Scoring,
+        predicted_pairs,
+        run_pairs,
+        scoring_task,
+        with_verdicts,
+    )
 
     gates = [parse_gate(gate) for gate in min_ or []]
     if (run is None) == (task is None):
-        raise SettingsError("eval takes a run directory or --task", hint="nlpkit eval RUN --data FILE")
+        raise SettingsError(
+            "eval takes a run directory or --task", hint="nlpkit eval RUN --data FILE"
+        )
     scorer, loaded = scoring_task(run, task, set_ or [], device, kb)
     pairs = run_pairs(loaded, data, batch_size) if loaded else predicted_pairs(scorer, data)
     metrics = Scoring(scorer, by, errors).score(with_verdicts(scorer, pairs, batch_size, device))
@@ -53,11 +74,14 @@ def parse_gate(gate: str) -> tuple[str, float]:
 
 
 def check_gates(gates: list[tuple[str, float]], metrics: dict[str, Any]) -> int:
-    """5 where a metric lies below its gate, else 0. Raises SettingsError for a metric that is none."""
+    """5 where a metric lies below its gate, else 0. Raises SettingsError for a metric that is
+    none."""
     code = 0
     for name, least in gates:
         if not isinstance(metrics.get(name), (int, float)):
-            raise SettingsError(f'--min: no number "{name}"{did_you_mean(name, metrics.keys() - {name})}')
+            raise SettingsError(
+                f'--min: no number "{name}"{did_you_mean(name, metrics.keys() - {name})}'
+            )
         if metrics[name] < least:
             print(f"gate not met: {name} {metrics[name]} < {least}", file=sys.stderr)
             code = 5

@@ -17,7 +17,9 @@ from cli.output import ClosedPipe
 from nlpkit import __version__
 from nlpkit.errors import NlpkitError
 
-CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # ClickException, of the installed click or of Typer's own copy
+CLICK_ERROR: Any = typer.BadParameter.__mro__[
+    2
+]  # ClickException, of the installed click or of Typer's own copy
 
 app = typer.Typer(
     name="nlpkit",
@@ -74,7 +76,9 @@ def run(command: Any) -> int:
         _say("interrupted", None)
         return 130
     except ClosedPipe:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush is silent too
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # so that the last flush is silent too
         return 141
     except OSError as error:
         if error.filename is not None or error.errno is None:

@@ -12,7 +12,8 @@ class ClosedPipe(Exception):  # noqa: N818
 
 
 def write(chunks: Iterable[bytes]) -> None:
-    """Writes and flushes every chunk. Raises ClosedPipe, or OSError where stdout cannot take them (a full disk)."""
+    """Writes and flushes every chunk. Raises ClosedPipe, or OSError where stdout cannot take them
+    (a full disk)."""
     for chunk in chunks:
         try:
             sys.stdout.buffer.write(chunk)

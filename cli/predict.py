@@ -18,17 +18,28 @@ Option = typer.Option
 def predict(
     run: Annotated[Path, typer.Argument(help="A run directory; an encoder fills in [MASK].")],
     file: Annotated[str, typer.Argument(help="JSONL, also .gz and .xz; - is stdin.")] = "-",
-    output: Annotated[Path | None, Option("--output", "-o", help="A file instead of stdout, atomic.")] = None,
-    set_: Annotated[list[str] | None, Option("--set", help="A setting of the task: section.key=value.")] = None,
+    output: Annotated[
+        Path | None, Option("--output", "-o", help="A file instead of stdout, atomic.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, Option("--set", help="A setting of the task: section.key=value.")
+    ] = None,
     only_output: Annotated[bool, Option(help="Write the predictions alone.")] = False,
-    kb: Annotated[str | None, Option(help="Another knowledge base than that of the training.")] = None,
+    kb: Annotated[
+        str | None, Option(help="Another knowledge base than that of the training.")
+    ] = None,
     batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
-    on_error: Annotated[Literal["fail", "skip", "emit"], Option(help="What to do with a bad line.")] = "fail",
-    long: Annotated[Literal["fail", "split", "cut"], Option(help="What to do with a text too long.")] = "split",
+    on_error: Annotated[
+        Literal["fail", "skip", "emit"], Option(help="What to do with a bad line.")
+    ] = "fail",
+    long: Annotated[
+        Literal["fail", "split", "cut"], Option(help="What to do with a text too long.")
+    ] = "split",
     unbuffered: Annotated[bool, Option(help="Predict line by line.")] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
-    """Add predictions to the lines of a file or pipe, in their order; every other field stays as it is."""
+    """Add predictions to the lines of a file or pipe, in their order; every other field stays as it
+    is."""
     from cli.console import counted
     from nlpkit.config import parse_pairs
     from nlpkit.inference.devices import resolve_device
@@ -40,7 +51,9 @@ def predict(
         open_binary(file)  # tells what is wrong with it before a model is loaded
     loaded = load(run, resolve_device(device), kb, parse_pairs(set_ or []))
     task, model, precision = loaded.task, loaded.model, loaded.precision
-    filter_ = Filter(task, model, batch_size, precision, on_error, long, only_output, unbuffered, tell)
+    filter_ = Filter(
+        task, model, batch_size, precision, on_error, long, only_output, unbuffered, tell
+    )
     if output:
         with write_atomic(output) as stream:
             stream.writelines(counted(filter_(read_lines(file)), filter_))

@@ -18,30 +18,51 @@ Option = typer.Option
 def pretrain(
     texts: Annotated[
         list[str],
-        typer.Argument(metavar="TEXT", help="Plain text, a paragraph a line, .gz, .xz; FILE:0.2 takes a fifth of it."),
+        typer.Argument(
+            metavar="TEXT",
+            help="Plain text, a paragraph a line, .gz, .xz; FILE:0.2 takes a fifth of it.",
+        ),
     ],
     out: Annotated[Path, Option(help="The directory of the encoder.")],
-    start: Annotated[str | None, Option(help="An encoder to go on from; default: random weights.")] = None,
+    start: Annotated[
+        str | None, Option(help="An encoder to go on from; default: random weights.")
+    ] = None,
     tokens: Annotated[int | None, Option(help="Tokens to train on.")] = None,
     seed: Annotated[int | None, Option(help="Of weights, order and masks.")] = None,
-    corpus: Annotated[Path | None, Option(help="Keep the encoded texts in this folder, to use them again.")] = None,
+    corpus: Annotated[
+        Path | None, Option(help="Keep the encoded texts in this folder, to use them again.")
+    ] = None,
     config: Annotated[Path | None, Option(help="Settings as TOML.")] = None,
-    set_: Annotated[list[str] | None, Option("--set", help="A setting: section.key=value; may be repeated.")] = None,
-    resume: Annotated[Literal["auto", "never"], Option(help="Continue the unfinished pretraining in --out.")] = "auto",
+    set_: Annotated[
+        list[str] | None, Option("--set", help="A setting: section.key=value; may be repeated.")
+    ] = None,
+    resume: Annotated[
+        Literal["auto", "never"], Option(help="Continue the unfinished pretraining in --out.")
+    ] = "auto",
     force: Annotated[bool, Option(help="Overwrite what is in --out.")] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
     processes: Annotated[int, Option(min=1, help="Processes that share every batch.")] = 1,
 ) -> int:
-    """Train an encoder on plain text to fill in masked words, continue prefixes and, if asked, find replaced tokens."""
+    """Train an encoder on plain text to fill in masked words, continue prefixes and, if asked, find
+    replaced tokens."""
     from nlpkit.config import parse_pairs, read_toml, resolve
     from nlpkit.encoders import ShapeConfig
     from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
 
-    flags = {name: value for name, value in (("tokens", tokens), ("seed", seed)) if value is not None}
+    flags = {
+        name: value for name, value in (("tokens", tokens), ("seed", seed)) if value is not None
+    }
     values = [read_toml(config) if config else {}, parse_pairs(set_ or []), {"pretrain": flags}]
     sections = resolve({"pretrain": PretrainConfig, "encoder": ShapeConfig}, *values)
     plan = PretrainPlan(
-        tuple(texts), out, sections["pretrain"], sections["encoder"], start, corpus, resume=resume, force=force
+        tuple(texts),
+        out,
+        sections["pretrain"],
+        sections["encoder"],
+        start,
+        corpus,
+        resume=resume,
+        force=force,
     )
     return launch(device, processes) if processes > 1 else perform(plan, device)
 
@@ -55,7 +76,12 @@ def perform(plan: PretrainPlan, device: str) -> int:
     accelerator = accelerator_for(device, plan.config.precision)
     made = open_pretraining(plan, accelerator)
     total = sum(text["tokens"] for text in made.record["texts"])
-    opening = [f"{total:,} tokens of text, {made.tokens_per_pass:,} a pass; {plan.config.tokens:,} to train on"]
-    opening += [f"{path}: less than {made.lengths[1]} tokens; the long steps leave it out" for path in made.too_short]
+    opening = [
+        f"{total:,} tokens of text, {made.tokens_per_pass:,} a pass; {plan.config.tokens:,} to train on"
+    ]
+    opening += [
+        f"{path}: less than {made.lengths[1]} tokens; the long steps leave it out"
+        for path in made.too_short
+    ]
     per_step = (plan.config.batch_tokens, "tokens")
     return follow(made, TrainingDisplay(made.state, opening, accelerator.is_main_process, per_step))

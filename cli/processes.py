@@ -15,8 +15,9 @@ from pathlib import Path
 def launch(device: str, processes: int) -> int:
     """This command in several processes of this machine; the exit code.
 
-    `accelerate` reads the place of a process among the others from the environment, as torch's launchers set it; these
-    would answer an error of one process with a report of their own, and kill a training that is saving after Ctrl-C.
+    `accelerate` reads the place of a process among the others from the environment, as torch's
+    launchers set it; these would answer an error of one process with a report of their own, and
+    kill a training that is saving after Ctrl-C.
     """
     from nlpkit.inference.devices import resolve_device
 
@@ -24,17 +25,32 @@ def launch(device: str, processes: int) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_WORLD_SIZE": processes}
-    shared |= {"ACCELERATE_USE_CPU": on_cpu, "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // processes)}
+    shared = {
+        "WORLD_SIZE": processes,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "LOCAL_WORLD_SIZE": processes,
+    }
+    shared |= {
+        "ACCELERATE_USE_CPU": on_cpu,
+        "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // processes),
+    }
     command = [sys.executable, "-m", "cli.main", *sys.argv[1:], "--processes=1"]
     with tempfile.TemporaryDirectory() as folder:
         errors = [Path(folder) / str(rank) for rank in range(processes)]
         started = []
         for rank, path in enumerate(errors):
-            places = {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
+            places = {
+                name: str(value)
+                for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()
+            }
             with path.open("wb") as stream:
-                stderr = stream if rank else None  # all meet the same errors, and the first tells them
-                started.append(subprocess.Popen(command, env={**os.environ, **places}, stderr=stderr))
+                stderr = (
+                    stream if rank else None
+                )  # all meet the same errors, and the first tells them
+                started.append(
+                    subprocess.Popen(command, env={**os.environ, **places}, stderr=stderr)
+                )
         failed = wait_for_all(started)
         if failed:  # this one met an error of its own
             sys.stderr.buffer.write(errors[failed].read_bytes())
@@ -53,7 +69,9 @@ def wait_for_all(started: list[subprocess.Popen[bytes]]) -> int | None:
         while any(process.poll() is None for process in started):
             if failed is None:
                 failed = _failed(started)
-                deadline = time.monotonic() + 5 if failed is not None else deadline  # they may end by themselves
+                deadline = (
+                    time.monotonic() + 5 if failed is not None else deadline
+                )  # they may end by themselves
             if time.monotonic() > deadline:
                 _end(started)
             time.sleep(0.1)

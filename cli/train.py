@@ -18,29 +18,44 @@ Option = typer.Option
 def train(
     task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
     data: Annotated[list[str], Option(help="Training data, JSONL; may be given several times.")],
-    dev: Annotated[list[str] | None, Option(help="Data to evaluate on; default: a tenth of --data.")] = None,
+    dev: Annotated[
+        list[str] | None, Option(help="Data to evaluate on; default: a tenth of --data.")
+    ] = None,
     out: Annotated[Path | None, Option(help="The run directory; default: runs/TASK.")] = None,
-    encoder: Annotated[str | None, Option(help="tiny (default), dgcnn, or a BERT-family directory or hub id.")] = None,
+    encoder: Annotated[
+        str | None, Option(help="tiny (default), dgcnn, or a BERT-family directory or hub id.")
+    ] = None,
     epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, Option(help="Examples of a step.")] = None,
-    accumulate: Annotated[int | None, Option(help="Cut every batch into so many pieces; same result.")] = None,
+    accumulate: Annotated[
+        int | None, Option(help="Cut every batch into so many pieces; same result.")
+    ] = None,
     learning_rate: Annotated[float | None, Option(help="Top of the schedule.")] = None,
     seed: Annotated[int | None, Option(help="Of weights, batches and dropout.")] = None,
     kb: Annotated[str | None, Option(help="The knowledge base of a task that has one.")] = None,
     config: Annotated[Path | None, Option(help="Settings as TOML.")] = None,
-    set_: Annotated[list[str] | None, Option("--set", help="A setting: section.key=value; may be repeated.")] = None,
-    resume: Annotated[Literal["auto", "never"], Option(help="Continue the unfinished run in --out.")] = "auto",
+    set_: Annotated[
+        list[str] | None, Option("--set", help="A setting: section.key=value; may be repeated.")
+    ] = None,
+    resume: Annotated[
+        Literal["auto", "never"], Option(help="Continue the unfinished run in --out.")
+    ] = "auto",
     force: Annotated[bool, Option(help="Overwrite the run in --out.")] = False,
-    dry_run: Annotated[bool, Option(help="Show data, groups of parameters and peak memory; write nothing.")] = False,
+    dry_run: Annotated[
+        bool, Option(help="Show data, groups of parameters and peak memory; write nothing.")
+    ] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
     processes: Annotated[int, Option(min=1, help="Processes that share every batch.")] = 1,
 ) -> int:
-    """Train a task on JSONL and write a run directory; the last line on stdout says where and how good."""
+    """Train a task on JSONL and write a run directory; the last line on stdout says where and how
+    good."""
     flags: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
     flags |= {"learning_rate": learning_rate, "seed": seed, "kb": kb}
     from nlpkit.training.fit import settings_of
 
-    plan = make_plan(task, data, dev, out, encoder, config, set_ or [], flags, device, resume, force)
+    plan = make_plan(
+        task, data, dev, out, encoder, config, set_ or [], flags, device, resume, force
+    )
     if processes > 1:
         settings_of(plan)  # what is wrong with the plan is told once
         return launch(device, processes)
@@ -96,7 +111,8 @@ def perform(plan: Plan) -> int:
 
 
 def rehearse(plan: Plan) -> int:
-    """What `--dry-run` shows: the data, the groups of parameters, and the memory of the longest batch."""
+    """What `--dry-run` shows: the data, the groups of parameters, and the memory of the longest
+    batch."""
     import tempfile
 
     from cli.console import show_rehearsal

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from nlpkit.text.tokenizer import Tokenizer
 
 Option = typer.Option
-app = typer.Typer(help="Build and inspect tries for constrained decoding.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Build and inspect tries for constrained decoding.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 AT_ONCE = 4096  # lines tokenized together
 COMPLETIONS = 100
 
@@ -24,13 +28,18 @@ COMPLETIONS = 100
 @app.command()
 def build(
     keys: Annotated[str, typer.Argument(help="Text, a key a line, also .gz and .xz; - is stdin.")],
-    output: Annotated[Path, Option("--output", "-o", help="The file to write; FILE.csr is kept beside it.")],
+    output: Annotated[
+        Path, Option("--output", "-o", help="The file to write; FILE.csr is kept beside it.")
+    ],
     tokenizer: Annotated[str, Option(help="Of which run or encoder the tokens are.")] = "tiny",
-    kb: Annotated[bool, Option("--kb", help="The lines are subject, predicate and object, with tabs between.")] = False,
+    kb: Annotated[
+        bool, Option("--kb", help="The lines are subject, predicate and object, with tabs between.")
+    ] = False,
 ) -> None:
     """Write the trie of all keys of a file; equal ones are one key.
 
-    Of a knowledge base (--kb) the keys are `subject [SEP] predicate [SEP] meaning`, and their values the triples.
+    Of a knowledge base (--kb) the keys are `subject [SEP] predicate [SEP] meaning`, and their
+    values the triples.
     """
     from nlpkit.decoding.trie.token_trie import TokenTrie
     from nlpkit.encoders import load_tokenizer
@@ -51,8 +60,12 @@ def build(
 @app.command()
 def info(
     file: Annotated[Path, typer.Argument(help="What `nlpkit trie build` wrote.")],
-    complete: Annotated[str | None, Option(help="The keys that begin with this text, at most 100.")] = None,
-    tokenizer: Annotated[str, Option(help="For --complete: of which run or encoder the tokens are.")] = "tiny",
+    complete: Annotated[
+        str | None, Option(help="The keys that begin with this text, at most 100.")
+    ] = None,
+    tokenizer: Annotated[
+        str, Option(help="For --complete: of which run or encoder the tokens are.")
+    ] = "tiny",
 ) -> None:
     """What a trie holds, or how a prefix goes on in it; JSON when piped, else a table."""
     from nlpkit.decoding.trie.token_trie import TokenTrie
@@ -77,7 +90,10 @@ def _keys(source: str, tokenizer: Tokenizer) -> Iterator[list[int]]:
             texts = [line.raw.decode() for line in chunk]
         except UnicodeDecodeError as error:
             raise DataError(f"{chunk[0].where}: not UTF-8 from here on: {error}") from None
-        yield from (encoded.ids for encoded in tokenizer.backend.encode_batch(texts, add_special_tokens=False))
+        yield from (
+            encoded.ids
+            for encoded in tokenizer.backend.encode_batch(texts, add_special_tokens=False)
+        )
 
 
 def _describe(file: Path, trie: TokenTrie) -> dict[str, Any]:
@@ -100,7 +116,14 @@ def _describe(file: Path, trie: TokenTrie) -> dict[str, Any]:
 def _completions(trie: TokenTrie, prefix: str, tokenizer: Tokenizer) -> dict[str, Any]:
     keys = trie.key_range(trie.find(tokenizer.token_ids(prefix)))
     shown = keys[:COMPLETIONS]
-    texts = ["".join(tokenizer.backend.id_to_token(token) or "" for token in key) for key in trie.keys(shown)]
+    texts = [
+        "".join(tokenizer.backend.id_to_token(token) or "" for token in key)
+        for key in trie.keys(shown)
+    ]
     values = trie.values
-    found = texts if values is None else {text: values.of(key) for text, key in zip(texts, shown, strict=True)}
+    found = (
+        texts
+        if values is None
+        else {text: values.of(key) for text, key in zip(texts, shown, strict=True)}
+    )
     return {"prefix": prefix, "keys": len(keys), "completions": found}

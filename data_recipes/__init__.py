@@ -4,9 +4,9 @@
     zcat train_data.json.gz | python -m data_recipes.duie --complete-for seen > train.jsonl
     nlpkit data convert duie train_data.json --set complete_for=seen > train.jsonl
 
-A recipe is a module with `convert(paths, **options)`, a generator of records; no paths, or `-`, is stdin. Its
-keyword-only parameters are its options on the command line: one that is False by default is a switch, any other takes
-a string.
+A recipe is a module with `convert(paths, **options)`, a generator of records; no paths, or `-`, is
+stdin. Its keyword-only parameters are its options on the command line: one that is False by default
+is a switch, any other takes a string.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def recipes() -> list[str]:
 
 
 def load(recipe: str) -> ModuleType:
-    """The module of a recipe; `-` and `_` in its name are the same. Raises SettingsError for an unknown one."""
+    """The module of a recipe; `-` and `_` in its name are the same. Raises SettingsError for an
+    unknown one."""
     name, known = recipe.replace("-", "_"), recipes()
     if name not in known:
         message = f'data convert: unknown recipe "{recipe}"{did_you_mean(name, known)}'
@@ -57,7 +58,8 @@ def load(recipe: str) -> ModuleType:
 
 
 def parse_options(recipe: str, settings: Sequence[str]) -> dict[str, Any]:
-    """The options of a recipe from `key=value` strings. Raises SettingsError for an unknown key or a bad switch."""
+    """The options of a recipe from `key=value` strings. Raises SettingsError for an unknown key or
+    a bad switch."""
     known = _options(load(recipe).convert)
     options: dict[str, Any] = {}
     for setting in settings:
@@ -79,11 +81,16 @@ def _switch(recipe: str, name: str, value: str) -> bool:
 def _options(convert: Callable[..., Iterator[Record]]) -> dict[str, Any]:
     """The keyword-only parameters of `convert` with their defaults."""
     parameters = inspect.signature(convert).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
 
 
 def convert_each(paths: Sequence[str], convert_one: Callable[[Record], Record]) -> Iterator[Record]:
-    """Every record of the raw files through `convert_one`. Raises DataError with `file:line` at the first bad one."""
+    """Every record of the raw files through `convert_one`. Raises DataError with `file:line` at the
+    first bad one."""
     for where, record in read_jsonl(paths or ["-"]):
         try:
             yield convert_one(record)
@@ -92,7 +99,8 @@ def convert_each(paths: Sequence[str], convert_one: Callable[[Record], Record]) 
 
 
 def parse_whole(lines: Iterable[Line], path: str) -> Any:
-    """The JSON value that all lines of a file are together. Raises DataError where they are none."""
+    """The JSON value that all lines of a file are together. Raises DataError where they are
+    none."""
     try:
         return orjson.loads(b"\n".join(line.raw for line in lines))
     except orjson.JSONDecodeError as error:
@@ -112,25 +120,32 @@ def field(record: Any, name: str, expected: type[Value]) -> Value:
         raise RecordError(f'missing field "{name}"')
     value = record[name]
     if not isinstance(value, expected):
-        raise RecordError(f'field "{name}": expected {expected.__name__}, got {type(value).__name__}')
+        raise RecordError(
+            f'field "{name}": expected {expected.__name__}, got {type(value).__name__}'
+        )
     return value
 
 
 def has_gold(raw: Record, name: str) -> bool:
-    """Whether a line has its gold field; a test line has none. Raises RecordError where it has another data set's."""
+    """Whether a line has its gold field; a test line has none. Raises RecordError where it has
+    another data set's."""
     other = next((key for key in GOLD if key in raw and key != name), None)
     if name not in raw and other:
-        raise RecordError(f'missing field "{name}": the line has "{other}"', hint=f"try the recipe {GOLD[other]}")
+        raise RecordError(
+            f'missing field "{name}": the line has "{other}"', hint=f"try the recipe {GOLD[other]}"
+        )
     return name in raw
 
 
 def run(convert: Callable[..., Iterator[Record]]) -> int:
-    """A recipe as a command: the records of `convert` to stdout as JSON lines. Returns the exit code."""
+    """A recipe as a command: the records of `convert` to stdout as JSON lines. Returns the exit
+    code."""
     arguments = vars(_parser(convert).parse_args())
     try:
         _write(convert(arguments.pop("paths"), **arguments))
     except BrokenPipeError:
-        # What is still in the buffer has nowhere to go; without this the interpreter would complain at its end.
+        # What is still in the buffer has nowhere to go; without this the interpreter would complain
+        # at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except NlpkitError as error:
@@ -151,7 +166,9 @@ def _write(records: Iterator[Record]) -> None:
 
 def _parser(convert: Callable[..., Iterator[Record]]) -> argparse.ArgumentParser:
     about = f"{inspect.getdoc(inspect.getmodule(convert))}\n\n{inspect.getdoc(convert)}"
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("paths", nargs="*", metavar="RAW", help="raw files; none, or -, is stdin")
     for name, default in _options(convert).items():
         flag: dict[str, Any] = {"action": "store_true"} if default is False else {}

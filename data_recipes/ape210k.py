@@ -4,11 +4,13 @@
           "ans": "15"}
     out  {"id": "7", "text": "3个5是多少？", "equation": "x=3*5", "answer": "15"}
 
-Only names of fields change and `segmented_text` goes; other fields are kept. Every line stays, also one whose equation
-does not give its answer (1 of the 5,000 of the valid set): training passes over it, but it counts when scoring.
-`nlpkit data check ape210k` names and counts such lines. A line without equation passes without gold.
+Only names of fields change and `segmented_text` goes; other fields are kept. Every line stays, also
+one whose equation does not give its answer (1 of the 5,000 of the valid set): training passes over
+it, but it counts when scoring. `nlpkit data check ape210k` names and counts such lines. A line
+without equation passes without gold.
 
-Source: https://github.com/Chenny0808/ape210k (train.ape.json, valid.ape.json, test.ape.json); arxiv.org/abs/2009.11506.
+Source: https://github.com/Chenny0808/ape210k (train.ape.json, valid.ape.json, test.ape.json);
+arxiv.org/abs/2009.11506.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
-"""CCKS2019 and CCKS2020 entity linking to `entity_linking`: short texts and the entities that are named in them.
+"""CCKS2019 and CCKS2020 entity linking to `entity_linking`: short texts and the entities that are
+named in them.
 
     in   {"text_id": "7", "text": "许蓁写了雾灯", "mention_data": [{"kb_id": "19", "mention": "雾灯", "offset": "4"}]}
     out  {"text_id": "7", "text": "许蓁写了雾灯", "mentions": [{"start": 4, "end": 6, "entity": "19"}]}
 
-`kb_id` is `NIL`, or `NIL_` and a type (2020), where the knowledge base has no such entity: `entity` is null then. An
-offset that is not where its mention stands is an error. Other fields are kept, and a test line without `mention_data`
-passes without gold. The knowledge base, `kb_data`, is read by `entity_linking` as it is.
+`kb_id` is `NIL`, or `NIL_` and a type (2020), where the knowledge base has no such entity: `entity`
+is null then. An offset that is not where its mention stands is an error. Other fields are kept, and
+a test line without `mention_data` passes without gold. The knowledge base, `kb_data`, is read by
+`entity_linking` as it is.
 
-Source: https://www.biendata.xyz/competition/ccks_2019_el/ (train.json), /ccks_2020_el/ (train.json).
+Source: https://www.biendata.xyz/competition/ccks_2019_el/ (train.json), /ccks_2020_el/
+(train.json).
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ def _record(raw: Record) -> Record:
     record = {name: value for name, value in raw.items() if name != "mention_data"}
     if has_gold(raw, "mention_data"):
         mentions = [_mention(text, mention) for mention in field(raw, "mention_data", list)]
-        record["mentions"] = sorted(mentions, key=lambda mention: (mention["start"], mention["end"]))
+        record["mentions"] = sorted(
+            mentions, key=lambda mention: (mention["start"], mention["end"])
+        )
     return record
 
 
@@ -47,7 +52,11 @@ def _mention(text: str, raw: Any) -> Record:
     end = start + len(string)
     if text[start:end] != string or not string:
         raise RecordError(f'offset {start} is "{text[start:end]}" in the text: expected "{string}"')
-    return {"start": start, "end": end, "entity": None if id_ == "NIL" or id_.startswith("NIL_") else id_}
+    return {
+        "start": start,
+        "end": end,
+        "entity": None if id_ == "NIL" or id_.startswith("NIL_") else id_,
+    }
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@
     out  {"text": "许蓁到云泽，许蓁笑了", "entities": [{"start": 0, "end": 2, "label": "name"},
           {"start": 3, "end": 5, "label": "address"}, {"start": 6, "end": 8, "label": "name"}]}
 
-The raw ends are inclusive, those of `entities` are not; they are sorted by start, then end, then label. A span whose
-characters are not its string is an error: not one of the 23,971 spans of the training set and the 3,072 of the dev set
-disagrees, so where one does, the file is damaged or counts its offsets in another unit. Other fields are kept, and a
-test line without `label` passes without gold.
+The raw ends are inclusive, those of `entities` are not; they are sorted by start, then end, then
+label. A span whose characters are not its string is an error: not one of the 23,971 spans of the
+training set and the 3,072 of the dev set disagrees, so where one does, the file is damaged or
+counts its offsets in another unit. Other fields are kept, and a test line without `label` passes
+without gold.
 
 Source: https://github.com/CLUEbenchmark/CLUENER2020 (train.json, dev.json, test.json).
 """
@@ -25,7 +26,8 @@ from nlpkit.errors import RecordError
 def convert(paths: Sequence[str]) -> Iterator[Record]:
     """The lines of the raw files (none, or `-`, is stdin) as `ner` records, in order.
 
-    Raises DataError with `file:line` at the first line that is not CLUENER2020 or whose spans do not fit its text.
+    Raises DataError with `file:line` at the first line that is not CLUENER2020 or whose spans do
+    not fit its text.
     """
     return convert_each(paths, _record)
 
@@ -35,8 +37,12 @@ def _record(raw: Record) -> Record:
     record = {name: value for name, value in raw.items() if name != "label"}
     if has_gold(raw, "label"):
         labels = field(raw, "label", dict)
-        spans = sorted((*span, label) for label in labels for span in _spans(text, field(labels, label, dict)))
-        record["entities"] = [{"start": start, "end": end, "label": label} for start, end, label in spans]
+        spans = sorted(
+            (*span, label) for label in labels for span in _spans(text, field(labels, label, dict))
+        )
+        record["entities"] = [
+            {"start": start, "end": end, "label": label} for start, end, label in spans
+        ]
     return record
 
 
@@ -44,11 +50,17 @@ def _spans(text: str, places: dict[str, Any]) -> Iterator[tuple[int, int]]:
     """The half-open spans of one label's strings, each checked against the text."""
     for string in places:
         for span in field(places, string, list):
-            if not (isinstance(span, list) and len(span) == 2 and all(type(offset) is int for offset in span)):
+            if not (
+                isinstance(span, list)
+                and len(span) == 2
+                and all(type(offset) is int for offset in span)
+            ):
                 raise RecordError(f'span of "{string}": expected [first, last], got {span!r}')
             start, end = span[0], span[1] + 1
             if start < 0 or text[start:end] != string or not string:
-                raise RecordError(f'span {span} is "{text[max(start, 0) : end]}" in the text: expected "{string}"')
+                raise RecordError(
+                    f'span {span} is "{text[max(start, 0) : end]}" in the text: expected "{string}"'
+                )
             yield start, end
 
 

@@ -6,7 +6,8 @@
 
 The script is kept. See `data_recipes.cmrc2018` for the rest.
 
-Source: https://github.com/DRCKnowledgeTeam/DRCD (DRCD_training.json, DRCD_dev.json, DRCD_test.json).
+Source: https://github.com/DRCKnowledgeTeam/DRCD (DRCD_training.json, DRCD_dev.json,
+DRCD_test.json).
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ The version is read off every line. In DuIE 1.0 an object is a string; its `post
     out  {"text": "《雾灯》是许蓁的小说", "spo_list": [{"subject": "雾灯", "predicate": "作者", "object": "许蓁",
           "subject_type": "图书作品", "object_type": "人物"}]}
 
-In DuIE 2.0 an object is a set of slots. `@value` becomes the object and the other slots go, as they are, to
-`object_extra`; with `slots` each of them becomes a triple of its own instead:
+In DuIE 2.0 an object is a set of slots. `@value` becomes the object and the other slots go, as they
+are, to `object_extra`; with `slots` each of them becomes a triple of its own instead:
 
     in   {"text": "许蓁在《雾灯》演船长", "spo_list": [{"predicate": "饰演", "subject": "许蓁", "subject_type": "人物",
           "object": {"@value": "船长", "inWork": "雾灯"}, "object_type": {"@value": "人物", "inWork": "影视作品"}}]}
@@ -17,12 +17,13 @@ In DuIE 2.0 an object is a set of slots. `@value` becomes the object and the oth
     out  {"text": ..., "spo_list": [{"subject": "许蓁", "predicate": "饰演", "object": "船长", ...},
           {"subject": "许蓁", "predicate": "饰演.inWork", "object": "雾灯", ..., "object_type": "影视作品"}]}   (slots)
 
-Lines already in the output form (`object_extra`) are read as well. Other fields are kept. A test line without
-`spo_list` passes without gold. That a triple's strings occur in the text is not checked here: `nlpkit data check`
-reports those that don't.
+Lines already in the output form (`object_extra`) are read as well. Other fields are kept. A test
+line without `spo_list` passes without gold. That a triple's strings occur in the text is not
+checked here: `nlpkit data check` reports those that don't.
 
-Source: Li et al., DuIE: A Large-Scale Chinese Dataset for Information Extraction, NLPCC 2019 (1.0); the relation
-extraction task of the Language and Intelligence Challenge 2020 (2.0), where every slot but `@value` may be absent.
+Source: Li et al., DuIE: A Large-Scale Chinese Dataset for Information Extraction, NLPCC 2019 (1.0);
+the relation extraction task of the Language and Intelligence Challenge 2020 (2.0), where every slot
+but `@value` may be absent.
 """
 
 from __future__ import annotations
@@ -47,24 +48,36 @@ BOTH = [
 """The relations that DuIE 1.0 and 2.0 both have."""
 ONLY_1 = ["出版社", "出生地", "出生日期", "字", "民族", "目", "身高", "连载网站"]
 ONLY_2 = ["主题曲", "代言人", "校长", "票房", "获奖", "配音", "饰演"]
-SLOTS = ["上映时间.inArea", "票房.inArea", "获奖.inWork", "获奖.onDate", "获奖.period", "配音.inWork", "饰演.inWork"]
+SLOTS = [
+    "上映时间.inArea",
+    "票房.inArea",
+    "获奖.inWork",
+    "获奖.onDate",
+    "获奖.period",
+    "配音.inWork",
+    "饰演.inWork",
+]
 """Of DuIE 2.0, with `slots`."""
 
 SEEN_SHARE = 0.001
-"""`complete_for="seen"` takes a predicate with at least this share of all triples; fewer are slips of annotation."""
+"""`complete_for="seen"` takes a predicate with at least this share of all triples; fewer are slips
+of annotation."""
 
 
-def convert(paths: Sequence[str], *, slots: bool = False, complete_for: str | Sequence[str] = ()) -> Iterator[Record]:
+def convert(
+    paths: Sequence[str], *, slots: bool = False, complete_for: str | Sequence[str] = ()
+) -> Iterator[Record]:
     """The lines of DuIE files as `gplinker` records, in order.
 
     Args:
         paths: raw files; none, or `-`, is stdin.
         slots: the further slots of an object become triples with the predicate `饰演.inWork`.
-        complete_for: every line with gold gets `predicates`, the relations that it is completely annotated for: its
-            silence on the others then means "not annotated", not "no". Predicates as a list or between commas; or
-            `seen` for those with at least 0.1 % of this input's triples, which reads the whole input first; or
-            `version`, where lines of 1.0 and 2.0 are mixed: the relations of the version that a line's own relations
-            or slots tell, and where they tell none, those that both versions have. The triples of other relations
+        complete_for: every line with gold gets `predicates`, the relations that it is completely
+            annotated for: its silence on the others then means "not annotated", not "no".
+            Predicates as a list or between commas; or `seen` for those with at least 0.1 % of this
+            input's triples, which reads the whole input first; or `version`, where lines of 1.0 and
+            2.0 are mixed: the relations of the version that a line's own relations or slots tell,
+            and where they tell none, those that both versions have. The triples of other relations
             stay.
 
     Raises DataError with `file:line` at the first line that is not DuIE.
@@ -78,23 +91,35 @@ def convert(paths: Sequence[str], *, slots: bool = False, complete_for: str | Se
         kept = list(records)
         records, complete_for = iter(kept), _seen(kept)
     predicates = (
-        [name for name in complete_for.split(",") if name] if isinstance(complete_for, str) else [*complete_for]
+        [name for name in complete_for.split(",") if name]
+        if isinstance(complete_for, str)
+        else [*complete_for]
     )
     for record in records:
-        yield {**record, "predicates": predicates} if predicates and "spo_list" in record else record
+        yield (
+            {**record, "predicates": predicates} if predicates and "spo_list" in record else record
+        )
 
 
 def _seen(records: list[Record]) -> list[str]:
     """The predicates with at least SEEN_SHARE of the triples, the most frequent first."""
-    counts = Counter(triple["predicate"] for record in records for triple in record.get("spo_list", ()))
-    return [predicate for predicate, count in counts.most_common() if count >= SEEN_SHARE * counts.total()]
+    counts = Counter(
+        triple["predicate"] for record in records for triple in record.get("spo_list", ())
+    )
+    return [
+        predicate
+        for predicate, count in counts.most_common()
+        if count >= SEEN_SHARE * counts.total()
+    ]
 
 
 def _record(raw: Record, slots: bool, by_version: bool) -> Record:
     field(raw, "text", str)
     record = {name: value for name, value in raw.items() if name != "postag"}
     if has_gold(raw, "spo_list"):
-        triples = [triple for triple in field(raw, "spo_list", list) for triple in _triples(triple, slots)]
+        triples = [
+            triple for triple in field(raw, "spo_list", list) for triple in _triples(triple, slots)
+        ]
         record["spo_list"] = triples
         if by_version:
             record["predicates"] = _of_version(raw["spo_list"], slots)
@@ -102,10 +127,13 @@ def _record(raw: Record, slots: bool, by_version: bool) -> Record:
 
 
 def _of_version(triples: list[Record], slots: bool) -> list[str]:
-    """The relations of the version that a line's triples, as they came, belong to; else those of both versions."""
+    """The relations of the version that a line's triples, as they came, belong to; else those of
+    both versions."""
     found = {triple["predicate"] for triple in triples}
     is_1 = not found.isdisjoint(ONLY_1)
-    has_slots = any("object_extra" in triple or isinstance(triple["object"], dict) for triple in triples)
+    has_slots = any(
+        "object_extra" in triple or isinstance(triple["object"], dict) for triple in triples
+    )
     is_2 = has_slots or not found.isdisjoint(ONLY_2)
     return BOTH + (ONLY_1 if is_1 else []) + ((ONLY_2 + (SLOTS if slots else [])) if is_2 else [])
 
@@ -121,14 +149,25 @@ def _triples(raw: Any, slots: bool) -> list[Record]:
     if main is None:
         raise RecordError(f'field "object": missing slot "{MAIN_SLOT}"')
     subject, predicate = field(raw, "subject", str), field(raw, "predicate", str)
-    subject_type = {"subject_type": field(raw, "subject_type", str)} if "subject_type" in raw else {}
+    subject_type = (
+        {"subject_type": field(raw, "subject_type", str)} if "subject_type" in raw else {}
+    )
 
     def triple(predicate: str, object_: str, slot: str) -> Record:
         object_type = {"object_type": types[slot]} if slot in types else {}
-        return {"subject": subject, "predicate": predicate, "object": object_, **subject_type, **object_type}
+        return {
+            "subject": subject,
+            "predicate": predicate,
+            "object": object_,
+            **subject_type,
+            **object_type,
+        }
 
     if slots:
-        return [triple(predicate, main, MAIN_SLOT), *(triple(f"{predicate}.{s}", o, s) for s, o in objects.items())]
+        return [
+            triple(predicate, main, MAIN_SLOT),
+            *(triple(f"{predicate}.{s}", o, s) for s, o in objects.items()),
+        ]
     return [triple(predicate, main, MAIN_SLOT) | ({"object_extra": objects} if objects else {})]
 
 
@@ -138,7 +177,9 @@ def _slots(raw: Any, name: str) -> dict[str, str]:
     slots = value if isinstance(value, dict) else {MAIN_SLOT: field(raw, name, str)}
     for slot, text in slots.items():
         if not isinstance(text, str):
-            raise RecordError(f'field "{name}", slot "{slot}": expected str, got {type(text).__name__}')
+            raise RecordError(
+                f'field "{name}", slot "{slot}": expected str, got {type(text).__name__}'
+            )
     return dict(slots)
 
 

@@ -3,10 +3,12 @@
     in   {"id": 7, "question": "云泽有多大？", "answer": "云泽（湖泊） ||| 面积 ||| 30平方千米"}
     out  {"id": 7, "question": "云泽有多大？", "answer": "云泽（湖泊） ||| 面积 ||| 30平方千米"}
 
-The parts of the answer are checked, and the space around them made one. Other fields are kept, and a test line without
-`answer` passes without gold. The knowledge base of the data set (a triple a line, tabs between) is read as it is.
+The parts of the answer are checked, and the space around them made one. Other fields are kept, and
+a test line without `answer` passes without gold. The knowledge base of the data set (a triple a
+line, tabs between) is read as it is.
 
-Source: https://github.com/CLUEbenchmark/KgCLUE (train.json, dev.json, test_public.json; Knowledge_20211215.txt).
+Source: https://github.com/CLUEbenchmark/KgCLUE (train.json, dev.json, test_public.json;
+Knowledge_20211215.txt).
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def answer_of(text: str) -> str:
 
 def _record(raw: Record) -> Record:
     field(raw, "question", str)
-    return {**raw, "answer": answer_of(field(raw, "answer", str))} if has_gold(raw, "answer") else raw
+    return (
+        {**raw, "answer": answer_of(field(raw, "answer", str))} if has_gold(raw, "answer") else raw
+    )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@ r"""Triples of news sentences (`sro_list`) to `gplinker`: only names of fields c
     in   {"text": "许蓁任职云泽船厂\n", "sro_list": [{"subject": "许蓁", "object": "云泽船厂", "relation": "任职"}]}
     out  {"text": "许蓁任职云泽船厂\n", "spo_list": [{"subject": "许蓁", "predicate": "任职", "object": "云泽船厂"}]}
 
-The text is kept to the character: nearly half of them end with a line break, which is part of the text. A test line
-without `sro_list` passes without gold.
+The text is kept to the character: nearly half of them end with a line break, which is part of the
+text. A test line without `sro_list` passes without gold.
 
 Source: the news relation extraction set with 53 relations, one JSON object a line.
 """
@@ -19,7 +19,8 @@ from data_recipes import Record, convert_each, field, has_gold, run
 
 
 def convert(paths: Sequence[str]) -> Iterator[Record]:
-    """The lines of the raw files (none, or `-`, is stdin) as `gplinker` records, in order; other fields are kept.
+    """The lines of the raw files (none, or `-`, is stdin) as `gplinker` records, in order; other
+    fields are kept.
 
     Raises DataError with `file:line` at the first bad line.
     """

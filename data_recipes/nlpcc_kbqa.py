@@ -6,10 +6,11 @@
          ==================================================
     out  {"id": 1, "question": "《雾灯》的作者是谁？", "answer": "雾灯 ||| 作者 ||| 许蓁"}
 
-The object is that of the triple. A question without a triple (as in the test data) passes without gold; one whose
-triple has an empty part is left out, as 2 of the 14,609 of the training data are.
+The object is that of the triple. A question without a triple (as in the test data) passes without
+gold; one whose triple has an empty part is left out, as 2 of the 14,609 of the training data are.
 
-Source: http://tcci.ccf.org.cn/conference/2016/pages/page05_evadata.html (nlpcc-iccpol-2016.kbqa.training-data).
+Source: http://tcci.ccf.org.cn/conference/2016/pages/page05_evadata.html
+(nlpcc-iccpol-2016.kbqa.training-data).
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def _records(path: str) -> Iterator[Record]:
             continue
         found = _TAGGED.fullmatch(text)
         if not found:
-            raise DataError(f'{line.where}: expected "<question id=...>", "<triple id=...>" or "<answer id=...>"')
+            raise DataError(
+                f'{line.where}: expected "<question id=...>", "<triple id=...>" or "<answer id=...>"'
+            )
         kind, number, value = found[1], int(found[2]), found[3]
         if kind == "question":
             if record and is_whole:
@@ -54,7 +57,9 @@ def _records(path: str) -> Iterator[Record]:
         elif kind == "triple":
             parts = value.split("|||", 2)
             if len(parts) != 3:
-                raise DataError(f'{line.where}: expected "subject ||| predicate ||| object", got {value!r}')
+                raise DataError(
+                    f'{line.where}: expected "subject ||| predicate ||| object", got {value!r}'
+                )
             parts = [part.strip() for part in parts]
             record["answer"], is_whole = " ||| ".join(parts), all(parts)
     if record and is_whole:

@@ -1,17 +1,19 @@
-"""WebQA and SogouQA to `mrc_seq2seq` and `mrc_mlm`: questions with several passages, of which some hold the answer.
+"""WebQA and SogouQA to `mrc_seq2seq` and `mrc_mlm`: questions with several passages, of which some
+hold the answer.
 
     in   {"q_key": "Q_1", "question_tokens": ["雾灯", "的", "作者"], "evidences": [{"evidence_tokens": ["许蓁", "写"],
           "golden_answers": [["许蓁"]]}, {"evidence_tokens": ["今天"], "golden_answers": [["no_answer"]]}]}
     out  {"id": "Q_1", "question": "雾灯的作者", "passages": ["许蓁写", "今天"], "answers": ["许蓁"]}
 
-Three formats are told apart by what they hold: Baidu's, an object a line as above; and two that are one JSON value,
+Three formats are told apart by what they hold: Baidu's, an object a line as above; and two that are
+one JSON value,
 
     me_*.json                      {"Q_1": {"question": "…", "evidences": {"…": {"evidence": "…", "answer": ["…"]}}}}
     WebQA.json and SogouQA.json    [{"id": …, "question": "…", "passages": [{"passage": "…", "answer": "…"}]}]
 
-The answers are those of all passages, each once; a question of which all passages have none has none (`[]`). Which
-passage was annotated with the answer is not kept: wherever the string stands, it can be learnt. Tokens are joined with
-a space between two Latin words only.
+The answers are those of all passages, each once; a question of which all passages have none has
+none (`[]`). Which passage was annotated with the answer is not kept: wherever the string stands, it
+can be learnt. Tokens are joined with a space between two Latin words only.
 
 Source: http://idl.baidu.com/WebQA.html; https://kexue.fm/archives/4338 (me_*.json) and
 https://github.com/bojone/dgcnn_for_reading_comprehension (WebQA.json, SogouQA.json).
@@ -57,7 +59,9 @@ def _questions(path: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(whole, list):
         yield from ((f"{name_of(path)}: [{number}]", raw) for number, raw in enumerate(whole))
     else:
-        raise DataError(f"{name_of(path)}: expected a list of questions, got {type(whole).__name__}")
+        raise DataError(
+            f"{name_of(path)}: expected a list of questions, got {type(whole).__name__}"
+        )
 
 
 def _record(raw: Any) -> Record:
@@ -76,7 +80,9 @@ def _record(raw: Any) -> Record:
         passages = [field(passage, "passage", str) for passage in told]
         answers = [field(passage, "answer", str) for passage in told]
         question, name = field(raw, "question", str), raw.get("id")
-    accepted = [answer for answer in dict.fromkeys(answers) if answer.strip() and answer != NO_ANSWER]
+    accepted = [
+        answer for answer in dict.fromkeys(answers) if answer.strip() and answer != NO_ANSWER
+    ]
     return {"id": name, "question": question, "passages": passages, "answers": accepted}
 
 

@@ -1,7 +1,9 @@
-"""Settings: dataclasses with defaults, filled from a TOML file, `section.key=value` pairs and flags, in that order.
+"""Settings: dataclasses with defaults, filled from a TOML file, `section.key=value` pairs and
+flags, in that order.
 
-A section is a frozen dataclass; its fields, with a docstring under each, are the settings. Unknown sections and keys
-are errors with a near miss; a value of the wrong type is an error that names the key.
+A section is a frozen dataclass; its fields, with a docstring under each, are the settings. Unknown
+sections and keys are errors with a near miss; a value of the wrong type is an error that names the
+key.
 """
 
 from __future__ import annotations
@@ -34,12 +36,15 @@ def read_toml(path: str | Path) -> Values:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
     for section, value in values.items():
         if not isinstance(value, dict):
-            raise SettingsError(f"{path}: {section}: every setting belongs to a section, as in [train]")
+            raise SettingsError(
+                f"{path}: {section}: every setting belongs to a section, as in [train]"
+            )
     return values
 
 
 def parse_pairs(pairs: Iterable[str]) -> Values:
-    """`section.key=value` strings as sections. A value is TOML (3, 0.1, true, [1, 2]); anything else is a string."""
+    """`section.key=value` strings as sections. A value is TOML (3, 0.1, true, [1, 2]); anything
+    else is a string."""
     values: Values = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -57,7 +62,8 @@ def parse_pairs(pairs: Iterable[str]) -> Values:
 def resolve(sections: Mapping[str, type], *sources: Values) -> dict[str, Any]:
     """One instance of every section; a later source wins over an earlier one.
 
-    Raises SettingsError for an unknown section or key, a wrong type, or a value that the section itself refuses.
+    Raises SettingsError for an unknown section or key, a wrong type, or a value that the section
+    itself refuses.
     """
     merged: Values = {name: {} for name in sections}
     for source in sources:
@@ -76,13 +82,16 @@ def build(cls: type, values: Mapping[str, Any], section: str) -> Any:
         if key not in names:
             raise SettingsError(f'unknown setting "{section}.{key}"{did_you_mean(key, names)}')
     try:
-        return cls(**{key: _coerce(value, hints[key], f"{section}.{key}") for key, value in values.items()})
+        return cls(
+            **{key: _coerce(value, hints[key], f"{section}.{key}") for key, value in values.items()}
+        )
     except ValueError as error:
         raise SettingsError(f"{section}: {error}") from None
 
 
 def _coerce(value: Any, hint: Any, name: str) -> Any:
-    """`value` as the hinted type: int to float, list to tuple; SettingsError where it does not fit."""
+    """`value` as the hinted type: int to float, list to tuple; SettingsError where it does not
+    fit."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -91,7 +100,9 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:
     if origin is typing.Literal:
         if value not in arguments:
             near = did_you_mean(str(value), map(str, arguments))
-            raise SettingsError(f"{name}: expected one of {', '.join(map(str, arguments))}, got {value!r}{near}")
+            raise SettingsError(
+                f"{name}: expected one of {', '.join(map(str, arguments))}, got {value!r}{near}"
+            )
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

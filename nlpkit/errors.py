@@ -1,7 +1,7 @@
 """The errors a user can cause, each with its exit code.
 
-A message reads `<where>: <what is wrong>[: expected X, got Y][; did you mean Z?]`; the next step goes into `hint`.
-Anything that is not an `NlpkitError` is a bug and keeps its traceback.
+A message reads `<where>: <what is wrong>[: expected X, got Y][; did you mean Z?]`; the next step
+goes into `hint`. Anything that is not an `NlpkitError` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 
 class NlpkitError(Exception):
-    """An error with a message for the user, the exit code of the process and, if there is one, the next step."""
+    """An error with a message for the user, the exit code of the process and, if there is one, the
+    next step."""
 
     exit_code = 1
 

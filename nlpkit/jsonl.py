@@ -1,7 +1,8 @@
-"""JSON lines in and out: UTF-8 whatever the locale, `.gz` and `.xz` read as they are, files written atomically.
+"""JSON lines in and out: UTF-8 whatever the locale, `.gz` and `.xz` read as they are, files written
+atomically.
 
-A line travels as the bytes the user gave. A prediction is spliced into those bytes, so that every other field,
-number and big integer comes out exactly as it came in.
+A line travels as the bytes the user gave. A prediction is spliced into those bytes, so that every
+other field, number and big integer comes out exactly as it came in.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of input: its place (`file:line`, counted from 1), its number, and its bytes without the line end."""
+    """One line of input: its place (`file:line`, counted from 1), its number, and its bytes without
+    the line end."""
 
     where: str
     number: int
@@ -51,9 +53,11 @@ class Line:
 
 
 def open_binary(path: str | Path) -> IO[bytes]:
-    """Opens a file for reading, decompressing `.gz` and `.xz`; `-` is stdin. Raises DataError where it can't."""
+    """Opens a file for reading, decompressing `.gz` and `.xz`; `-` is stdin. Raises DataError where
+    it can't."""
     if str(path) == "-":
-        # not sys.stdin: at its end the interpreter locks that one, and aborts where a thread still waits for input
+        # not sys.stdin: at its end the interpreter locks that one, and aborts where a thread still
+        # waits for input
         return open(0, "rb", closefd=False)
     openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
     try:
@@ -83,14 +87,16 @@ def read_lines(path: str | Path) -> Iterator[Line]:
 
 
 def read_jsonl(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, record) of every line of one file or several. Raises DataError at the first line that is no object."""
+    """(place, record) of every line of one file or several. Raises DataError at the first line that
+    is no object."""
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         for line in read_lines(path):
             yield line.where, line.record_here()
 
 
 def dumps(value: Any) -> bytes:
-    """Compact JSON; dataclasses, numpy scalars and tuples are understood; non-ASCII text stays as it is."""
+    """Compact JSON; dataclasses, numpy scalars and tuples are understood; non-ASCII text stays as
+    it is."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError:  # a lone surrogate, as in a file name that is not UTF-8 to this locale
@@ -100,10 +106,13 @@ def dumps(value: Any) -> bytes:
 def with_field(raw: bytes, record: dict[str, Any], key: str, value: Any) -> bytes:
     """The JSON object `raw` with `key` set to `value`, all its other bytes untouched.
 
-    `record` is the parsed `raw`. An old value of the key is removed and the new one goes to the end.
+    `record` is the parsed `raw`. An old value of the key is removed and the new one goes to the
+    end.
     """
     if key in record:
-        raw = b"{" + b",".join(f"{json.dumps(k, ensure_ascii=False)}:{v}".encode() for k, v in _fields(raw) if k != key)
+        raw = b"{" + b",".join(
+            f"{json.dumps(k, ensure_ascii=False)}:{v}".encode() for k, v in _fields(raw) if k != key
+        )
         raw += b"}"
         record = {k: v for k, v in record.items() if k != key}
     comma = b"," if record else b""
@@ -129,11 +138,12 @@ def _fields(raw: bytes) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def write_atomic(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears under its name only when whole: temporary name, flush, fsync, rename.
+    """A binary file that appears under its name only when whole: temporary name, flush, fsync,
+    rename.
 
-    Where the block raises, the temporary file goes and an older file of that name stays as it was. What a link points
-    to is replaced, not the link; a device or a named pipe is written as it is. Raises NlpkitError where the file cannot
-    be written (permission, a full disk).
+    Where the block raises, the temporary file goes and an older file of that name stays as it was.
+    What a link points to is replaced, not the link; a device or a named pipe is written as it is.
+    Raises NlpkitError where the file cannot be written (permission, a full disk).
     """
     path = Path(os.path.realpath(path))
     is_device = path.exists() and not path.is_file()

@@ -1,4 +1,5 @@
-"""A run directory: a trained model with all that it needs, and the checkpoint that its training resumes from.
+"""A run directory: a trained model with all that it needs, and the checkpoint that its training
+resumes from.
 
     config.json              task, settings, encoder, versions, data hash, what was reached
     model.safetensors        the best weights so far and, in its header, the task's settings tuned with them
@@ -63,32 +64,49 @@ class Run:
         self.save_config()
 
     def save_model(self, metrics: dict[str, Any]) -> None:
-        """Writes the weights with the task's settings as they are now (thresholds are tuned while training)."""
+        """Writes the weights with the task's settings as they are now (thresholds are tuned while
+        training)."""
         plain = {"settings": asdict(self.task.config), "metrics": metrics}
         save_tensors(self.folder / "model.safetensors", self.model.state_dict(), plain)
 
     def save_history(self, history: list[dict[str, Any]]) -> None:
         """Writes `metrics.jsonl`."""
         with write_atomic(self.folder / "metrics.jsonl") as stream:
-            stream.write(b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in history))
+            stream.write(
+                b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in history)
+            )
 
 
-def describe(task: str, encoder_name: str, settings: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """The `config.json` of a new run; `settings` are the sections as instances, `data` the files and their hashes."""
+def describe(
+    task: str, encoder_name: str, settings: dict[str, Any], data: dict[str, Any]
+) -> dict[str, Any]:
+    """The `config.json` of a new run; `settings` are the sections as instances, `data` the files
+    and their hashes."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     sections = {name: asdict(section) for name, section in settings.items()}
-    return {"task": task, "encoder": {"name": encoder_name}, "settings": sections, "data": data, "versions": versions}
+    return {
+        "task": task,
+        "encoder": {"name": encoder_name},
+        "settings": sections,
+        "data": data,
+        "versions": versions,
+    }
 
 
 def load(
-    folder: str | Path, device: str | torch.device = "cpu", kb: str | None = None, values: Values | None = None
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    kb: str | None = None,
+    values: Values | None = None,
 ) -> Run:
-    """A trained run, ready to decode; an encoder that ships, or the directory of a checkpoint, fills in masks.
+    """A trained run, ready to decode; an encoder that ships, or the directory of a checkpoint,
+    fills in masks.
 
-    `kb` is a knowledge base to use in the place of the run's, whatever its content; `values` are settings of the task
-    in the place of those it was trained with, as `parse_pairs` gives them.
+    `kb` is a knowledge base to use in the place of the run's, whatever its content; `values` are
+    settings of the task in the place of those it was trained with, as `parse_pairs` gives them.
 
-    Raises SettingsError where it is neither, its parts do not fit together, or the weights do not fit the settings.
+    Raises SettingsError where it is neither, its parts do not fit together, or the weights do not
+    fit the settings.
     """
     folder, values = Path(folder), values or {}
     if encoders.is_encoder(folder):
@@ -101,21 +119,29 @@ def load(
     except Exception as error:  # noqa: BLE001 - the binding raises bare Exception
         raise SettingsError(f"{folder}/tokenizer.json: {error}") from None
     if vocabulary_hash(backend) != config["tokenizer_sha256"]:
-        raise SettingsError(f"{folder}/tokenizer.json: not the vocabulary this model was trained with")
+        raise SettingsError(
+            f"{folder}/tokenizer.json: not the vocabulary this model was trained with"
+        )
     if not (folder / "model.safetensors").exists():
-        raise SettingsError(f"{folder}: no model yet", hint="the training was stopped before its first evaluation")
+        raise SettingsError(
+            f"{folder}: no model yet", hint="the training was stopped before its first evaluation"
+        )
     weights, plain = load_tensors(folder / "model.safetensors")
     tokenizer = encoders.tokenizer_of(encoder, backend)
     section = config["task"]
     other_kb = {section: {"kb": kb, "kb_sha256": None}} if kb is not None else {}
-    settings = resolve({section: task_class.Config}, {section: plain["settings"]}, values, other_kb)[section]
+    settings = resolve(
+        {section: task_class.Config}, {section: plain["settings"]}, values, other_kb
+    )[section]
     task = task_class(settings, tokenizer, folder)
     model = task.build_model(encoder)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         problem = str(error).splitlines()[1].strip()
-        raise SettingsError(f"{folder}/model.safetensors: does not fit the settings: {problem}") from None
+        raise SettingsError(
+            f"{folder}/model.safetensors: does not fit the settings: {problem}"
+        ) from None
     return Run(folder, config, task, tokenizer, model.to(device).eval())
 
 
@@ -123,8 +149,14 @@ def _bare_encoder(source: Path, device: str | torch.device, values: Values) -> R
     """An encoder with its masked-LM head as the run of a task."""
     encoder, tokenizer = encoders.load(str(source), encoders.settings_of(str(source))(), head=True)
     task_class = tasks.load("fill_mask")
-    task = task_class(resolve({"fill_mask": task_class.Config}, values)["fill_mask"], tokenizer, None)
-    config = {"task": "fill_mask", "encoder": {"name": str(source), "spec": encoder.spec()}, "settings": {}}
+    task = task_class(
+        resolve({"fill_mask": task_class.Config}, values)["fill_mask"], tokenizer, None
+    )
+    config = {
+        "task": "fill_mask",
+        "encoder": {"name": str(source), "spec": encoder.spec()},
+        "settings": {},
+    }
     return Run(source, config, task, tokenizer, task.build_model(encoder).to(device).eval())
 
 
@@ -138,7 +170,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         pass
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise SettingsError(f"{folder}/config.json: not the config of a run: {error}") from None
-    raise SettingsError(f"{folder}: not a run directory: no config.json", hint="nlpkit train TASK makes one")
+    raise SettingsError(
+        f"{folder}: not a run directory: no config.json", hint="nlpkit train TASK makes one"
+    )
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
@@ -152,6 +186,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """What `save_tensors` wrote. Raises SettingsError for a damaged file."""
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["plain"])  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(file.metadata()["plain"])
     except (safetensors.SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from None

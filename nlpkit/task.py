@@ -8,11 +8,13 @@
                                                                                |
                                  Example.gold ------------------ task.score ---+------> metrics               (eval)
 
-A long text is cut into windows (`task.windows`) between `read` and `collate`; `task.merge` joins their predictions.
-Gold and prediction have one type, so that training, `eval` of a model and `eval` of a file share one scorer.
+A long text is cut into windows (`task.windows`) between `read` and `collate`; `task.merge` joins
+their predictions. Gold and prediction have one type, so that training, `eval` of a model and `eval`
+of a file share one scorer.
 
-A new task is one file `nlpkit/tasks/<name>.py` with a class `Task` of the methods below, a grammar of made-up data
-`nlpkit/samples/<name>.py`, and ten lines in `tests/golden/<name>/sample.jsonl` for the contract test.
+A new task is one file `nlpkit/tasks/<name>.py` with a class `Task` of the methods below, a grammar
+of made-up data `nlpkit/samples/<name>.py`, and ten lines in `tests/golden/<name>/sample.jsonl` for
+the contract test.
 """
 
 from __future__ import annotations
@@ -80,9 +82,11 @@ class Task(Protocol[E, B, P]):
         return cls.needs_head
 
     @classmethod
-    def prepare(cls, config: Any, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Any:
-        """Once, at training: reads (place, record) pairs, writes what the task needs (schema, KB) to the run `folder`
-        and returns the settings completed. Raises DataError."""
+    def prepare(
+        cls, config: Any, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Any:
+        """Once, at training: reads (place, record) pairs, writes what the task needs (schema, KB)
+        to the run `folder` and returns the settings completed. Raises DataError."""
         ...
 
     def __init__(self, config: Any, tokenizer: Tokenizer, folder: Path): ...
@@ -92,27 +96,33 @@ class Task(Protocol[E, B, P]):
         ...
 
     def augmenter(self, examples: Sequence[E]) -> Callable[[E, Any], E] | None:
-        """What makes another example of one each time training meets it, with a `numpy` generator; None for nothing."""
+        """What makes another example of one each time training meets it, with a `numpy` generator;
+        None for nothing."""
         return None
 
     def windows(self, example: E) -> list[E]:
-        """The example cut to pieces that the encoder can take; the example itself where it is short."""
+        """The example cut to pieces that the encoder can take; the example itself where it is
+        short."""
         return [example]
 
     def collate(self, examples: Sequence[E], *, targets: bool = True) -> B:
-        """Pads examples to a batch, with what the loss needs of their gold unless `targets` is off."""
+        """Pads examples to a batch, with what the loss needs of their gold unless `targets` is
+        off."""
         ...
 
     def build_model(self, encoder: nn.Module) -> nn.Module:
-        """A module with attribute `encoder` and model(batch) -> loss_B, one loss for each example."""
+        """A module with attribute `encoder` and model(batch) -> loss_B, one loss for each
+        example."""
         ...
 
     def decode(self, model: Any, batch: B, *, loose: bool = False) -> list[P]:
-        """One prediction a row, in order. `loose` keeps what falls below the threshold too, for `tune`."""
+        """One prediction a row, in order. `loose` keeps what falls below the threshold too, for
+        `tune`."""
         ...
 
     def assess(self, model: Any, batch: B, *, brief: bool) -> list[P]:
-        """`decode` for evaluation, where the batch has targets, with more that `score` wants to know of the model.
+        """`decode` for evaluation, where the batch has targets, with more that `score` wants to
+        know of the model.
 
         `brief` while training: what takes long is left out.
         """
@@ -128,15 +138,18 @@ class Task(Protocol[E, B, P]):
         return False
 
     def tune(self, pairs: Iterable[tuple[P, P]]) -> tuple[Any, list[P]]:
-        """Settings with the thresholds tuned on loose (gold, prediction) pairs, and those predictions cut to them."""
+        """Settings with the thresholds tuned on loose (gold, prediction) pairs, and those
+        predictions cut to them."""
         return self.config, [prediction for _, prediction in pairs]
 
     def judged(self, example: E, prediction: P) -> P:
-        """What of a prediction the example's gold can judge: a line may be annotated for some labels only."""
+        """What of a prediction the example's gold can judge: a line may be annotated for some
+        labels only."""
         return prediction
 
     def facts(self, prediction: P) -> dict[Any, str]:
-        """What a prediction states, each fact with the group it counts under. Scores compare these."""
+        """What a prediction states, each fact with the group it counts under. Scores compare
+        these."""
         ...
 
     def score(self, pairs: Iterable[tuple[P, P]]) -> dict[str, Any]:
@@ -148,5 +161,6 @@ class Task(Protocol[E, B, P]):
         ...
 
     def report(self, example: E) -> Iterator[Finding]:
-        """What `data check` has to say of the example's gold; a Finding with `lost` is gold no model can ever see."""
+        """What `data check` has to say of the example's gold; a Finding with `lost` is gold no
+        model can ever see."""
         return iter(())

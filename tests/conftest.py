@@ -49,7 +49,9 @@ def nlpkit(*arguments, stdin=b"", check=True, timeout=120, **options):
     """Runs the command as a user's shell would."""
     environment = {**os.environ, **options.pop("env", {})}
     command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, env=environment, **options)
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, timeout=timeout, env=environment, **options
+    )
     if check:
         assert done.returncode == 0, done.stderr.decode()
     return done
@@ -63,15 +65,34 @@ def write_lines(path, records):
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """200 made-up lines of relation extraction."""
-    return write_lines(tmp_path_factory.mktemp("data") / "data.jsonl", samples.records("gplinker", 200, seed=1))
+    return write_lines(
+        tmp_path_factory.mktemp("data") / "data.jsonl", samples.records("gplinker", 200, seed=1)
+    )
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, data):
     """A run of gplinker that is bad, but predicts."""
     folder = tmp_path_factory.mktemp("runs") / "gplinker"
-    settings = ["--set=train.learning_rate=1e-2", "--set=gplinker.replace=0", "--set=train.precision=fp32"]
-    nlpkit("train", "gplinker", "--data", data, "--dev", data, "--out", folder, "--epochs", 25, *settings, *SMALL_FLAGS)
+    settings = [
+        "--set=train.learning_rate=1e-2",
+        "--set=gplinker.replace=0",
+        "--set=train.precision=fp32",
+    ]
+    nlpkit(
+        "train",
+        "gplinker",
+        "--data",
+        data,
+        "--dev",
+        data,
+        "--out",
+        folder,
+        "--epochs",
+        25,
+        *settings,
+        *SMALL_FLAGS,
+    )
     metrics = json.loads((folder / "config.json").read_text())["result"]["metrics"]
     assert metrics["predicted"] > 50
     assert 0.1 < metrics["f1"] < 1

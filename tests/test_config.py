@@ -43,7 +43,9 @@ def test_values_are_of_their_types():
 def test_a_later_source_wins(tmp_path):
     file = tmp_path / "c.toml"
     file.write_text("[s]\nepochs = 2\nrate = 3.0\n")
-    got = resolve({"s": Section}, read_toml(file), parse_pairs(["s.epochs=5"]), {"s": {"epochs": 7}})["s"]
+    got = resolve(
+        {"s": Section}, read_toml(file), parse_pairs(["s.epochs=5"]), {"s": {"epochs": 7}}
+    )["s"]
     assert (got.epochs, got.rate) == (7, 3.0)
 
 

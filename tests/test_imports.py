@@ -6,47 +6,41 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOW = {
-    "errors",
-    "jsonl",
-    "config",
-    "metrics",
-    "text",
-    "modules",
-    "encoders",
-    "optim",
-    "decoding",
-    "batching",
-    "devices",
-}
 MAY = {
     "errors": set(),
     "jsonl": {"errors"},
     "config": {"errors"},
-    "metrics": {"errors"},
-    "batching": {"errors"},
-    "devices": {"errors"},
     "text": {"errors", "jsonl"},
     "optim": {"errors"},
     "decoding": {"errors", "jsonl"},
-    "modules": {"errors", "jsonl", "metrics", "text", "decoding"},
-    "encoders": {"errors", "jsonl", "text", "modules"},
-    "task": {"errors", "text", "modules"},
-    "tasks": {"errors", "jsonl", "metrics", "modules", "encoders", "decoding", "text", "task"},
-    "samples": {"errors", "text"},
-    "dataset": {"errors", "jsonl"},
-    "training": {"errors", "optim", "task"},
-    "prediction": {"errors", "jsonl", "batching", "task"},
-    "run": {"errors", "jsonl", "config", "devices", "text", "encoders", "tasks"},
-    "card": set(),
-    "checkpoints": {"run", "training"},
-    "evaluation": LOW | {"run", "tasks", "dataset", "prediction"},
-    "checking": LOW | {"tasks", "dataset"},
-    "pretraining": {"errors", "devices", "jsonl", "text", "encoders", "optim", "training", "run", "checkpoints"},
-    "opening": {"errors", "checkpoints", "encoders", "fit", "pretraining", "run"},
-    "fit": LOW | {"run", "tasks", "card", "checkpoints", "dataset", "prediction", "training"},
-}  # `fit`, `evaluation` and `checking` put the parts together; nothing imports them but the command line
-FILES = sorted(path for folder in ("nlpkit", "cli", "data_recipes") for path in (ROOT / folder).rglob("*.py"))
+    "formats": {"errors", "jsonl", "text"},
+    "layers": {"errors", "text", "decoding"},
+    "encoders": {"errors", "jsonl", "text", "layers"},
+    "task": {"errors", "formats", "text"},
+    "tasks": {
+        *("errors", "jsonl", "text", "formats", "layers", "encoders", "decoding", "task"),
+        *("evaluation.metrics", "evaluation.thresholds"),
+    },
+    "samples": {"errors", "text", "tasks.ape210k.arithmetic"},
+    "inference": {"errors", "jsonl", "text", "task", "run"},
+    "run": {"errors", "jsonl", "config", "text", "encoders", "tasks", "inference.devices"},
+    "training": {
+        *("errors", "jsonl", "config", "text", "optim", "encoders", "task", "tasks"),
+        *("inference", "run"),
+    },
+    "evaluation": {
+        *("errors", "jsonl", "config", "encoders", "tasks", "inference", "run", "training.dataset"),
+    },
+    "pretraining": {
+        *("errors", "jsonl", "text", "optim", "encoders", "inference", "run", "training"),
+    },
+}
+"""Room -> what it may import besides itself: rooms, or single files of one (`room.file`)."""
+LEAVES = {"evaluation.metrics": {"errors"}, "evaluation.thresholds": {"evaluation.metrics"}}
+"""Files that lie lower than their room."""
+FILES = sorted(
+    path for folder in ("nlpkit", "cli", "data_recipes") for path in (ROOT / folder).rglob("*.py")
+)
 
 
 def imports(path, everywhere=True):
@@ -57,7 +51,11 @@ def imports(path, everywhere=True):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield from {node.module} if node.module != "nlpkit" else {f"nlpkit.{alias.name}" for alias in node.names}
+            yield from (
+                {node.module}
+                if node.module != "nlpkit"
+                else {f"nlpkit.{alias.name}" for alias in node.names}
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -66,23 +64,61 @@ def test_a_module_imports_only_what_lies_below(path):
     names = set(imports(path))
     roots = {name.split(".")[0] for name in names}
     if parts[0] == "cli":
-        assert not {"torch", "transformers"} & {name.split(".")[0] for name in imports(path, everywhere=False)}
+        assert not {"torch", "transformers"} & {
+            name.split(".")[0] for name in imports(path, everywhere=False)
+        }
         return
     assert not {"typer", "rich", "cli"} & roots
-    inside = {name.split(".")[1] for name in names if name.startswith("nlpkit.")} - {"__version__"}
+    inside = {name.removeprefix("nlpkit.") for name in names if name.startswith("nlpkit.")}
+    inside -= {"__version__"}
+    own = ".".join(parts[1:])
     if parts[0] == "data_recipes":
         assert inside <= {"jsonl", "errors"}
-    elif len(parts) > 1 and parts[1] != "__init__":
-        assert inside - {parts[1]} <= MAY[parts[1]]
-        if parts[1] == "tasks":
-            assert not {name for name in names if name.startswith("nlpkit.tasks")}, "a task imports no other task"
+    elif own in LEAVES:
+        assert all(is_among(name, LEAVES[own]) for name in inside)
+    elif parts[1] != "__init__":
+        assert not {name for name in inside if not is_among(name, MAY[parts[1]] | {parts[1]})}
+    if parts[:2] == ("nlpkit", "tasks") and len(parts) > 2:
+        others = {name.split(".")[1] for name in inside if name.startswith("tasks.")}
+        others -= {parts[2]} | {name for name in others if name.startswith("_")}
+        assert not others, "a task imports no other task"
+
+
+def is_among(name, allowed):
+    """Whether a module is one of the allowed rooms or files, or lies in one."""
+    return any(f"{name}.".startswith(f"{one}.") for one in allowed)
+
+
+def test_no_circle_of_files_exists():
+    """Also not by imports inside functions, or for type checkers only."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    below = {name: files_of(path, modules) - {name} for name, path in modules.items()}
+    while leaves := {name for name, needs in below.items() if not needs & below.keys()}:
+        below = {name: needs for name, needs in below.items() if name not in leaves}
+    assert not below
+
+
+def files_of(path, modules):
+    """The modules that a file imports, each the longest name that is a file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & modules.keys()
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found |= {name if name in modules else node.module} & modules.keys()
+    return found
 
 
 def test_nothing_is_unpickled_or_evaluated():
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            assert called not in {"eval", "exec", "pickle.load", "pickle.loads", "marshal.load"}, path
+            assert called not in {"eval", "exec", "pickle.load", "pickle.loads", "marshal.load"}, (
+                path
+            )
             if called == "torch.load":
                 assert "weights_only=True" in ast.unparse(node), path
 
@@ -92,8 +128,8 @@ def test_files_and_functions_stay_short():
         text = path.read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                assert node.end_lineno - node.lineno < 45, f"{path}: {node.name}"
-        assert len(text.splitlines()) <= 300, path
+                assert node.end_lineno - node.body[0].lineno < 45, f"{path}: {node.name}"
+        assert len(text.splitlines()) <= 370, path
 
 
 def test_there_are_no_packages_among_the_tests():

@@ -26,7 +26,11 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(st.text(), VALUES), st.booleans(), st.sampled_from([None, 1, "\t"]))
 def test_a_field_is_added_and_every_other_stays(record, ascii_only, indent):
-    raw = json.dumps(record, ensure_ascii=ascii_only, indent=indent).replace("\n", " ").encode("utf-8", "replace")
+    raw = (
+        json.dumps(record, ensure_ascii=ascii_only, indent=indent)
+        .replace("\n", " ")
+        .encode("utf-8", "replace")
+    )
     try:
         parsed = orjson.loads(raw)
     except orjson.JSONDecodeError:  # lone surrogates are no JSON for orjson

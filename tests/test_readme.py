@@ -28,7 +28,12 @@ exec "{python}" -m cli.main "$@" "${{extra[@]}}"
 """
 
 
-FEW = ["--tokens=2048", "--set=pretrain.batch_tokens=1024", "--set=pretrain.length=32", "--set=encoder.layers=1"]
+FEW = [
+    "--tokens=2048",
+    "--set=pretrain.batch_tokens=1024",
+    "--set=pretrain.length=32",
+    "--set=encoder.layers=1",
+]
 
 
 def quoted(flags):
@@ -46,7 +51,10 @@ def place(tmp_path_factory):
         write_lines(folder / name, lines)
     write_lines(folder / "people.jsonl", samples.records("ner", 60, seed=1))
     gold = [{"spo_list": [list(t.values())[:3] for t in line["spo_list"]]} for line in lines]
-    write_lines(folder / "predicted_dev.jsonl", [{**x, "prediction": g} for x, g in zip(lines, gold, strict=True)])
+    write_lines(
+        folder / "predicted_dev.jsonl",
+        [{**x, "prediction": g} for x, g in zip(lines, gold, strict=True)],
+    )
     subprocess.run(["gzip", "-k", "ske.jsonl"], cwd=folder, check=True)
     (folder / "ske.jsonl.gz").rename(folder / "big.jsonl.gz")
     texts = "\n".join(line["text"] for line in samples.records("ner", 3000, seed=2)).encode()
@@ -74,7 +82,9 @@ def test_the_commands_of_a_block_run(place, index):
         "PYTHONPATH": str(ROOT),
     }
     script = "set -euo pipefail\n" + block
-    done = subprocess.run(["bash", "-c", script], cwd=place, env=environment, capture_output=True, timeout=300)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=place, env=environment, capture_output=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -96,4 +106,8 @@ def test_every_exit_code_is_told():
     from cli import main
 
     told = set(re.findall(r"^\| (\d+) \|", README, re.MULTILINE))
-    assert told == set(re.findall(r"\b(\d+) [a-zC]", main.__doc__.split("code.")[1])) == {*"012345", "130", "141"}
+    assert (
+        told
+        == set(re.findall(r"\b(\d+) [a-zC]", main.__doc__.split("code.")[1]))
+        == {*"012345", "130", "141"}
+    )

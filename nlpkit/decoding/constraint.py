@@ -1,14 +1,16 @@
 """START HERE for decoding: what a search asks of a constraint, and of a model.
 
-A search keeps K beams for each of B rows. In every step the model scores all tokens, the constraint looks only at those
-that are legal for each beam and gives the best of them for the row, and the search picks the next beams:
+A search keeps K beams for each of B rows. In every step the model scores all tokens, the constraint
+looks only at those that are legal for each beam and gives the best of them for the row, and the
+search picks the next beams:
 
     logits_BKV --constraint.step--> Candidates (B, C) --search--> beam_BK, token_BK --constraint.follow--> state
                                                                         |
                                                         model.next(token_BK, beam_BK) --> logits_BKV
 
-The state is a tensor, so that reordering beams cannot break it. The first step has one beam a row (K = 1).
-A logit of -inf bans its token: it is no candidate, and a beam of which all legal tokens are banned has none.
+The state is a tensor, so that reordering beams cannot break it. The first step has one beam a row
+(K = 1). A logit of -inf bans its token: it is no candidate, and a beam of which all legal tokens
+are banned has none.
 Legend: B rows, K beams, V vocabulary, C candidates.
 """
 
@@ -20,7 +22,8 @@ from typing import Literal, Protocol
 import torch
 
 Norm = Literal["full", "renorm"]
-"""How a token is scored: its log-probability among all tokens (full), or among the legal ones of its beam (renorm)."""
+"""How a token is scored: its log-probability among all tokens (full), or among the legal ones of
+its beam (renorm)."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class Candidates:
     token_BC: torch.Tensor
     """Its token, int64; `eos_id` where it ends the sequence."""
     state_BC: torch.Tensor
-    """For the constraint's own `follow`, int64: where the token leads. For an end it is where the sequence ended."""
+    """For the constraint's own `follow`, int64: where the token leads. For an end it is where the
+    sequence ended."""
 
 
 class Constraint(Protocol):
-    """Which sequences are legal: `TrieTable`, `LookAhead`, `PassageConstraint`, `EquationConstraint`, `Free` ..."""
+    """Which sequences are legal: `TrieTable`, `LookAhead`, `PassageConstraint`,
+    `EquationConstraint`, `Free` ..."""
 
     @property
     def eos_id(self) -> int:
@@ -63,13 +68,17 @@ class Constraint(Protocol):
     ) -> Candidates:
         """The `count` best continuations of each row. A beam with score -inf is dead and has none.
 
-        An end (`eos_id`) competes with the other tokens wherever the sequence may end.
-        `depth` is how many tokens every live beam has, where the caller knows: nothing but shapes may depend on it.
+        An end (`eos_id`) competes with the other tokens wherever the sequence may end. `depth` is
+        how many tokens every live beam has, where the caller knows: nothing but shapes may depend
+        on it.
         """
         ...
 
-    def follow(self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
-        """The state (B, K', ...) after candidates number `chosen_BK` of each row, of those that `step` gave."""
+    def follow(
+        self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
+    ) -> torch.Tensor:
+        """The state (B, K', ...) after candidates number `chosen_BK` of each row, of those that
+        `step` gave."""
         ...
 
 
@@ -81,7 +90,8 @@ class Model(Protocol):
         ...
 
     def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
-        """logits_BKV after `token_BK`, where new beam k of a row continues the row's old beam `beam_BK[k]`.
+        """logits_BKV after `token_BK`, where new beam k of a row continues the row's old beam
+        `beam_BK[k]`.
 
         A dead beam comes as token -1. What is given for it is not looked at, but must not be NaN.
         """

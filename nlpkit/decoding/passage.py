@@ -1,16 +1,18 @@
 """The output is a contiguous piece of the row's passage, or of one of its passages.
 
-No automaton: the state of a beam is the set of places where the passage may go on after what was written so far,
+No automaton: the state of a beam is the set of places where the passage may go on after what was
+written so far,
 
     active'[j + 1] = active[j] and passage[j] == token
 
-with all places active at the start. A token that stands at several active places is one candidate: each row has a slot
-for every distinct token of its passages. Passages of a row are joined by separators, which no token equals, so that
-nothing goes on from one to the next; the one at place 0 is active only while nothing is written.
+with all places active at the start. A token that stands at several active places is one candidate:
+each row has a slot for every distinct token of its passages. Passages of a row are joined by
+separators, which no token equals, so that nothing goes on from one to the next; the one at place 0
+is active only while nothing is written.
 
 Source: https://kexue.fm/archives/7115 (the n-gram sets that this replaces).
-Legend: B rows, K beams, N places of the joined passages, S slots (distinct tokens and the end), V vocabulary,
-C candidates.
+Legend: B rows, K beams, N places of the joined passages, S slots (distinct tokens and the end), V
+vocabulary, C candidates.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ SEPARATOR = -2
 class PassageConstraint:
     """`Constraint`: any piece of one of the passages.
 
-    `passages` holds for every row its passages, each a sequence of token ids (also none, empty or equal ones). It may
-    end after any token, and with `may_be_empty` before the first. Where the piece stands is in the end's state.
+    `passages` holds for every row its passages, each a sequence of token ids (also none, empty or
+    equal ones). It may end after any token, and with `may_be_empty` before the first. Where the
+    piece stands is in the end's state.
     """
 
     def __init__(
@@ -44,16 +47,23 @@ class PassageConstraint:
         device: Any = "cpu",
     ):
         self.eos_id, self.may_be_empty = eos_id, may_be_empty
-        self._starts = [list(accumulate([1, *(len(passage) + 1 for passage in row)])) for row in passages]
-        joined = [[SEPARATOR, *(i for passage in row for i in (*passage, SEPARATOR))] for row in passages]
+        self._starts = [
+            list(accumulate([1, *(len(passage) + 1 for passage in row)])) for row in passages
+        ]
+        joined = [
+            [SEPARATOR, *(i for passage in row for i in (*passage, SEPARATOR))] for row in passages
+        ]
         token_BN = _padded(joined)
         self._token_BN = token_BN.masked_fill(token_BN == eos_id, SEPARATOR).to(device)
-        distinct, slots = zip(*(row.unique(return_inverse=True) for row in self._token_BN.cpu()), strict=True)
+        distinct, slots = zip(
+            *(row.unique(return_inverse=True) for row in self._token_BN.cpu()), strict=True
+        )
         self._slot_BN = torch.stack(slots).to(device)
         self._token_BS = _padded([[eos_id, *row[1:].tolist()] for row in distinct]).to(device)
 
     def start(self, rows: int) -> torch.Tensor:
-        """Every place active: bool (rows, 1, N). Raises ValueError where `rows` is not the number of passage lists."""
+        """Every place active: bool (rows, 1, N). Raises ValueError where `rows` is not the number
+        of passage lists."""
         if rows != len(self._starts):
             raise ValueError(f"passages: expected {len(self._starts)} rows, got {rows}")
         return torch.ones_like(self._token_BN, dtype=torch.bool)[:, None]
@@ -67,18 +77,29 @@ class PassageConstraint:
         norm: Norm = "full",
         depth: int | None = None,
     ) -> Candidates:
-        """See `Constraint`. The state of an end is the place after the piece where it first stands."""
+        """See `Constraint`. The state of an end is the place after the piece where it first
+        stands."""
         beams, slots = state_BKN.shape[1], self._token_BS.shape[1]
-        slot_BKN, token_BKS = (x[:, None].expand(-1, beams, -1) for x in (self._slot_BN, self._token_BS))
+        slot_BKN, token_BKS = (
+            x[:, None].expand(-1, beams, -1) for x in (self._slot_BN, self._token_BS)
+        )
         active_BKS = state_BKN.new_zeros((*state_BKN.shape[:2], slots), dtype=torch.int32)
         legal_BKS = active_BKS.scatter_add_(2, slot_BKN, state_BKN.int()) > 0
-        legal_BKS[..., 0] = ~state_BKN[..., 0] | self.may_be_empty  # slot 0 of the separator serves the end
-        slots_BKS = logits_BKV.gather(2, token_BKS.clamp_min(0)).masked_fill(~legal_BKS, NEGATIVE_INFINITY)
+        legal_BKS[..., 0] = (
+            ~state_BKN[..., 0] | self.may_be_empty
+        )  # slot 0 of the separator serves the end
+        slots_BKS = logits_BKV.gather(2, token_BKS.clamp_min(0)).masked_fill(
+            ~legal_BKS, NEGATIVE_INFINITY
+        )
         score_BC, beam_BC, slot_BC = best_slots(slots_BKS, logits_BKV, score_BK, count, norm)
         place_BK = state_BKN.int().argmax(2)
-        return candidates(score_BC, beam_BC, self._token_BS.gather(1, slot_BC), place_BK.gather(1, beam_BC))
+        return candidates(
+            score_BC, beam_BC, self._token_BS.gather(1, slot_BC), place_BK.gather(1, beam_BC)
+        )
 
-    def follow(self, state_BKN: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
+    def follow(
+        self, state_BKN: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
+    ) -> torch.Tensor:
         """See `Constraint`."""
         token_BK = candidates.token_BC.gather(1, chosen_BK)
         before_BKN = take(state_BKN, candidates.beam_BC.gather(1, chosen_BK))
@@ -86,7 +107,8 @@ class PassageConstraint:
         return torch.nn.functional.pad(hit_BKN[..., :-1], (1, 0))
 
     def locate(self, row: int, place: int, length: int) -> tuple[int, int, int] | None:
-        """(passage, start, end) in tokens, half-open, of a piece of `length` tokens whose end has the state `place`.
+        """(passage, start, end) in tokens, half-open, of a piece of `length` tokens whose end has
+        the state `place`.
 
         It is the first of the places where the piece stands, None for an empty piece.
         """

@@ -1,4 +1,5 @@
-"""Constraints that look at nothing but the position: banned tokens, a least length, fixed lines of a poem.
+"""Constraints that look at nothing but the position: banned tokens, a least length, fixed lines of
+a poem.
 
 Legend: B rows, K beams, T positions, V vocabulary, C candidates.
 """
@@ -17,8 +18,8 @@ from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, best_slots, candid
 class PerPosition:
     """`Constraint`: token v may be number t (from 0) of the sequence where `legal[t, v]`.
 
-    `legal` is bool (T, V), or (B, T, V) for rows of their own; its column `eos_id` says whether a sequence of t tokens
-    may end. The last position holds for all later ones too.
+    `legal` is bool (T, V), or (B, T, V) for rows of their own; its column `eos_id` says whether a
+    sequence of t tokens may end. The last position holds for all later ones too.
     """
 
     def __init__(self, legal: torch.Tensor, eos_id: int):
@@ -26,9 +27,12 @@ class PerPosition:
         self._legal_BTV = legal if legal.dim() == 3 else legal[None]
 
     def start(self, rows: int) -> torch.Tensor:
-        """Position 0: int64 (rows, 1). Raises ValueError where `legal` is of another number of rows."""
+        """Position 0: int64 (rows, 1). Raises ValueError where `legal` is of another number of
+        rows."""
         if len(self._legal_BTV) not in (1, rows):
-            raise ValueError(f"legal tokens per position: expected {len(self._legal_BTV)} rows, got {rows}")
+            raise ValueError(
+                f"legal tokens per position: expected {len(self._legal_BTV)} rows, got {rows}"
+            )
         return torch.zeros((rows, 1), dtype=torch.int64, device=self._legal_BTV.device)
 
     def step(
@@ -51,33 +55,42 @@ class PerPosition:
         row_B1 = torch.arange(len(self._legal_BTV), device=state_BK.device)[:, None]
         return self._legal_BTV[row_B1, state_BK.clamp(0, self._legal_BTV.shape[1] - 1)]
 
-    def follow(self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
+    def follow(
+        self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
+    ) -> torch.Tensor:
         """See `Constraint`."""
         return candidates.state_BC.gather(1, chosen_BK)
 
 
 class Patterned(PerPosition):
-    """`PerPosition` where positions are of few kinds, such as a character and a comma: `legal` is bool (kinds, V).
+    """`PerPosition` where positions are of few kinds, such as a character and a comma: `legal` is
+    bool (kinds, V).
 
     `kind_BT` has the kind of every position of each row; row b begins at position `start_B`.
     """
 
-    def __init__(self, legal: torch.Tensor, eos_id: int, kind_BT: torch.Tensor, start_B: torch.Tensor):
+    def __init__(
+        self, legal: torch.Tensor, eos_id: int, kind_BT: torch.Tensor, start_B: torch.Tensor
+    ):
         super().__init__(legal, eos_id)
         self._kind_BT, self._start_B = kind_BT, start_B
 
     def start(self, rows: int) -> torch.Tensor:
-        """The position of the first token: int64 (rows, 1). Raises ValueError for another number of rows."""
+        """The position of the first token: int64 (rows, 1). Raises ValueError for another number of
+        rows."""
         if len(self._start_B) != rows:
             raise ValueError(f"kinds of positions: expected {len(self._start_B)} rows, got {rows}")
         return self._start_B[:, None].clone()
 
     def _legal(self, state_BK: torch.Tensor) -> torch.Tensor:
-        return self._legal_BTV[0, self._kind_BT.gather(1, state_BK.clamp(0, self._kind_BT.shape[1] - 1))]
+        return self._legal_BTV[
+            0, self._kind_BT.gather(1, state_BK.clamp(0, self._kind_BT.shape[1] - 1))
+        ]
 
 
 class Free(PerPosition):
-    """`Constraint`: every token but the banned ones, and an end after at least `min_length` tokens."""
+    """`Constraint`: every token but the banned ones, and an end after at least `min_length`
+    tokens."""
 
     def __init__(
         self,

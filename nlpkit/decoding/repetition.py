@@ -1,6 +1,7 @@
 """No n tokens twice: a model that bans every token which would repeat an n-gram of its sequence.
 
-Source: Paulus et al. 2017, A Deep Reinforced Model for Abstractive Summarization, arxiv.org/abs/1705.04304, 2.5.
+Source: Paulus et al. 2017, A Deep Reinforced Model for Abstractive Summarization,
+arxiv.org/abs/1705.04304, 2.5.
 Legend: B rows, K beams, T tokens so far, W n-grams so far, N the n of the n-grams, V vocabulary.
 """
 
@@ -14,7 +15,8 @@ from nlpkit.errors import SettingsError
 
 
 class NoRepeat:
-    """`Model` around a model; `size` is n, with 1 no token comes twice. Scores are then among the tokens not banned.
+    """`Model` around a model; `size` is n, with 1 no token comes twice. Scores are then among the
+    tokens not banned.
 
     Under a constraint a sequence can run into a dead end. Raises SettingsError for a size below 1.
     """
@@ -33,7 +35,9 @@ class NoRepeat:
     def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
         """logits_BKV with -inf at the tokens that would complete an n-gram once more."""
         token_BK1 = token_BK[..., None]
-        past_BKT = token_BK1[..., :0] if self.history_BKT is None else take(self.history_BKT, beam_BK)
+        past_BKT = (
+            token_BK1[..., :0] if self.history_BKT is None else take(self.history_BKT, beam_BK)
+        )
         self.history_BKT = torch.cat([past_BKT, token_BK1], 2)
         logits_BKV = self.model.next(token_BK, beam_BK)
         length = self.history_BKT.shape[2]
@@ -42,5 +46,9 @@ class NoRepeat:
         grams_BKWN = self.history_BKT.unfold(2, self.size, 1)
         begun_BKN = self.history_BKT[..., length - self.size + 1 :]
         repeats_BKW = (grams_BKWN[..., :-1] == begun_BKN[..., None, :]).all(-1)
-        penalty_BKW = torch.zeros_like(repeats_BKW, dtype=logits_BKV.dtype).masked_fill(repeats_BKW, NEGATIVE_INFINITY)
-        return logits_BKV.scatter_add(2, grams_BKWN[..., -1].clamp_min(0), penalty_BKW)  # -1 in dead beams
+        penalty_BKW = torch.zeros_like(repeats_BKW, dtype=logits_BKV.dtype).masked_fill(
+            repeats_BKW, NEGATIVE_INFINITY
+        )
+        return logits_BKV.scatter_add(
+            2, grams_BKWN[..., -1].clamp_min(0), penalty_BKW
+        )  # -1 in dead beams

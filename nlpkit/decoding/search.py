@@ -1,18 +1,22 @@
 """Beam search: the best legal sequences of every row, by tensor operations of fixed shapes.
 
-The score of a sequence is the sum of the log-probabilities of its tokens and of its end, with `length_normalised`
-divided by their number, the end counted. From the row's 2K best continuations (at most K of them are ends) in each step
+The score of a sequence is the sum of the log-probabilities of its tokens and of its end, with
+`length_normalised` divided by their number, the end counted. From the row's 2K best continuations
+(at most K of them are ends) in each step
 
     ends     those among the K best go to a buffer of the K best finished sequences, so that one beam is a greedy search
     running  the K best that are no end
 
-A beam of score s is dropped once K finished sequences score at least what it can still reach. Log-probabilities are
-not positive, so that is s, or with normalisation s / (max_length + 1), the most tokens that s can be spread over. In
-both cases no result changes: whatever the beam could push out of the candidates would score less still. A row is done
-when it has no beam left. The host asks for that every POLL steps, on a CPU in every step.
+A beam of score s is dropped once K finished sequences score at least what it can still reach.
+Log-probabilities are not positive, so that is s, or with normalisation s / (max_length + 1), the
+most tokens that s can be spread over. In both cases no result changes: whatever the beam could push
+out of the candidates would score less still. A row is done when it has no beam left. The host asks
+for that every POLL steps, on a CPU in every step.
 
-With K at least the number of legal continuations and ends in every step, the result is that of brute force.
-Legend: B rows, K beams, V vocabulary, C candidates, L tokens without the end, M finished sequences and ends.
+With K at least the number of legal continuations and ends in every step, the result is that of
+brute force.
+Legend: B rows, K beams, V vocabulary, C candidates, L tokens without the end, M finished sequences
+and ends.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ POLL = 8
 
 @dataclass(frozen=True)
 class Hypotheses:
-    """The sequences found for every row, best first; beyond the last one score -inf, length 0, token and state -1."""
+    """The sequences found for every row, best first; beyond the last one score -inf, length 0,
+    token and state -1."""
 
     tokens_BKL: torch.Tensor
     """int64 without the end, filled with -1."""
@@ -43,9 +48,15 @@ class Hypotheses:
 
     def lists(self) -> list[list[tuple[list[int], float]]]:
         """(tokens, score) of the sequences of each row, on the host."""
-        rows = zip(self.tokens_BKL.tolist(), self.score_BK.tolist(), self.length_BK.tolist(), strict=True)
+        rows = zip(
+            self.tokens_BKL.tolist(), self.score_BK.tolist(), self.length_BK.tolist(), strict=True
+        )
         return [
-            [(y[:length], score) for y, score, length in zip(*row, strict=True) if score > NEGATIVE_INFINITY]
+            [
+                (y[:length], score)
+                for y, score, length in zip(*row, strict=True)
+                if score > NEGATIVE_INFINITY
+            ]
             for row in rows
         ]
 
@@ -60,12 +71,15 @@ def beam_search(
     norm: Norm = "full",
     length_normalised: bool = False,
 ) -> Hypotheses:
-    """The `beams` best sequences of at most `max_length` tokens without the end, which at that length must follow.
+    """The `beams` best sequences of at most `max_length` tokens without the end, which at that
+    length must follow.
 
     Raises SettingsError where `beams` is not positive or `max_length` negative.
     """
     if beams < 1 or max_length < 0:
-        raise SettingsError(f"beam search: expected beams >= 1 and max_length >= 0, got {beams} and {max_length}")
+        raise SettingsError(
+            f"beam search: expected beams >= 1 and max_length >= 0, got {beams} and {max_length}"
+        )
     logits_BKV, state_BK = model.first()[:, None], constraint.start(rows)
     score_BK = logits_BKV.new_zeros((rows, 1), dtype=torch.float32)
     tokens_BKL = nothing(rows, 1, max_length, score_BK.device).tokens_BKL
@@ -82,7 +96,10 @@ def beam_search(
         if all_done(length, score_BK):
             return found
         state_BK = constraint.follow(state_BK, options, chosen_BK)
-        beam_BK, token_BK = options.beam_BC.gather(1, chosen_BK), options.token_BC.gather(1, chosen_BK)
+        beam_BK, token_BK = (
+            options.beam_BC.gather(1, chosen_BK),
+            options.token_BC.gather(1, chosen_BK),
+        )
         tokens_BKL = take(tokens_BKL, beam_BK)
         tokens_BKL[:, :, length] = token_BK
         logits_BKV = model.next(token_BK.masked_fill(score_BK == NEGATIVE_INFINITY, -1), beam_BK)
@@ -99,9 +116,12 @@ def last_ends(
     count: int,
     norm: Norm,
 ) -> Candidates:
-    """The candidates where only an end is legal: of log-probability as among all tokens, or 0, since it is alone."""
+    """The candidates where only an end is legal: of log-probability as among all tokens, or 0,
+    since it is alone."""
     if norm == "full":
-        score_BK = score_BK + logits_BKV[..., constraint.eos_id].float() - logits_BKV.float().logsumexp(-1)
+        score_BK = (
+            score_BK + logits_BKV[..., constraint.eos_id].float() - logits_BKV.float().logsumexp(-1)
+        )
     only_end_BKV = torch.full_like(logits_BKV, NEGATIVE_INFINITY)
     only_end_BKV[..., constraint.eos_id] = 0.0
     # With "full" even a beam that may not end has a finite normaliser here.
@@ -130,7 +150,8 @@ def with_ends(
     length: int,
     divisor: int = 1,
 ) -> Hypotheses:
-    """The best of what was found and of the ends among the first K candidates, which continue `tokens_BKL`."""
+    """The best of what was found and of the ends among the first K candidates, which continue
+    `tokens_BKL`."""
     beams = found.score_BK.shape[1]
     end_BK = (options.score_BC / divisor).masked_fill(~is_end_BC, NEGATIVE_INFINITY)[:, :beams]
     tokens_BML = torch.cat([found.tokens_BKL, take(tokens_BKL, options.beam_BC[:, :beams])], 1)

@@ -1,7 +1,9 @@
-"""The best of a few scored slots per beam: the last part of `step`, for constraints that can list what is legal.
+"""The best of a few scored slots per beam: the last part of `step`, for constraints that can list
+what is legal.
 
-A constraint lays out the tokens that could be legal for some beam in S slots (all V tokens, the distinct tokens of a
-passage, the symbols of an equation) with a logit of -inf where the slot is not legal for the beam.
+A constraint lays out the tokens that could be legal for some beam in S slots (all V tokens, the
+distinct tokens of a passage, the symbols of an equation) with a logit of -inf where the slot is not
+legal for the beam.
 Legend: B rows, K beams, S slots, V vocabulary, C candidates; X stands for any number of dimensions.
 """
 
@@ -16,16 +18,24 @@ NEGATIVE_INFINITY = float("-inf")
 
 
 def best_slots(
-    slots_BKS: torch.Tensor, logits_BKV: torch.Tensor, score_BK: torch.Tensor, count: int, norm: Norm
+    slots_BKS: torch.Tensor,
+    logits_BKV: torch.Tensor,
+    score_BK: torch.Tensor,
+    count: int,
+    norm: Norm,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(score_BC, beam_BC, slot_BC) of the `count` best slots of every row; score -inf, beam 0, slot 0 where none is.
+    """(score_BC, beam_BC, slot_BC) of the `count` best slots of every row; score -inf, beam 0, slot
+    0 where none is.
 
-    `slots_BKS` are the logits of the slots; they are normalised by all of `logits_BKV` or among themselves.
+    `slots_BKS` are the logits of the slots; they are normalised by all of `logits_BKV` or among
+    themselves.
     """
     slots_BKS = slots_BKS.float()
     normalised = logits_BKV if norm == "full" else slots_BKS
     total_BK = log_totals(normalised.flatten(0, 1)).view(score_BK.shape)
-    total_BK = total_BK.clamp_min(torch.finfo(torch.float32).min)  # where nothing is legal, -inf rather than NaN
+    total_BK = total_BK.clamp_min(
+        torch.finfo(torch.float32).min
+    )  # where nothing is legal, -inf rather than NaN
     score_BX = (slots_BKS + (score_BK - total_BK)[..., None]).flatten(1)
     score_BC, index_BC = score_BX.topk(min(count, score_BX.shape[1]))
     index_BC = index_BC.masked_fill(score_BC == NEGATIVE_INFINITY, 0)
@@ -40,7 +50,9 @@ def candidates(
 ) -> Candidates:
     """Candidates, with token and state -1 where the score is -inf."""
     none_BC = score_BC == NEGATIVE_INFINITY
-    return Candidates(score_BC, beam_BC, token_BC.masked_fill(none_BC, -1), state_BC.masked_fill(none_BC, -1))
+    return Candidates(
+        score_BC, beam_BC, token_BC.masked_fill(none_BC, -1), state_BC.masked_fill(none_BC, -1)
+    )
 
 
 def take(values_BKX: torch.Tensor, index_BK: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """The backbone: one interface over the encoders that ship and any BERT-family checkpoint.
 
-An encoder is a module with `hidden_size`, `depth` (layers), `max_length` (tokens, or None), `learning_rates` (a good
-top rate of every optimizer, the best one first), `forward(tokens, attention) -> hidden_BTH`, `depth_of(parameter name)`
-for rates by layer, and `spec()`, the plain values that `build` makes the same architecture from. A run keeps
-`tokenizer.json` and `spec` of it.
+An encoder is a module with `hidden_size`, `depth` (layers), `max_length` (tokens, or None),
+`learning_rates` (a good top rate of every optimizer, the best one first), `forward(tokens,
+attention) -> hidden_BTH`, `depth_of(parameter name)` for rates by layer, and `spec()`, the plain
+values that `build` makes the same architecture from. A run keeps `tokenizer.json` and `spec` of it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class TransformerConfig:
     random: bool = False
     """Random weights in the checkpoint's shape, to see what its training is worth."""
     pickle: bool = False
-    """Read a `pytorch_model.bin` (with torch's restricted unpickler) where there is no safetensors file."""
+    """Read a `pytorch_model.bin` (with torch's restricted unpickler) where there is no safetensors
+    file."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class ShapeConfig:
     """The encoder that a pretraining starts with random weights, section `encoder`."""
 
     family: Literal["roformer", "bert"] = "roformer"
-    """RoFormer is BERT with rotary positions, which see at once how far apart two tokens are: it learns sooner."""
+    """RoFormer is BERT with rotary positions, which see at once how far apart two tokens are: it
+    learns sooner."""
     layers: int = 4
     """Blocks."""
     hidden_size: int = 256
@@ -85,13 +87,18 @@ def settings_of(name: str) -> type:
 def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
     """An encoder that ships, or a checkpoint by its directory or hub id, with its tokenizer.
 
-    With `head`, also with its masked-LM head. Raises SettingsError, also where there is no head to load.
+    With `head`, also with its masked-LM head. Raises SettingsError, also where there is no head to
+    load.
     """
     if name == "dgcnn":
         if head:
-            raise SettingsError("dgcnn has no masked-LM head, which this task needs", hint="--encoder tiny")
+            raise SettingsError(
+                "dgcnn has no masked-LM head, which this task needs", hint="--encoder tiny"
+            )
         backend = tokenizers.Tokenizer.from_file(str(TOKENIZER))
-        encoder = build({"kind": "dgcnn", "vocabulary": backend.get_vocab_size(), "config": vars(config)})
+        encoder = build(
+            {"kind": "dgcnn", "vocabulary": backend.get_vocab_size(), "config": vars(config)}
+        )
         return encoder, tokenizer_of(encoder, backend)
     from nlpkit.encoders.checkpoint import load as checkpoint
 
@@ -108,7 +115,8 @@ def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
 
 
 def is_encoder(source: Path) -> bool:
-    """Whether this names an encoder that ships, or a directory with a checkpoint of `transformers`."""
+    """Whether this names an encoder that ships, or a directory with a checkpoint of
+    `transformers`."""
     if str(source) in BUILT_IN and not source.exists():
         return True
     try:
@@ -118,7 +126,8 @@ def is_encoder(source: Path) -> bool:
 
 
 def for_pretraining(start: str | None, shape: ShapeConfig) -> tuple[Any, tokenizers.Tokenizer]:
-    """The encoder `start`, or one of `shape` with random weights, with its head and without dropout."""
+    """The encoder `start`, or one of `shape` with random weights, with its head and without
+    dropout."""
     if start is None:
         backend = tokenizers.Tokenizer.from_file(str(TOKENIZER))
         config = {
@@ -148,7 +157,8 @@ def record_of(name: str) -> dict[str, Any] | None:
 
 
 def stages_of(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records of the pretrainings that led to this one, each from the weights of that before it, and this one."""
+    """The records of the pretrainings that led to this one, each from the weights of that before
+    it, and this one."""
     before = record.get("before")
     return [*(stages_of(before) if before else []), record]
 
@@ -159,11 +169,15 @@ def tokens_of(record: dict[str, Any]) -> int:
 
 
 def shipped() -> dict[str, Any]:
-    """What comes with the package: a sentence on each, and the record of its pretraining where it has one."""
+    """What comes with the package: a sentence on each, and the record of its pretraining where it
+    has one."""
     record = record_of("tiny")
     assert record is not None
     stages = [
-        {"tokens": stage["tokens"], "weights": {text["file"]: text["weight"] for text in stage["texts"]}}
+        {
+            "tokens": stage["tokens"],
+            "weights": {text["file"]: text["weight"] for text in stage["texts"]},
+        }
         for stage in stages_of(record)
     ]
     made = {
@@ -171,8 +185,12 @@ def shipped() -> dict[str, Any]:
         "texts": {text["file"]: f"{text['tokens']} tokens" for text in record["texts"]},
         "stages": stages,
         "tokens": tokens_of(record),
-        "steps": sum(stage["tokens"] // stage["pretrain"]["batch_tokens"] for stage in stages_of(record)),
-        "held_out": {key: value for key, value in record["reached"].items() if key not in ("step", "tokens")},
+        "steps": sum(
+            stage["tokens"] // stage["pretrain"]["batch_tokens"] for stage in stages_of(record)
+        ),
+        "held_out": {
+            key: value for key, value in record["reached"].items() if key not in ("step", "tokens")
+        },
         "licence": "that of nlpkit (MIT)",
         "bytes": (TINY / "model.safetensors").stat().st_size,
     }
@@ -183,13 +201,22 @@ def describe(name: str) -> dict[str, Any]:
     """What `nlpkit encoder info` says of an encoder that ships."""
     encoder, tokenizer = load(name, settings_of(name)())
     vocabulary = tokenizer.backend.get_vocab_size()
-    sizes = {"parameters": sum(p.numel() for p in encoder.parameters()), "vocabulary_size": vocabulary}
+    sizes = {
+        "parameters": sum(p.numel() for p in encoder.parameters()),
+        "vocabulary_size": vocabulary,
+    }
     made = shipped()[name]
-    return {"source": name, **(made if isinstance(made, dict) else {"what": made}), **sizes, "spec": encoder.spec()}
+    return {
+        "source": name,
+        **(made if isinstance(made, dict) else {"what": made}),
+        **sizes,
+        "spec": encoder.spec(),
+    }
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of an encoder without the encoder, for checking and scoring: no words, no longest input."""
+    """The tokenizer of an encoder without the encoder, for checking and scoring: no words, no
+    longest input."""
     if name in BUILT_IN:
         return Tokenizer(tokenizers.Tokenizer.from_file(str(TOKENIZER)))
     from nlpkit.encoders.checkpoint import load as checkpoint
@@ -212,7 +239,8 @@ def build(spec: dict[str, Any]) -> Any:
 
 
 def tokenizer_of(encoder: Any, backend: tokenizers.Tokenizer) -> Tokenizer:
-    """The tokenizer with what the encoder asks for: its longest input, and words if it looks at them."""
+    """The tokenizer with what the encoder asks for: its longest input, and words if it looks at
+    them."""
     return Tokenizer(backend, words=getattr(encoder, "words", None), max_length=encoder.max_length)
 
 

@@ -1,12 +1,15 @@
-"""A block of an encoder over tokens that come one after another: the keys and values of those before are kept.
+"""A block of an encoder over tokens that come one after another: the keys and values of those
+before are kept.
 
-The cache only grows. Which of the kept tokens a new one sees is a mask, so that the beams of a row share one cache: a
-beam that continues another inherits its row of the mask, and no key or value is ever copied from beam to beam. Tokens
-of beams that were dropped stay in, unseen; a source of S tokens and n steps of K beams take S + n * K places.
+The cache only grows. Which of the kept tokens a new one sees is a mask, so that the beams of a row
+share one cache: a beam that continues another inherits its row of the mask, and no key or value is
+ever copied from beam to beam. Tokens of beams that were dropped stay in, unseen; a source of S
+tokens and n steps of K beams take S + n * K places.
 
-`run_block` does what the block's own forward does in evaluation, by the block's own parts, which all families share;
-the caches of `transformers` hold a copy of the source for every beam.
-Legend: B batch, A attention heads, Q new tokens, K tokens in the cache, R room in it, D size of a head, H hidden.
+`run_block` does what the block's own forward does in evaluation, by the block's own parts, which
+all families share; the caches of `transformers` hold a copy of the source for every beam.
+Legend: B batch, A attention heads, Q new tokens, K tokens in the cache, R room in it, D size of a
+head, H hidden.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ class KeyValues:
         self.length = 0
         self._room_2BARD: torch.Tensor | None = None
 
-    def append(self, key_BAQD: torch.Tensor, value_BAQD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def append(
+        self, key_BAQD: torch.Tensor, value_BAQD: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """All (keys, values) so far, with these at the end."""
         new_2BAQD, start = torch.stack([key_BAQD, value_BAQD]), self.length
         self.length += new_2BAQD.shape[3]
@@ -49,15 +54,20 @@ def run_block(
     visible_B1QK: torch.Tensor,
     kept: KeyValues,
 ) -> torch.Tensor:
-    """hidden_BQH after a block. `rotary_B1QD` are the sines and cosines of the positions, where the family has them."""
+    """hidden_BQH after a block. `rotary_B1QD` are the sines and cosines of the positions, where the
+    family has them."""
     own = block.attention.self
     projected = (linear(hidden_BQH) for linear in (own.query, own.key, own.value))
-    query, key, value = (p.unflatten(2, (own.num_attention_heads, -1)).transpose(1, 2) for p in projected)
+    query, key, value = (
+        p.unflatten(2, (own.num_attention_heads, -1)).transpose(1, 2) for p in projected
+    )
     if rotary_B1QD is not None and own.rotary_value:
         query, key, value = own.apply_rotary_position_embeddings(rotary_B1QD, query, key, value)
     elif rotary_B1QD is not None:
         query, key = own.apply_rotary_position_embeddings(rotary_B1QD, query, key)
     key, value = kept.append(key, value)
-    context_BAQD = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible_B1QK)
+    context_BAQD = nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=visible_B1QK
+    )
     attended_BQH = block.attention.output(context_BAQD.transpose(1, 2).flatten(2), hidden_BQH)
     return block.feed_forward_chunk(attended_BQH)

@@ -1,16 +1,18 @@
-r"""DGCNN: gated dilated convolutions over characters and jieba words, with bidirectional LSTMs on top.
+r"""DGCNN: gated dilated convolutions over characters and jieba words, with bidirectional LSTMs on
+top.
 
-A layer looks at x(t - d), x(t), x(t + d) and lets a gate choose, for each component, between what it was and what
-it sees there:
+A layer looks at x(t - d), x(t), x(t + d) and lets a gate choose, for each component, between what
+it was and what it sees there:
 
     [g; h] = W [x(t - d); x(t); x(t + d)] + b,      y = x + sigmoid(g) * (h - x)
 
-A character comes in as what it is, the word it lies in and that word's part of speech, so that a few thousand
-sentences suffice where a Transformer with random weights has yet to learn what a word is. It has no longest input.
+A character comes in as what it is, the word it lies in and that word's part of speech, so that a
+few thousand sentences suffice where a Transformer with random weights has yet to learn what a word
+is. It has no longest input.
 
 Source: https://kexue.fm/archives/6671 (gates, dilations, words), /5409.
-Differs from /6671: words and tags from jieba in place of word2vec; BiLSTMs in place of attention; the dropout masks
-are shared by all positions of a text, and whole words are hidden at random.
+Differs from /6671: words and tags from jieba in place of word2vec; BiLSTMs in place of attention;
+the dropout masks are shared by all positions of a text, and whole words are hidden at random.
 Legend: B batch, T tokens, H hidden.
 """
 
@@ -51,7 +53,8 @@ class DgcnnConfig:
     embedding_dropout: float = 0.25
     """Of the embeddings."""
     hide_word: float = 0.2
-    """Share of the words whose embedding is hidden while training, so that rare and new words are no surprise."""
+    """Share of the words whose embedding is hidden while training, so that rare and new words are
+    no surprise."""
     hide_character: float = 0.05
     """Share of the characters hidden, and of the words hidden with all their characters."""
 
@@ -59,7 +62,12 @@ class DgcnnConfig:
         for name in ("dropout", "embedding_dropout", "hide_word", "hide_character"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a rate in [0, 1), got {getattr(self, name)}")
-        if min(self.hidden_size, self.lstm_size, self.character_size, self.word_size, self.tag_size) < 1:
+        if (
+            min(
+                self.hidden_size, self.lstm_size, self.character_size, self.word_size, self.tag_size
+            )
+            < 1
+        ):
             raise ValueError("sizes: expected at least 1")
         if any(dilation < 1 for dilation in self.dilations) or self.lstm_layers < 0:
             raise ValueError("dilations and lstm_layers: expected positive numbers")
@@ -83,7 +91,9 @@ class Dgcnn(nn.Module):
         self.tags = nn.Embedding(TAGS, c.tag_size)
         for embedding in (self.characters, self.tags):
             nn.init.normal_(embedding.weight, std=0.5)
-        nn.init.zeros_(self.word_embedding.weight)  # so that words never seen in training say nothing
+        nn.init.zeros_(
+            self.word_embedding.weight
+        )  # so that words never seen in training say nothing
         self.project = nn.Linear(c.character_size + c.word_size + c.tag_size, c.hidden_size)
         self.input_norm = nn.LayerNorm(c.hidden_size)
         self.layers = nn.ModuleList(
@@ -100,17 +110,31 @@ class Dgcnn(nn.Module):
     def depth_of(self, parameter_name: str) -> int:
         """0 for the embeddings, then the layers; the last norm belongs to the top layer."""
         part, _, rest = parameter_name.partition(".")
-        return int(rest.split(".")[0]) + 1 if part == "layers" else self.depth if part == "output_norm" else 0
+        return (
+            int(rest.split(".")[0]) + 1
+            if part == "layers"
+            else self.depth
+            if part == "output_norm"
+            else 0
+        )
 
     def forward(self, tokens: TokenBatch, attention: str = "full") -> torch.Tensor:
         """hidden_BTH in float32; zeros on padding before the last norm. Only `attention="full"`."""
         if attention != "full":
             raise ValueError("dgcnn sees the whole text; it cannot generate")
         c, mask_BT = self.config, tokens.mask_BT
-        character_ids_BT, word_ids_BT, tag_ids_BT = tokens.token_ids_BT, tokens.word_ids_BT, tokens.tag_ids_BT
+        character_ids_BT, word_ids_BT, tag_ids_BT = (
+            tokens.token_ids_BT,
+            tokens.word_ids_BT,
+            tokens.tag_ids_BT,
+        )
         if self.training:
             character_ids_BT, word_ids_BT = self._hide(character_ids_BT, word_ids_BT, tag_ids_BT)
-        parts = self.characters(character_ids_BT), self.word_embedding(word_ids_BT), self.tags(tag_ids_BT)
+        parts = (
+            self.characters(character_ids_BT),
+            self.word_embedding(word_ids_BT),
+            self.tags(tag_ids_BT),
+        )
         embedded = shared_dropout(torch.cat(parts, -1), c.embedding_dropout, self.training)
         mask_BT1 = mask_BT[..., None]
         hidden_BTH = self.input_norm(self.project(embedded)) * mask_BT1
@@ -121,10 +145,15 @@ class Dgcnn(nn.Module):
             hidden_BTH = layer(hidden_BTH, mask_BT1)
         return self.output_norm(hidden_BTH.to(self.output_norm.weight.dtype))
 
-    def _hide(self, character_ids_BT: Any, word_ids_BT: Any, tag_ids_BT: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids with some characters, some words, and some words with all their characters replaced by unknown ones."""
+    def _hide(
+        self, character_ids_BT: Any, word_ids_BT: Any, tag_ids_BT: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids with some characters, some words, and some words with all their characters replaced
+        by unknown ones."""
         c, real_BT = self.config, character_ids_BT != 0
-        word_BT = word_starts(tag_ids_BT).cumsum(1) - 1  # which word of the text a character lies in
+        word_BT = (
+            word_starts(tag_ids_BT).cumsum(1) - 1
+        )  # which word of the text a character lies in
 
         def chosen(rate: float, whole_words: bool) -> torch.Tensor:
             draw_BT = torch.rand(character_ids_BT.shape, device=character_ids_BT.device) < rate
@@ -150,17 +179,22 @@ class GatedConvolution(nn.Module):
     def forward(self, hidden_BTH: torch.Tensor, mask_BT1: torch.Tensor) -> torch.Tensor:
         """(B, T, H) -> (B, T, H), zeros where the mask is 0."""
         keep_B1H = dropout_mask(hidden_BTH, self.dropout, self.training)
-        return _GatedConvolution.apply(hidden_BTH, self.weight, self.bias, mask_BT1, keep_B1H, self.dilation)
+        return _GatedConvolution.apply(
+            hidden_BTH, self.weight, self.bias, mask_BT1, keep_B1H, self.dilation
+        )
 
 
 class _GatedConvolution(torch.autograd.Function):
     """The layer as one matrix product over the three shifted states, with its gradient by hand.
 
-    autograd's own elementwise passes and copies take several times as long as the products on a CPU.
+    autograd's own elementwise passes and copies take several times as long as the products on a
+    CPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Any, weight: Any, bias: Any, mask: Any, keep: Any, dilation: int) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: Any, weight: Any, bias: Any, mask: Any, keep: Any, dilation: int
+    ) -> torch.Tensor:
         batch, length, size = x.shape
         weight = weight.to(x.dtype)
         seen = x.new_zeros(batch, length, 3 * size)
@@ -168,7 +202,9 @@ class _GatedConvolution(torch.autograd.Function):
         if dilation < length:
             seen[:, dilation:, :size] = x[:, :-dilation]
             seen[:, :-dilation, 2 * size :] = x[:, dilation:]
-        both = torch.addmm(bias.to(x.dtype), seen.view(-1, 3 * size), weight.t()).view(batch, length, 2 * size)
+        both = torch.addmm(bias.to(x.dtype), seen.view(-1, 3 * size), weight.t()).view(
+            batch, length, 2 * size
+        )
         gate, new = both[..., :size].sigmoid_(), both[..., size:]
         if keep is not None:
             new.mul_(keep)
@@ -201,7 +237,8 @@ class _GatedConvolution(torch.autograd.Function):
 
 
 class BiLSTM(nn.Module):
-    """x + W [LSTM forwards; LSTM backwards], the backward one over each text from its own end: padding is not seen."""
+    """x + W [LSTM forwards; LSTM backwards], the backward one over each text from its own end:
+    padding is not seen."""
 
     def __init__(self, size: int, lstm_size: int, dropout: float):
         super().__init__()
@@ -222,12 +259,15 @@ class BiLSTM(nn.Module):
 def _mirror(mask_BT1: torch.Tensor) -> torch.Tensor:
     """Indices that turn every text around in its place; padding stays where it is."""
     length_B11 = mask_BT1.bool().sum(1, keepdim=True)
-    position_BT1 = torch.arange(mask_BT1.shape[1], device=mask_BT1.device)[None, :, None].expand(mask_BT1.shape)
+    position_BT1 = torch.arange(mask_BT1.shape[1], device=mask_BT1.device)[None, :, None].expand(
+        mask_BT1.shape
+    )
     return torch.where(position_BT1 < length_B11, length_B11 - 1 - position_BT1, position_BT1)
 
 
 def dropout_mask(hidden_BTH: torch.Tensor, rate: float, training: bool) -> torch.Tensor | None:
-    """A dropout mask (B, 1, H) shared by all positions of a text, None for none: cheap, and no word leaks past it."""
+    """A dropout mask (B, 1, H) shared by all positions of a text, None for none: cheap, and no word
+    leaks past it."""
     if not (training and rate):
         return None
     draw = torch.rand(hidden_BTH.shape[0], 1, hidden_BTH.shape[2], device=hidden_BTH.device)

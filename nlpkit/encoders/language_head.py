@@ -1,9 +1,11 @@
-"""The masked-LM head of a BERT: from a hidden vector to a score for every token, with the embeddings as its last layer.
+"""The masked-LM head of a BERT: from a hidden vector to a score for every token, with the
+embeddings as its last layer.
 
     logits = LayerNorm(act(dense(hidden))) . embeddings^T + bias
 
 The published names of its tensors differ between families; `own_head_name` knows them.
-Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 3.1. H hidden, E embedding, V vocabulary.
+Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 3.1. H hidden, E embedding, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -28,7 +30,14 @@ _NAMES = [
 class LanguageHead(nn.Module):
     """Scores of all tokens; `embedding_VE` of the encoder is handed in, since the two share it."""
 
-    def __init__(self, hidden_size: int, embedding_size: int, vocabulary: int, activation: str, epsilon: float):
+    def __init__(
+        self,
+        hidden_size: int,
+        embedding_size: int,
+        vocabulary: int,
+        activation: str,
+        epsilon: float,
+    ):
         super().__init__()
         self.dense = nn.Linear(hidden_size, embedding_size)
         self.activation = ACT2FN[activation]
@@ -39,7 +48,9 @@ class LanguageHead(nn.Module):
 
     def forward(self, hidden_NH: torch.Tensor, embedding_VE: torch.Tensor) -> torch.Tensor:
         """logits_NV of any number of hidden vectors (any leading dimensions)."""
-        return nn.functional.linear(self.norm(self.activation(self.dense(hidden_NH))), embedding_VE, self.bias)
+        return nn.functional.linear(
+            self.norm(self.activation(self.dense(hidden_NH))), embedding_VE, self.bias
+        )
 
 
 def own_head_name(name: str) -> str | None:

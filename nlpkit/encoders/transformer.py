@@ -1,8 +1,10 @@
-"""One interface over the BERT-family models of `transformers`: BERT, ERNIE, ELECTRA and RoFormer (v1).
+"""One interface over the BERT-family models of `transformers`: BERT, ERNIE, ELECTRA and RoFormer
+(v1).
 
-RoBERTa-wwm and MacBERT are BERTs. The model is its embeddings and its blocks, and, where a task asks for it, the
-masked-LM head: no pooler, no other heads. The attention masks are built here and nowhere else, and handed to the blocks
-as an additive float mask, since eager attention adds a boolean one to its scores without a word.
+RoBERTa-wwm and MacBERT are BERTs. The model is its embeddings and its blocks, and, where a task
+asks for it, the masked-LM head: no pooler, no other heads. The attention masks are built here and
+nowhere else, and handed to the blocks as an additive float mask, since eager attention adds a
+boolean one to its scores without a word.
 
     full    a token sees every token
     prefix  the source (segment 0) sees the source; the target (segment 1) sees the source and itself up to here
@@ -34,36 +36,54 @@ FAMILIES = {"bert": "Bert", "electra": "Electra", "ernie": "Ernie", "roformer": 
 """model_type -> how `transformers` starts the names of its classes."""
 
 HIDDEN_FROM_SIGHT = -3e4
-"""Added to a score. Finite in float16 and bfloat16, unlike finfo(float32).min, so that under mixed precision a row
-that sees nothing does not become NaN; far enough from every score for a weight of exactly 0."""
+"""Added to a score. Finite in float16 and bfloat16, unlike finfo(float32).min, so that under mixed
+precision a row that sees nothing does not become NaN; far enough from every score for a weight of
+exactly 0."""
 
 _SETTINGS = [
-    *("vocab_size", "embedding_size", "type_vocab_size", "task_type_vocab_size", "use_task_id", "pad_token_id"),
+    *(
+        "vocab_size",
+        "embedding_size",
+        "type_vocab_size",
+        "task_type_vocab_size",
+        "use_task_id",
+        "pad_token_id",
+    ),
     *("max_position_embeddings", "rotary_value", "hidden_size", "intermediate_size", "hidden_act"),
-    *("num_hidden_layers", "num_attention_heads", "hidden_dropout_prob", "attention_probs_dropout_prob"),
+    *(
+        "num_hidden_layers",
+        "num_attention_heads",
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+    ),
     *("layer_norm_eps", "initializer_range"),
 ]
-"""What defines an encoder in a config.json; the rest (dtype, architectures, generation, labels) is not passed on."""
+"""What defines an encoder in a config.json; the rest (dtype, architectures, generation, labels) is
+not passed on."""
 
 _BAD_SETTING = (
     AssertionError,  # a pad_token_id outside the vocabulary
     TypeError,
     ValueError,
-    getattr(huggingface_hub.errors, "StrictDataclassError", ValueError),  # older releases do not check the types
+    getattr(
+        huggingface_hub.errors, "StrictDataclassError", ValueError
+    ),  # older releases do not check the types
 )
 
 
 class TransformerEncoder(nn.Module):
     """Embeddings and blocks of a BERT-family model, with random weights in float32.
 
-    `config` is a `transformers` config as a dict with `model_type`; keys that do not define an encoder are ignored.
-    `attn_implementation` is "sdpa" or "eager"; None takes eager where there is no GPU (a quarter faster there on
-    sentences), else sdpa where the class supports it. With `head`, `token_logits`
-    works; a task whose model does not call it should not carry the head.
+    `config` is a `transformers` config as a dict with `model_type`; keys that do not define an
+    encoder are ignored. `attn_implementation` is "sdpa" or "eager"; None takes eager where there is
+    no GPU (a quarter faster there on sentences), else sdpa where the class supports it. With
+    `head`, `token_logits` works; a task whose model does not call it should not carry the head.
     Raises SettingsError where the family is unknown or the settings make no model.
     """
 
-    def __init__(self, config: dict[str, Any], attn_implementation: str | None = None, head: bool = False):
+    def __init__(
+        self, config: dict[str, Any], attn_implementation: str | None = None, head: bool = False
+    ):
         super().__init__()
         self.model = _build(config, attn_implementation)
         self.head = self._new_head() if head else None
@@ -73,7 +93,10 @@ class TransformerEncoder(nn.Module):
         self.max_length: int = self.model.config.max_position_embeddings
 
     def forward(
-        self, tokens: TokenBatch, attention: Attention = "full", words_BTE: torch.Tensor | None = None
+        self,
+        tokens: TokenBatch,
+        attention: Attention = "full",
+        words_BTE: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """hidden_BTH of the last block. Vectors at padded tokens are finite and mean nothing.
 
@@ -81,10 +104,15 @@ class TransformerEncoder(nn.Module):
         """
         length = tokens.token_ids_BT.shape[1]
         if length > self.max_length:
-            raise SettingsError(f"encoder: input too long: expected at most {self.max_length} tokens, got {length}")
+            raise SettingsError(
+                f"encoder: input too long: expected at most {self.max_length} tokens, got {length}"
+            )
         hidden_BTH = self._embed(tokens.token_ids_BT, tokens.segment_ids_BT, words_BTE=words_BTE)
-        mask_B1QK = additive_mask(tokens.mask_BT, tokens.segment_ids_BT, attention, hidden_BTH.dtype)
-        # The blocks are called directly: what a model's own forward does to a 4-D mask differs between releases.
+        mask_B1QK = additive_mask(
+            tokens.mask_BT, tokens.segment_ids_BT, attention, hidden_BTH.dtype
+        )
+        # The blocks are called directly: what a model's own forward does to a 4-D mask differs
+        # between releases.
         return self.model.encoder(hidden_BTH, attention_mask=mask_B1QK)[0]
 
     def word_vectors(self, token_ids_BT: torch.Tensor) -> torch.Tensor:
@@ -103,12 +131,16 @@ class TransformerEncoder(nn.Module):
         visible_BQK: torch.Tensor,
         cache: list[KeyValues],
     ) -> torch.Tensor:
-        """hidden_BQH of Q more tokens, whose keys and values are appended to the `cache` (of `new_cache`).
+        """hidden_BQH of Q more tokens, whose keys and values are appended to the `cache` (of
+        `new_cache`).
 
-        `visible_BQK` says which of the K tokens that are then in the cache a new token sees, in their order there.
+        `visible_BQK` says which of the K tokens that are then in the cache a new token sees, in
+        their order there.
         """
         rotary = getattr(self.model.encoder, "embed_positions", None)
-        hidden_BQH = self._embed(token_ids_BQ, segment_ids_BQ, positions_BQ if rotary is None else None)
+        hidden_BQH = self._embed(
+            token_ids_BQ, segment_ids_BQ, positions_BQ if rotary is None else None
+        )
         rotary_B1QD = None if rotary is None else rotary.weight[positions_BQ][:, None]
         for block, kept in zip(self.model.encoder.layer, cache, strict=True):
             hidden_BQH = run_block(block, hidden_BQH, rotary_B1QD, visible_BQK[:, None], kept)
@@ -131,24 +163,31 @@ class TransformerEncoder(nn.Module):
         config, embedding_VE = self.model.config, self.model.embeddings.word_embeddings.weight
         vocabulary, embedding_size = embedding_VE.shape
         return LanguageHead(
-            config.hidden_size, embedding_size, vocabulary, config.hidden_act, getattr(config, "layer_norm_eps", 1e-12)
+            config.hidden_size,
+            embedding_size,
+            vocabulary,
+            config.hidden_act,
+            getattr(config, "layer_norm_eps", 1e-12),
         )
 
     def token_logits(self, hidden_NH: torch.Tensor) -> torch.Tensor:
-        """Scores of the tokens at some places, logits_NV. Raises SettingsError for an encoder without its head."""
+        """Scores of the tokens at some places, logits_NV. Raises SettingsError for an encoder
+        without its head."""
         if self.head is None:
             raise SettingsError("encoder: was built without its masked-LM head")
         return self.head(hidden_NH, self.model.embeddings.word_embeddings.weight)
 
     def depth_of(self, parameter_name: str) -> int:
-        """0 for one of the embeddings, 1 to `depth` for one of a block, above that the head; for rates by layer."""
+        """0 for one of the embeddings, 1 to `depth` for one of a block, above that the head; for
+        rates by layer."""
         if parameter_name.startswith("head."):
             return self.depth + 1
         block = re.search(r"\bencoder\.layer\.(\d+)\.", parameter_name)
         return int(block[1]) + 1 if block else 0
 
     def spec(self) -> dict[str, Any]:
-        """`{"kind": "transformer", "config": {...}}`, JSON-able; all but `kind` rebuilds the architecture."""
+        """`{"kind": "transformer", "config": {...}}`, JSON-able; all but `kind` rebuilds the
+        architecture."""
         config = self.model.config
         settings = {key: getattr(config, key) for key in _SETTINGS if hasattr(config, key)}
         spec = {"kind": "transformer", "config": {"model_type": config.model_type, **settings}}
@@ -158,7 +197,8 @@ class TransformerEncoder(nn.Module):
 def additive_mask(
     mask_BT: torch.Tensor, segment_ids_BT: torch.Tensor, attention: Attention, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Added to the attention scores, 0 where query Q sees key K: (B, 1, 1, T) for full, (B, 1, T, T) for prefix.
+    """Added to the attention scores, 0 where query Q sees key K: (B, 1, 1, T) for full, (B, 1, T,
+    T) for prefix.
 
     `mask_BT` is True at real tokens; padding is never seen.
     """
@@ -181,13 +221,19 @@ def _build(config: dict[str, Any], attn_implementation: str | None) -> Any:
     family = config.get("model_type")
     if family not in FAMILIES:
         near = did_you_mean(str(family), FAMILIES)
-        raise SettingsError(f"encoder: unknown model_type: expected one of {', '.join(FAMILIES)}, got {family}{near}")
+        raise SettingsError(
+            f"encoder: unknown model_type: expected one of {', '.join(FAMILIES)}, got {family}{near}"
+        )
     try:
-        return _model(getattr(transformers, FAMILIES[family] + "Config"), config, attn_implementation)
+        return _model(
+            getattr(transformers, FAMILIES[family] + "Config"), config, attn_implementation
+        )
     except KeyError as error:
         raise SettingsError(f"encoder: unknown hidden_act {error}") from None
     except _BAD_SETTING as error:
-        raise SettingsError(f"encoder: the settings make no {family}: {' '.join(str(error).split())}") from None
+        raise SettingsError(
+            f"encoder: the settings make no {family}: {' '.join(str(error).split())}"
+        ) from None
 
 
 def _model(config_class: Any, config: dict[str, Any], attn_implementation: str | None) -> Any:
@@ -197,6 +243,12 @@ def _model(config_class: Any, config: dict[str, Any], attn_implementation: str |
     typed = config_class(**settings, attn_implementation=attn_implementation)
     if typed.hidden_size % typed.num_attention_heads:
         heads = typed.num_attention_heads
-        raise ValueError(f"hidden_size: expected a multiple of the {heads} heads, got {typed.hidden_size}")
+        raise ValueError(
+            f"hidden_size: expected a multiple of the {heads} heads, got {typed.hidden_size}"
+        )
     model_class = getattr(transformers, FAMILIES[typed.model_type] + "Model")
-    return model_class(typed, add_pooling_layer=False) if typed.model_type in ("bert", "ernie") else model_class(typed)
+    return (
+        model_class(typed, add_pooling_layer=False)
+        if typed.model_type in ("bert", "ernie")
+        else model_class(typed)
+    )

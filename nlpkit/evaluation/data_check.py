@@ -1,4 +1,5 @@
-"""What `nlpkit data check` finds: reads every line as training would, and tells which gold no model can ever see."""
+"""What `nlpkit data check` finds: reads every line as training would, and tells which gold no model
+can ever see."""
 
 from __future__ import annotations
 
@@ -64,14 +65,20 @@ class Checking:
     def summary(self) -> dict[str, Any]:
         """Counts, and the share of the gold facts that survives encoding."""
         share = 1 - self.lost / self.facts if self.facts else 1.0
-        counts = {"lines": self.lines, "unreadable": self.unreadable, "facts": self.facts, "lost": self.lost}
+        counts = {
+            "lines": self.lines,
+            "unreadable": self.unreadable,
+            "facts": self.facts,
+            "lost": self.lost,
+        }
         return {**counts, "survives": round(share, 6), "findings": dict(self.kinds.most_common())}
 
 
 def check_data(
     name: str, file: str, dev: str | None, encoder: str, pairs: list[str], kb: str | None = None
 ) -> Checking:
-    """Prepares the check: labels are those of `file`, or of the settings. Raises SettingsError, DataError."""
+    """Prepares the check: labels are those of `file`, or of the settings. Raises SettingsError,
+    DataError."""
     task_class = tasks.load(name)
     section = tasks.canonical(name)
     given = {section: {"kb": kb}} if kb is not None else {}

@@ -35,7 +35,10 @@ class MicroF1:
     def by_group(self) -> dict[str, dict[str, Any]]:
         """Metrics of every group, the largest first."""
         groups = sorted(self.gold | self.predicted, key=lambda g: (-self.gold[g], g))
-        return {group: prf(self.correct[group], self.predicted[group], self.gold[group]) for group in groups}
+        return {
+            group: prf(self.correct[group], self.predicted[group], self.gold[group])
+            for group in groups
+        }
 
 
 def prf(correct: int, predicted: int, gold: int) -> dict[str, Any]:
@@ -43,14 +46,20 @@ def prf(correct: int, predicted: int, gold: int) -> dict[str, Any]:
     precision, recall = correct / max(predicted, 1), correct / max(gold, 1)
     f1 = 2 * correct / max(predicted + gold, 1)
     counts = {"correct": correct, "predicted": predicted, "gold": gold}
-    return {"precision": round(precision, 6), "recall": round(recall, 6), "f1": round(f1, 6), **counts}
+    return {
+        "precision": round(precision, 6),
+        "recall": round(recall, 6),
+        "f1": round(f1, 6),
+        **counts,
+    }
 
 
 def best_threshold(scored: Iterable[tuple[float, bool]], gold: int, default: float = 0.0) -> float:
     """The threshold t with the best F1 of the facts scored above t.
 
-    `scored` holds (score, correct) of every candidate, `gold` the number of gold facts. t lies in the middle between
-    two scores, so that rounding does not flip the facts at its edge; `default` where there is nothing to choose from.
+    `scored` holds (score, correct) of every candidate, `gold` the number of gold facts. t lies in
+    the middle between two scores, so that rounding does not flip the facts at its edge; `default`
+    where there is nothing to choose from.
     """
     ranked = sorted(scored, key=lambda pair: -pair[0])
     if not ranked or not any(correct for _, correct in ranked) or not gold:

@@ -1,4 +1,5 @@
-"""One scorer for a run on data and for a file of predictions, streamed: neither logits nor predictions are kept."""
+"""One scorer for a run on data and for a file of predictions, streamed: neither logits nor
+predictions are kept."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ Pair = tuple[Line, dict[str, Any], Any, Any]  # line, record, gold, prediction
 def scoring_task(
     folder: Path | None, name: str | None, pairs: list[str], device: str, kb: str | None = None
 ) -> tuple[Any, run.Run | None]:
-    """(task, run) of a run, or (task, None) of a task by its name, with the settings given. Raises SettingsError.
+    """(task, run) of a run, or (task, None) of a task by its name, with the settings given. Raises
+    SettingsError.
 
     `kb` is for a run, see `nlpkit.run.load`.
     """
@@ -43,15 +45,24 @@ def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
     task, lines = loaded.task, read_lines(path)
     while chunk := list(itertools.islice(lines, WINDOW)):
         records = [line.record_here() for line in chunk]
-        examples = read_examples(task, [(line.where, record) for line, record in zip(chunk, records, strict=True)])
-        settings: dict[str, Any] = {"batch_size": batch_size, "precision": loaded.precision, "assess": "whole"}
+        examples = read_examples(
+            task, [(line.where, record) for line, record in zip(chunk, records, strict=True)]
+        )
+        settings: dict[str, Any] = {
+            "batch_size": batch_size,
+            "precision": loaded.precision,
+            "assess": "whole",
+        }
         predictions = predict_examples(task, loaded.model, examples, **settings)
-        for line, record, example, prediction in zip(chunk, records, examples, predictions, strict=True):
+        for line, record, example, prediction in zip(
+            chunk, records, examples, predictions, strict=True
+        ):
             yield line, record, example.gold, task.judged(example, prediction)
 
 
 def with_verdicts(task: Any, pairs: Iterator[Pair], batch_size: int, device: str) -> Iterator[Pair]:
-    """The pairs as they are; where the task's setting `classifier` names a run, with its label for every text written.
+    """The pairs as they are; where the task's setting `classifier` names a run, with its label for
+    every text written.
 
     Raises SettingsError where that is no run of `classification`.
     """
@@ -68,20 +79,32 @@ def with_verdicts(task: Any, pairs: Iterator[Pair], batch_size: int, device: str
 
 def _labelled(task: Any, judge: run.Run, pairs: Iterator[Pair], batch_size: int) -> Iterator[Pair]:
     while chunk := list(itertools.islice(pairs, WINDOW)):
-        texts = [judge.task.read({"text": text}) for *_, prediction in chunk for text in prediction.texts]
+        texts = [
+            judge.task.read({"text": text}) for *_, prediction in chunk for text in prediction.texts
+        ]
         settings: dict[str, Any] = {"batch_size": batch_size, "precision": judge.precision}
-        labels = iter([found.label for found in predict_examples(judge.task, judge.model, texts, **settings)])
+        labels = iter(
+            [found.label for found in predict_examples(judge.task, judge.model, texts, **settings)]
+        )
         for line, record, gold, prediction in chunk:
-            yield line, record, gold, task.with_verdicts(prediction, [next(labels) for _ in prediction.texts])
+            yield (
+                line,
+                record,
+                gold,
+                task.with_verdicts(prediction, [next(labels) for _ in prediction.texts]),
+            )
 
 
 def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
-    """Gold and the prediction that the line carries, for every line of a file that `predict` wrote."""
+    """Gold and the prediction that the line carries, for every line of a file that `predict`
+    wrote."""
     for line in read_lines(path):
         record = line.record_here()
         try:
             if not isinstance(record.get("prediction"), dict):
-                raise RecordError('missing field "prediction"', hint="nlpkit predict RUN FILE writes it")
+                raise RecordError(
+                    'missing field "prediction"', hint="nlpkit predict RUN FILE writes it"
+                )
             example, prediction = task.read(record), task.parse(record["prediction"])
             if example.gold is None:
                 raise RecordError("no gold: evaluation needs the answers")
@@ -99,7 +122,8 @@ class Scoring:
     errors: Path | None = None
 
     def score(self, pairs: Iterator[Pair]) -> dict[str, Any]:
-        """The task's metrics and, if asked for, those of every group under `by`. Raises SettingsError, DataError."""
+        """The task's metrics and, if asked for, those of every group under `by`. Raises
+        SettingsError, DataError."""
         if self.by not in (None, self.task.group):
             raise SettingsError(f'--by: this task groups by {self.task.group}, not by "{self.by}"')
         groups, count = MicroF1(), 0
@@ -122,7 +146,9 @@ class Scoring:
         return {"lines": count, **metrics, **({"by": groups.by_group()} if self.by else {})}
 
 
-def _with_errors(line: Line, record: dict[str, Any], gold: dict[Any, str], predicted: dict[Any, str]) -> bytes:
+def _with_errors(
+    line: Line, record: dict[str, Any], gold: dict[Any, str], predicted: dict[Any, str]
+) -> bytes:
     """The line with what was missed and what was extra."""
     missed, extra = sorted(gold.keys() - predicted.keys()), sorted(predicted.keys() - gold.keys())
     raw = with_field(line.raw, record, "missed", missed)

@@ -25,9 +25,11 @@ def tune_threshold(
     items: Callable[[T], Sequence[Any]],
     fact: Callable[[Any], Any],
 ) -> tuple[float, list[list[Any]]]:
-    """The threshold with the best F1 of loose predictions, and the items of every prediction that lie above it.
+    """The threshold with the best F1 of loose predictions, and the items of every prediction that
+    lie above it.
 
-    `items` are the scored things of a prediction, `fact` what one of them states, `facts` what gold states.
+    `items` are the scored things of a prediction, `fact` what one of them states, `facts` what gold
+    states.
     """
     scored: list[tuple[float, bool]] = []
     predicted: list[Sequence[Any]] = []
@@ -37,5 +39,7 @@ def tune_threshold(
         gold_count += len(gold_facts)
         predicted.append(items(prediction))
         scored += [(item.score, fact(item) in gold_facts) for item in items(prediction)]
-    threshold = max(LOOSE_THRESHOLD, best_threshold(scored, gold_count))  # nothing is known of what lies below
+    threshold = max(
+        LOOSE_THRESHOLD, best_threshold(scored, gold_count)
+    )  # nothing is known of what lies below
     return threshold, [[item for item in found if item.score > threshold] for found in predicted]

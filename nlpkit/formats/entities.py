@@ -27,7 +27,8 @@ class Prediction:
 
 
 def parse_entities(value: dict[str, Any], text: str | None) -> list[Entity]:
-    """The entities of a record, checked against its text where that is given. Raises RecordError."""
+    """The entities of a record, checked against its text where that is given. Raises
+    RecordError."""
     entities = value.get("entities")
     if not isinstance(entities, list):
         raise RecordError(f"entities: expected a list, got {type(entities).__name__}")
@@ -48,5 +49,7 @@ def _parse(entity: Any, where: str, text: str | None) -> Entity:
         raise RecordError(f"{where}: [{start}, {end}) is no span of the text{of}")
     string = entity.get("text") if text is None else text[start:end]
     if text is not None and entity.get("text", string) != string:
-        raise RecordError(f'{where}: the text has "{string}" at [{start}, {end}), not "{entity["text"]}"')
+        raise RecordError(
+            f'{where}: the text has "{string}" at [{start}, {end}), not "{entity["text"]}"'
+        )
     return Entity(start, end, entity["label"], string or "", entity.get("score"))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """Something `data check` has to say of a line; `lost` is the gold fact that the model can never see, if one is."""
+    """Something `data check` has to say of a line; `lost` is the gold fact that the model can never
+    see, if one is."""
 
     kind: str
     message: str

@@ -1,4 +1,5 @@
-"""Labels of whole texts: as records give them, found in the data, kept in the run as `labels.json`."""
+"""Labels of whole texts: as records give them, found in the data, kept in the run as
+`labels.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ LABELS = "labels.json"
 
 
 def read_label(value: Any, name: str = "label") -> str | None:
-    """A label: a string that is not blank, or a whole number; None where there is none. Raises RecordError."""
+    """A label: a string that is not blank, or a whole number; None where there is none. Raises
+    RecordError."""
     if value is None:
         return None
     if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
@@ -23,7 +25,8 @@ def read_label(value: Any, name: str = "label") -> str | None:
 
 
 def find_labels(records: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
-    """The labels in the field `label` of (place, record) pairs, sorted. Raises DataError where there is none."""
+    """The labels in the field `label` of (place, record) pairs, sorted. Raises DataError where
+    there is none."""
     labels: set[str] = set()
     for where, record in records:
         try:

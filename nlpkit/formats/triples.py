@@ -1,4 +1,5 @@
-"""Triples as relation extraction reads, compares and checks them: the JSONL of DuIE 1.0, 2.0 and plain lists."""
+"""Triples as relation extraction reads, compares and checks them: the JSONL of DuIE 1.0, 2.0 and
+plain lists."""
 
 from __future__ import annotations
 
@@ -14,12 +15,15 @@ from nlpkit.jsonl import read_lines, write_atomic
 from nlpkit.text.replacement import Pool, build_pool, draw, replace_all
 from nlpkit.text.tokenizer import Encoding, Span, occurrences
 
-Schema = dict[str, list[list[str]]]  # predicate -> the [subject type, object type] pairs it may have
+Schema = dict[
+    str, list[list[str]]
+]  # predicate -> the [subject type, object type] pairs it may have
 
 
 @dataclass(frozen=True)
 class Triple:
-    """A subject, a predicate and an object as strings of the text, with their characters where they are known."""
+    """A subject, a predicate and an object as strings of the text, with their characters where they
+    are known."""
 
     subject: str
     predicate: str
@@ -66,11 +70,15 @@ def _parse(triple: Any, where: str) -> Triple:
         triple = dict(zip(("subject", "predicate", "object"), triple, strict=True))
     if not isinstance(triple, dict):
         raise RecordError(f"{where}: expected an object or a list of three strings, got {triple!r}")
-    subject, predicate, object_ = (_string(triple, name, where) for name in ("subject", "predicate", "object"))
+    subject, predicate, object_ = (
+        _string(triple, name, where) for name in ("subject", "predicate", "object")
+    )
     score = triple.get("score")
     if score is not None and type(score) not in (int, float):
         raise RecordError(f"{where}: score: expected a number, got {score!r}")
-    subject_span, object_span = (_span(triple, key, where) for key in ("subject_span", "object_span"))
+    subject_span, object_span = (
+        _span(triple, key, where) for key in ("subject_span", "object_span")
+    )
     return Triple(subject, predicate, object_, subject_span, object_span, score)
 
 
@@ -78,15 +86,20 @@ def _span(triple: dict[str, Any], name: str, where: str) -> Span | None:
     value = triple.get(name)
     if value is None:
         return None
-    if not (isinstance(value, list) and len(value) == 2 and all(type(edge) is int for edge in value)):
+    if not (
+        isinstance(value, list) and len(value) == 2 and all(type(edge) is int for edge in value)
+    ):
         raise RecordError(f"{where}: {name}: expected [start, end], got {value!r}")
     return value[0], value[1]
 
 
 def annotated_predicates(record: dict[str, Any]) -> tuple[str, ...] | None:
-    """The relations a line was annotated for (its field `predicates`), None for all. Raises RecordError."""
+    """The relations a line was annotated for (its field `predicates`), None for all. Raises
+    RecordError."""
     value = record.get("predicates")
-    if value is not None and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+    if value is not None and not (
+        isinstance(value, list) and all(isinstance(name, str) for name in value)
+    ):
         raise RecordError(f"predicates: expected a list of strings, got {value!r}")
     return None if value is None else tuple(value)
 
@@ -103,7 +116,8 @@ def _string(triple: dict[str, Any], name: str, where: str) -> str:
 
 
 def collect_schema(records: Iterable[tuple[str, dict[str, Any]]], path: str | None) -> Schema:
-    """The predicates of a schema file, to which the data must keep, or else those of the data, sorted.
+    """The predicates of a schema file, to which the data must keep, or else those of the data,
+    sorted.
 
     Raises DataError where the data has a predicate, or types of it, that the file has not.
     """
@@ -119,7 +133,9 @@ def collect_schema(records: Iterable[tuple[str, dict[str, Any]]], path: str | No
             types = types_of[predicate]
             if path:
                 _check_against(schema, predicate, types, where)
-            elif annotated is None or predicate in annotated:  # else a stray one, which its line can't teach
+            elif (
+                annotated is None or predicate in annotated
+            ):  # else a stray one, which its line can't teach
                 known = schema.setdefault(predicate, [])
                 known += [types] if types and types not in known else []
     if not schema:
@@ -129,7 +145,11 @@ def collect_schema(records: Iterable[tuple[str, dict[str, Any]]], path: str | No
 
 def _types(value: Any) -> list[str]:
     """[subject type, object type] of a triple or schema line as given, [] where it has not both."""
-    given = [value.get(f"{role}_type") for role in ("subject", "object")] if isinstance(value, dict) else []
+    given = (
+        [value.get(f"{role}_type") for role in ("subject", "object")]
+        if isinstance(value, dict)
+        else []
+    )
     types = [t.get("@value") if isinstance(t, dict) else t for t in given]  # DuIE 2.0
     strings = [t for t in types if isinstance(t, str)]
     return strings if len(strings) == 2 else []
@@ -137,7 +157,9 @@ def _types(value: Any) -> list[str]:
 
 def _check_against(schema: Schema, predicate: str, types: list[str], where: str) -> None:
     if predicate not in schema:
-        raise DataError(f'{where}: predicate "{predicate}" is not in the schema{did_you_mean(predicate, schema)}')
+        raise DataError(
+            f'{where}: predicate "{predicate}" is not in the schema{did_you_mean(predicate, schema)}'
+        )
     if schema[predicate] and types and types not in schema[predicate]:
         allowed = " or ".join("-".join(pair) for pair in schema[predicate])
         clash = f'types of "{predicate}" clash with the schema: expected {allowed}, got {"-".join(types)}'
@@ -145,7 +167,8 @@ def _check_against(schema: Schema, predicate: str, types: list[str], where: str)
 
 
 def read_schema(path: str | Path) -> Schema:
-    """One relation a line: a bare name, or DuIE's {"predicate", "subject_type", "object_type"}. Raises DataError."""
+    """One relation a line: a bare name, or DuIE's {"predicate", "subject_type", "object_type"}.
+    Raises DataError."""
     schema: Schema = {}
     for line in read_lines(path):
         if not line.raw.startswith(b"{"):
@@ -167,24 +190,36 @@ def write_schema(schema: Schema, path: Path) -> None:
         stream.write(json.dumps(schema, ensure_ascii=False, indent=1).encode() + b"\n")
 
 
-def check_triples(triples: Iterable[Triple], windows: list[Encoding], known: dict[str, int]) -> Iterator[Finding]:
-    """What a model cannot see of the triples: no such predicate, a string not in the text, not of whole tokens, both
-    strings in no common window; and, losing nothing, strings that occur more than once."""
+def check_triples(
+    triples: Iterable[Triple], windows: list[Encoding], known: dict[str, int]
+) -> Iterator[Finding]:
+    """What a model cannot see of the triples: no such predicate, a string not in the text, not of
+    whole tokens, both strings in no common window; and, losing nothing, strings that occur more
+    than once."""
     for triple in triples:
         if known and triple.predicate not in known:
             near = did_you_mean(triple.predicate, known)
             yield Finding("unknown predicate", f'"{triple.predicate}"{near}', triple.key)
         here = True
         for role, string in (("subject", triple.subject), ("object", triple.object)):
-            count, whole = len(occurrences(windows[0].text, string)), any(window.find(string) for window in windows)
+            count, whole = (
+                len(occurrences(windows[0].text, string)),
+                any(window.find(string) for window in windows),
+            )
             if not whole:
-                kind = "not of whole tokens, or longer than a window" if count else "not in the text"
+                kind = (
+                    "not of whole tokens, or longer than a window" if count else "not in the text"
+                )
                 yield Finding(kind, f'{role} "{string}"', triple.key)
             elif count > 1:
                 yield Finding("occurs more than once", f'{role} "{string}", {count} times')
             here = here and whole
-        if here and not any(window.find(triple.subject) and window.find(triple.object) for window in windows):
-            yield Finding("in no common window", f'"{triple.subject}" and "{triple.object}"', triple.key)
+        if here and not any(
+            window.find(triple.subject) and window.find(triple.object) for window in windows
+        ):
+            yield Finding(
+                "in no common window", f'"{triple.subject}" and "{triple.object}"', triple.key
+            )
 
 
 def triple_pool(triples: Iterable[Iterable[Triple]]) -> Pool:
@@ -192,13 +227,22 @@ def triple_pool(triples: Iterable[Iterable[Triple]]) -> Pool:
     return build_pool(pair for some in triples for triple in some for pair in _roles(triple))
 
 
-def replace_strings(text: str, triples: list[Triple], pool: Pool, rate: float, random: Any) -> tuple[str, list[Triple]]:
-    """Another text and its triples: some subjects and objects are others that were seen in the same role."""
+def replace_strings(
+    text: str, triples: list[Triple], pool: Pool, rate: float, random: Any
+) -> tuple[str, list[Triple]]:
+    """Another text and its triples: some subjects and objects are others that were seen in the same
+    role."""
     strings = {string: role for triple in triples for role, string in _roles(triple)}
     chosen = draw(text, strings, pool, rate, random)
-    renamed = [Triple(chosen.get(t.subject, t.subject), t.predicate, chosen.get(t.object, t.object)) for t in triples]
+    renamed = [
+        Triple(chosen.get(t.subject, t.subject), t.predicate, chosen.get(t.object, t.object))
+        for t in triples
+    ]
     return replace_all(text, chosen), renamed
 
 
 def _roles(triple: Triple) -> list[tuple[tuple[str, str], str]]:
-    return [((triple.predicate, "subject"), triple.subject), ((triple.predicate, "object"), triple.object)]
+    return [
+        ((triple.predicate, "subject"), triple.subject),
+        ((triple.predicate, "object"), triple.object),
+    ]

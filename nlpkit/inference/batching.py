@@ -10,7 +10,8 @@ import numpy as np
 def split(
     indices: Sequence[int], lengths: Sequence[int] | np.ndarray, max_tokens: int, parts: int = 1
 ) -> Iterator[list[int]]:
-    """Cuts a batch, by length, into pieces of at most `max_tokens` tokens with padding, and into at least `parts`.
+    """Cuts a batch, by length, into pieces of at most `max_tokens` tokens with padding, and into at
+    least `parts`.
 
     A single example longer than `max_tokens` makes a piece of its own.
     """

@@ -1,4 +1,5 @@
-"""Where a model runs: the device, the precision it multiplies in, and the processes that share a training."""
+"""Where a model runs: the device, the precision it multiplies in, and the processes that share a
+training."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ import torch
 
 from nlpkit.errors import SettingsError
 
-# oneDNN keeps the kernels it compiled for each shape of a matrix, 1,024 of them by default: some hundred megabytes over
-# batches of many lengths. So many are enough; it reads this with its first product.
+# oneDNN keeps the kernels it compiled for each shape of a matrix, 1,024 of them by default: some
+# hundred megabytes over batches of many lengths. So many are enough; it reads this with its first
+# product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 def resolve_device(device: str) -> torch.device:
-    """`cpu`, `cuda`, or `auto`: the GPU if there is one. Raises SettingsError for an absent or unknown device."""
+    """`cpu`, `cuda`, or `auto`: the GPU if there is one. Raises SettingsError for an absent or
+    unknown device."""
     if device not in ("auto", "cpu", "cuda"):
         raise SettingsError(f'--device: expected auto, cpu or cuda, got "{device}"')
     if device == "cuda" and not torch.cuda.is_available():
@@ -37,14 +40,16 @@ def accelerator_for(device: str, precision: str) -> Any:
 
 
 def part(accelerator: Any) -> None:
-    """Ends the company of the processes, all at once: one that merely exits can abort the others' threads (gloo)."""
+    """Ends the company of the processes, all at once: one that merely exits can abort the others'
+    threads (gloo)."""
     if accelerator.num_processes > 1:
         accelerator.wait_for_everyone()
         torch.distributed.destroy_process_group()
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively (GPU, AVX512-BF16, AMX)."""
+    """`bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively (GPU, AVX512-BF16,
+    AMX)."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -53,14 +58,18 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         flags = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         return "fp32"
-    return "bf16" if device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags) else "fp32"
+    return (
+        "bf16"
+        if device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)
+        else "fp32"
+    )
 
 
 def keep_freed_memory() -> bool:
     """Has the C library reuse blocks of any size that were freed; returns whether it (glibc) can.
 
-    By itself it gives blocks of over 32 MB, such as the scores of a vocabulary, back at once, and the kernel must clear
-    new pages in every step: a quarter of the time of a pretraining.
+    By itself it gives blocks of over 32 MB, such as the scores of a vocabulary, back at once, and
+    the kernel must clear new pages in every step: a quarter of the time of a pretraining.
     """
     trim_threshold, mmap_max = -1, -4  # of malloc.h
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

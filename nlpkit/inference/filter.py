@@ -1,7 +1,7 @@
 """The filter of `predict`: lines in, the same lines out with `prediction` added.
 
-Memory does not grow with the input: a window of lines is read, cut to the encoder's length, sorted by length, decoded
-in batches, merged and written in the order it came.
+Memory does not grow with the input: a window of lines is read, cut to the encoder's length, sorted
+by length, decoded in batches, merged and written in the order it came.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Long = Literal["fail", "split", "cut"]
 
 @dataclass
 class Filter:
-    """The filter of `predict`. After it ran, `skipped` counts lines that gave no prediction, `cut` texts cut short."""
+    """The filter of `predict`. After it ran, `skipped` counts lines that gave no prediction, `cut`
+    texts cut short."""
 
     task: Any
     model: torch.nn.Module
@@ -44,9 +45,11 @@ class Filter:
     cut: int = 0
 
     def __call__(self, lines: Iterable[Line]) -> Iterator[bytes]:
-        """Output lines, without line ends, in the order of the input; a chunk of bytes holds one or more.
+        """Output lines, without line ends, in the order of the input; a chunk of bytes holds one or
+        more.
 
-        Raises DataError at the first bad line under on_error="fail", after the output of all lines before it.
+        Raises DataError at the first bad line under on_error="fail", after the output of all lines
+        before it.
         """
         for window in _windows(lines, 1 if self.unbuffered else WINDOW):
             broken = window.pop() if isinstance(window[-1], Exception) else None
@@ -58,7 +61,8 @@ class Filter:
                 raise error
 
     def _window(self, window: list[Line]) -> tuple[list[bytes], DataError | None]:
-        """Outputs of the lines, up to the first bad one under on_error="fail", and that one's error."""
+        """Outputs of the lines, up to the first bad one under on_error="fail", and that one's
+        error."""
         read: list[tuple[Line, dict[str, Any], Any, list[Any]]] = []
         outputs: list[bytes | None] = []
         failed = None
@@ -81,24 +85,35 @@ class Filter:
         examples, windows = [item[2] for item in read], [item[3] for item in read]
         settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
         predictions = predict_examples(self.task, self.model, examples, windows=windows, **settings)
-        done = (self._output(line, record, p) for (line, record, *_), p in zip(read, predictions, strict=True))
+        done = (
+            self._output(line, record, p)
+            for (line, record, *_), p in zip(read, predictions, strict=True)
+        )
         return [next(done) if output is None else output for output in outputs], failed
 
     def _cut(self, example: Any) -> list[Any]:
         windows = self.task.windows(example)
         if len(windows) > 1 and self.long == "fail":
-            raise RecordError(f"too long: {len(example)} tokens, {len(windows[0])} fit", hint="--long split or cut")
+            raise RecordError(
+                f"too long: {len(example)} tokens, {len(windows[0])} fit",
+                hint="--long split or cut",
+            )
         if len(windows) > 1 and self.long == "cut":
             self.cut += 1
             return windows[:1]
         return windows
 
     def _output(self, line: Line, record: dict[str, Any], prediction: Any) -> bytes:
-        return dumps(prediction) if self.only_output else with_field(line.raw, record, "prediction", prediction)
+        return (
+            dumps(prediction)
+            if self.only_output
+            else with_field(line.raw, record, "prediction", prediction)
+        )
 
 
 def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:
-    """Lists of up to `size` lines. A thread reads ahead; a window does not wait longer than WAIT for more.
+    """Lists of up to `size` lines. A thread reads ahead; a window does not wait longer than WAIT
+    for more.
 
     An error of the reader comes as the last element.
     """
@@ -121,7 +136,11 @@ def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:
         deadline = float("inf")
         while len(window) < size:
             try:
-                item = ahead.get(timeout=None if deadline == float("inf") else max(0.0, deadline - time.monotonic()))
+                item = ahead.get(
+                    timeout=None
+                    if deadline == float("inf")
+                    else max(0.0, deadline - time.monotonic())
+                )
             except queue.Empty:
                 break
             if item is end:

@@ -1,4 +1,5 @@
-"""Predictions for many examples; `eval` and the filter of `predict` share it, so that its score is the filter's."""
+"""Predictions for many examples; `eval` and the filter of `predict` share it, so that its score is
+the filter's."""
 
 from __future__ import annotations
 
@@ -31,20 +32,33 @@ def predict_examples(
         batch_size: most windows decoded together; fewer where they are long (MAX_TOKENS).
         precision: of the matrix products, "fp32" or "bf16".
         loose: keep what lies below the task's threshold, for `task.tune`.
-        assess: for evaluation, of a task that tells more there than it predicts: all of it, or the brief.
+        assess: for evaluation, of a task that tells more there than it predicts: all of it, or the
+            brief.
     """
     assess = assess if task.assesses else None
-    decode = partial(task.assess, brief=assess == "brief") if assess else partial(task.decode, loose=loose)
+    decode = (
+        partial(task.assess, brief=assess == "brief")
+        if assess
+        else partial(task.decode, loose=loose)
+    )
     windows = [task.windows(example) for example in examples] if windows is None else windows
     device = next(model.parameters()).device
     pieces = [piece for some in windows for piece in some]
     lengths = [len(piece) for piece in pieces]
     decoded: list[Any] = [None] * len(pieces)
     parts = -(-len(pieces) // batch_size)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+    ):
         for indices in split(range(len(pieces)), lengths, MAX_TOKENS, parts) if pieces else ():
-            batch = task.collate([pieces[index] for index in indices], targets=assess is not None).to(device)
+            batch = task.collate(
+                [pieces[index] for index in indices], targets=assess is not None
+            ).to(device)
             for index, prediction in zip(indices, decode(model, batch), strict=True):
                 decoded[index] = prediction
     found = iter(decoded)
-    return [task.merge(example, [next(found) for _ in some]) for example, some in zip(examples, windows, strict=True)]
+    return [
+        task.merge(example, [next(found) for _ in some])
+        for example, some in zip(examples, windows, strict=True)
+    ]

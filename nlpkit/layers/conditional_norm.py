@@ -2,18 +2,20 @@ r"""Conditional LayerNorm: a condition moves the gain and the bias of every Laye
 
     CLN(x, c) = (x - mean) / sqrt(variance + epsilon) * (gain + W_gain c) + (bias + W_bias c)
 
-W_gain and W_bias start at 0 and have no bias of their own, so that the first step is the encoder as it was, bit for
-bit: the norm as it was is computed as ever, and what the condition adds is added to it. Mean and variance are those of
-float32 at least. Decay of the maps would fight the condition; they have none (see `nlpkit.optim.groups`).
+W_gain and W_bias start at 0 and have no bias of their own, so that the first step is the encoder as
+it was, bit for bit: the norm as it was is computed as ever, and what the condition adds is added to
+it. Mean and variance are those of float32 at least. Decay of the maps would fight the condition;
+they have none (see `nlpkit.optim.groups`).
 
     conditions = condition_norms(encoder.model, size)
     with conditions.given(condition_BC):
         hidden_BTH = encoder(tokens)
 
-The norms keep their names and their weights, so that a checkpoint, and rates by layer, find them where they were.
-Without a condition they are what they were.
+The norms keep their names and their weights, so that a checkpoint, and rates by layer, find them
+where they were. Without a condition they are what they were.
 
-Source: https://kexue.fm/archives/7124. Legend: B batch, T tokens, H hidden (of this norm), C numbers of the condition.
+Source: https://kexue.fm/archives/7124. Legend: B batch, T tokens, H hidden (of this norm), C
+numbers of the condition.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Conditions:
 
 
 class ConditionalNorm(nn.Module):
-    """A LayerNorm over the last dimension that a condition moves; takes over the norm's own weights."""
+    """A LayerNorm over the last dimension that a condition moves; takes over the norm's own
+    weights."""
 
     def __init__(self, norm: nn.LayerNorm, size: int, conditions: Conditions):
         super().__init__()
@@ -58,18 +61,23 @@ class ConditionalNorm(nn.Module):
 
     def forward(self, hidden_BTH: torch.Tensor) -> torch.Tensor:
         """(B, T, H) -> (B, T, H), row b by condition b."""
-        plain_BTH = nn.functional.layer_norm(hidden_BTH, self.weight.shape, self.weight, self.bias, self.eps)
+        plain_BTH = nn.functional.layer_norm(
+            hidden_BTH, self.weight.shape, self.weight, self.bias, self.eps
+        )
         condition_BC = self.conditions.condition_BC
         if condition_BC is None:
             return plain_BTH
         wide = torch.promote_types(hidden_BTH.dtype, torch.float32)
         normal_BTH = nn.functional.layer_norm(hidden_BTH.to(wide), self.weight.shape, eps=self.eps)
-        gain_B1H, bias_B1H = ((condition_BC @ map_HC.T)[:, None].to(wide) for map_HC in (self.gain_HC, self.bias_HC))
+        gain_B1H, bias_B1H = (
+            (condition_BC @ map_HC.T)[:, None].to(wide) for map_HC in (self.gain_HC, self.bias_HC)
+        )
         return (plain_BTH + torch.addcmul(bias_B1H, normal_BTH, gain_B1H)).to(plain_BTH.dtype)
 
 
 def condition_norms(module: nn.Module, size: int) -> Conditions:
-    """Puts a `ConditionalNorm` of conditions of `size` numbers in the place of every LayerNorm inside `module`."""
+    """Puts a `ConditionalNorm` of conditions of `size` numbers in the place of every LayerNorm
+    inside `module`."""
     conditions = Conditions()
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):

@@ -1,26 +1,32 @@
-r"""GlobalPointer: a score for every pair of tokens and every head, and the exact multi-label loss on the pairs.
+r"""GlobalPointer: a score for every pair of tokens and every head, and the exact multi-label loss
+on the pairs.
 
 Standard (one query and key for each head `p`) and efficient (one for all, plus a bias of each end):
 
     standard   s_p(i, j) = (R_i q_pi) . (R_j k_pj) / sqrt(d)
     efficient  s_p(i, j) = (R_i q_i) . (R_j k_j) / sqrt(d) + u_p(i) + v_p(j),   (u, v) = W [q; k]
 
-with the rotary matrix R where the distance matters (spans), without it where it does not (head-head, tail-tail).
-The loss of one text and head, over the gold pairs P and all other allowed pairs N:
+with the rotary matrix R where the distance matters (spans), without it where it does not
+(head-head, tail-tail). The loss of one text and head, over the gold pairs P and all other allowed
+pairs N:
 
     log(1 + sum_P exp(-s)) + log(1 + sum_N exp(s))
 
-is computed exactly, not as a difference of two sums that cancel. For the efficient scores, a head without gold pairs
-in a text, which is nearly every head, needs no T x T tensor of its own:
+is computed exactly, not as a difference of two sums that cancel. For the efficient scores, a head
+without gold pairs in a text, which is nearly every head, needs no T x T tensor of its own:
 
     sum_ij exp(a_ij + u_i + v_j) = sum_i exp(u_i + max_j a_ij) * sum_j exp(a_ij - max_j a_ij) exp(v_j)
 
-is one (T x T) @ (T x P) product for all heads of the text, done in float64, where |scores| up to 100 cannot underflow.
+is one (T x T) @ (T x P) product for all heads of the text, done in float64, where |scores| up to
+100 cannot underflow.
 
-Source: https://kexue.fm/archives/8373 (pointer), /8877 (efficient), /7359 (loss), /8888 (sparse labels).
+Source: https://kexue.fm/archives/8373 (pointer), /8877 (efficient), /7359 (loss), /8888 (sparse
+labels).
 Differs from /8888: no clipping of 1 - exp(b - a), which is wrong once a gold score dominates.
-Differs from /8877: the halving of u and v is left to the weights; their biases start at `initial_score / 2`.
-Legend: B batch, T tokens, P heads (predicates, labels), R rows (text and head) that hold gold, N pairs, D head size.
+Differs from /8877: the halving of u and v is left to the weights; their biases start at
+`initial_score / 2`.
+Legend: B batch, T tokens, P heads (predicates, labels), R rows (text and head) that hold gold, N
+pairs, D head size.
 """
 
 from __future__ import annotations
@@ -36,7 +42,8 @@ NEGATIVE_INFINITY = float("-inf")
 
 @dataclass
 class PairScores:
-    """Scores s_p(i, j) = pair + start_p(i) + end_p(j). In the standard form `pair` has a head dimension and no ends."""
+    """Scores s_p(i, j) = pair + start_p(i) + end_p(j). In the standard form `pair` has a head
+    dimension and no ends."""
 
     pair: torch.Tensor  # (B, T, T) or (B, P, T, T)
     start_BTP: torch.Tensor | None
@@ -88,7 +95,9 @@ class PairScores:
         end_BTP = self.end_BTP.double()
         end_top_B1P = end_BTP.detach().amax(1, keepdim=True)
         sums_BTP = (pair_BTT - top_BT1).exp() @ (end_BTP - end_top_B1P).exp()
-        tiny = torch.finfo(torch.float64).tiny  # keeps the gradient of rows without an allowed pair finite
+        tiny = torch.finfo(
+            torch.float64
+        ).tiny  # keeps the gradient of rows without an allowed pair finite
         logs_BTP = self.start_BTP.double() + top_BT1 + end_top_B1P + sums_BTP.clamp_min(tiny).log()
         return log_one_plus_sum(logs_BTP.masked_fill(~live_BT1, NEGATIVE_INFINITY).transpose(1, 2))
 
@@ -103,8 +112,9 @@ class GlobalPointer(nn.Module):
         efficient: one query and key for all heads (see the module docstring), else one for each.
         rotary: relative positions; needed for spans.
         ordered: only pairs with i <= j are allowed.
-        initial_score: where the scores of an efficient pointer start. Nearly all of T * T pairs are negative: a start
-            well below zero saves the steps that learn this (only the efficient form has the bias for it).
+        initial_score: where the scores of an efficient pointer start. Nearly all of T * T pairs are
+            negative: a start well below zero saves the steps that learn this (only the efficient
+            form has the bias for it).
     """
 
     def __init__(
@@ -128,7 +138,8 @@ class GlobalPointer(nn.Module):
             nn.init.constant_(self.ends.bias, initial_score / 2)
 
     def forward(self, hidden_BTH: torch.Tensor, content_BT: torch.Tensor) -> PairScores:
-        """Scores as precise as the weights, also under autocast; pairs with a token outside `content_BT` are out."""
+        """Scores as precise as the weights, also under autocast; pairs with a token outside
+        `content_BT` are out."""
         projected = self.project(hidden_BTH)
         with torch.autocast(hidden_BTH.device.type, enabled=False):
             projected = projected.to(self.project.weight.dtype)
@@ -137,10 +148,16 @@ class GlobalPointer(nn.Module):
                 allowed_BTT = allowed_BTT.triu()
             scale = 1 / math.sqrt(self.head_size)
             if self.ends is None:
-                query, key = projected.unflatten(2, (self.heads, 2 * self.head_size)).transpose(1, 2).chunk(2, -1)
+                query, key = (
+                    projected.unflatten(2, (self.heads, 2 * self.head_size))
+                    .transpose(1, 2)
+                    .chunk(2, -1)
+                )
                 return PairScores(self._dot(query, key) * scale, None, None, allowed_BTT)
             start_BTP, end_BTP = self.ends(projected).chunk(2, -1)
-            return PairScores(self._dot(*projected.chunk(2, -1)) * scale, start_BTP, end_BTP, allowed_BTT)
+            return PairScores(
+                self._dot(*projected.chunk(2, -1)) * scale, start_BTP, end_BTP, allowed_BTT
+            )
 
     def _dot(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         if self.rotary:
@@ -149,7 +166,8 @@ class GlobalPointer(nn.Module):
 
 
 def rotate(states: torch.Tensor, base: float = 10000.0) -> torch.Tensor:
-    """Rotary position embedding of (..., T, D): components 2m and 2m+1 turn by t * base**(-2m / D)."""
+    """Rotary position embedding of (..., T, D): components 2m and 2m+1 turn by t * base**(-2m /
+    D)."""
     length, size = states.shape[-2:]
     rates = base ** (-torch.arange(0, size, 2, dtype=torch.float64, device=states.device) / size)
     angles = torch.arange(length, dtype=torch.float64, device=states.device)[:, None] * rates
@@ -159,9 +177,11 @@ def rotate(states: torch.Tensor, base: float = 10000.0) -> torch.Tensor:
 
 
 def multilabel_loss(scores: PairScores, gold_N4: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two terms of the exact loss of every text and head, of the gold pairs and of the others: (B, P), float64.
+    """The two terms of the exact loss of every text and head, of the gold pairs and of the others:
+    (B, P), float64.
 
-    `gold_N4` holds distinct (text, head, i, j) of allowed pairs; texts and heads may have any number, also none.
+    `gold_N4` holds distinct (text, head, i, j) of allowed pairs; texts and heads may have any
+    number, also none.
     """
     others_BP = scores.log_one_plus_sum()
     gold_BP = torch.zeros_like(others_BP)
@@ -172,37 +192,52 @@ def multilabel_loss(scores: PairScores, gold_N4: torch.Tensor) -> tuple[torch.Te
     b_R, p_R = row_keys_R // scores.heads, row_keys_R % scores.heads
     scores_RTT = scores.rows(b_R, p_R).double()
     gold_scores_N = scores_RTT[row_N, i_N, j_N]
-    others_RTT = scores_RTT.index_put((row_N, i_N, j_N), gold_scores_N.new_tensor(NEGATIVE_INFINITY))
+    others_RTT = scores_RTT.index_put(
+        (row_N, i_N, j_N), gold_scores_N.new_tensor(NEGATIVE_INFINITY)
+    )
     others_BP = others_BP.index_put((b_R, p_R), log_one_plus_sum(others_RTT.flatten(1)))
-    return gold_BP.index_put((b_R, p_R), _log_one_plus_sum_of_rows(-gold_scores_N, row_N, len(row_keys_R))), others_BP
+    return gold_BP.index_put(
+        (b_R, p_R), _log_one_plus_sum_of_rows(-gold_scores_N, row_N, len(row_keys_R))
+    ), others_BP
 
 
 def overlap_loss(scores: PairScores, gold_N4: torch.Tensor) -> torch.Tensor:
     """The second term of `multilabel_loss` where gold spans may be missing: (B, P), float64.
 
-    Only spans that share a token with a gold span of any head, but are none, count as others: a missing one would
-    hardly overlap a known one.
+    Only spans that share a token with a gold span of any head, but are none, count as others: a
+    missing one would hardly overlap a known one.
     """
     b_N, _, i_N, j_N = gold_N4.unbind(1)
     one_N = torch.ones_like(b_N)
     gold_BTT = torch.zeros_like(scores.allowed_BTT).index_put((b_N, i_N, j_N), one_N.bool())
-    steps_BT = one_N.new_zeros(len(gold_BTT), gold_BTT.shape[1] + 1)  # +1 where a gold span begins, -1 after its end
-    steps_BT = steps_BT.index_put((b_N, i_N), one_N, accumulate=True).index_put((b_N, j_N + 1), -one_N, accumulate=True)
+    steps_BT = one_N.new_zeros(
+        len(gold_BTT), gold_BTT.shape[1] + 1
+    )  # +1 where a gold span begins, -1 after its end
+    steps_BT = steps_BT.index_put((b_N, i_N), one_N, accumulate=True).index_put(
+        (b_N, j_N + 1), -one_N, accumulate=True
+    )
     covered_BT = (steps_BT.cumsum(1)[:, :-1] > 0).long()
     until_BT = covered_BT.cumsum(1)  # covered tokens up to each, itself included
     overlaps_BTT = until_BT[:, None, :] > (until_BT - covered_BT)[:, :, None]
     others_BTT = overlaps_BTT & ~gold_BTT
-    return log_one_plus_sum(scores.dense().double().masked_fill(~others_BTT[:, None], NEGATIVE_INFINITY).flatten(2))
+    return log_one_plus_sum(
+        scores.dense().double().masked_fill(~others_BTT[:, None], NEGATIVE_INFINITY).flatten(2)
+    )
 
 
 def log_one_plus_sum(values: torch.Tensor) -> torch.Tensor:
-    """log(1 + sum of exp(value)) over the last dimension; the 1 keeps it and its gradient finite where all are -inf."""
+    """log(1 + sum of exp(value)) over the last dimension; the 1 keeps it and its gradient finite
+    where all are -inf."""
     return torch.cat([values, values.new_zeros(*values.shape[:-1], 1)], -1).logsumexp(-1)
 
 
-def _log_one_plus_sum_of_rows(values_N: torch.Tensor, row_N: torch.Tensor, rows: int) -> torch.Tensor:
+def _log_one_plus_sum_of_rows(
+    values_N: torch.Tensor, row_N: torch.Tensor, rows: int
+) -> torch.Tensor:
     """log(1 + sum of exp(value)) over the values of each row: (rows,)."""
-    top_R = values_N.new_zeros(rows).scatter_reduce(0, row_N, values_N.detach(), "amax")  # at least the anchor's 0
+    top_R = values_N.new_zeros(rows).scatter_reduce(
+        0, row_N, values_N.detach(), "amax"
+    )  # at least the anchor's 0
     sums_R = (-top_R).exp().scatter_add(0, row_N, (values_N - top_R[row_N]).exp())
     return top_R + sums_R.log()
 

@@ -1,25 +1,30 @@
-"""Sequence to sequence with one encoder: the source is read as a whole, the target written from left to right.
+"""Sequence to sequence with one encoder: the source is read as a whole, the target written from
+left to right.
 
     [CLS] source [SEP] target          segments 0 ... 0 1 ... 1
                     |  |   ...|
                   target    [SEP]      each predicts the next token, the last one the end
 
-The source sees the source, the target the source and itself up to here (`attention="prefix"`); the logits are those of
-the masked-LM head. The end is predicted and never read. The loss of an example is
+The source sees the source, the target the source and itself up to here (`attention="prefix"`); the
+logits are those of the masked-LM head. The end is predicted and never read. The loss of an example
+is
 
     loss_b = - sum_t log p(target_t | source, target_<t)       in nats, the end included; / count_b for the mean
 
-Training can show the model a target with some tokens replaced (`disturbed`), so that it learns to go on after errors.
-Or it reads its own guesses (TeaForN, `passes` = N): in every further pass the place of a target token holds the hidden
-vector that had to predict this token in the pass before, so that pass i learns to look i tokens ahead. The loss of pass
-i counts LATER^(i - 1); decoding is as in the first.
+Training can show the model a target with some tokens replaced (`disturbed`), so that it learns to
+go on after errors. Or it reads its own guesses (TeaForN, `passes` = N): in every further pass the
+place of a target token holds the hidden vector that had to predict this token in the pass before,
+so that pass i learns to look i tokens ahead. The loss of pass i counts LATER^(i - 1); decoding is
+as in the first.
 
-Decoding is cached: the source is read once, and each step takes one token per beam (`nlpkit.encoders.cache`).
+Decoding is cached: the source is read once, and each step takes one token per beam
+(`nlpkit.encoders.cache`).
 
-Source: Dong et al. 2019, Unified Language Model Pre-training, arxiv.org/abs/1905.03197; https://kexue.fm/archives/6933;
-replacement: https://kexue.fm/archives/7259; TeaForN: Goodman et al. 2020, arxiv.org/abs/2010.03494, and /7818.
-Legend: B batch, T tokens, S tokens of the source, N targets, K beams, R rows still written, U tokens of the
-beams so far, V vocabulary, H hidden, E word vectors.
+Source: Dong et al. 2019, Unified Language Model Pre-training, arxiv.org/abs/1905.03197;
+https://kexue.fm/archives/6933; replacement: https://kexue.fm/archives/7259; TeaForN: Goodman et al.
+2020, arxiv.org/abs/2010.03494, and /7818.
+Legend: B batch, T tokens, S tokens of the source, N targets, K beams, R rows still written, U
+tokens of the beams so far, V vocabulary, H hidden, E word vectors.
 """
 
 from __future__ import annotations
@@ -44,7 +49,8 @@ LATER = 0.5
 
 @dataclass(frozen=True)
 class Pair:
-    """Token ids without special tokens, except such as the task puts between parts of the source."""
+    """Token ids without special tokens, except such as the task puts between parts of the
+    source."""
 
     source: Sequence[int]
     target: Sequence[int] | None
@@ -55,7 +61,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class PrefixBatch:
-    """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict there."""
+    """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict
+    there."""
 
     tokens: TokenBatch
     places_N: torch.Tensor
@@ -65,7 +72,11 @@ class PrefixBatch:
 
     def to(self, device: Any) -> PrefixBatch:
         """The batch on a device."""
-        tensors = {name: part.to(device, non_blocking=True) for name, part in vars(self).items() if name != "tokens"}
+        tensors = {
+            name: part.to(device, non_blocking=True)
+            for name, part in vars(self).items()
+            if name != "tokens"
+        }
         return replace(self, tokens=self.tokens.to(device), **tensors)
 
 
@@ -79,34 +90,53 @@ class Seq2SeqBatch(Generic[E]):
 
     def to(self, device: Any) -> Seq2SeqBatch[E]:
         """The batch on a device."""
-        return replace(self, sources=self.sources.to(device), pairs=self.pairs and self.pairs.to(device))
+        return replace(
+            self, sources=self.sources.to(device), pairs=self.pairs and self.pairs.to(device)
+        )
 
 
-def collate_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, end_id: int | None = None) -> PrefixBatch:
-    """Pairs padded to the longest; `end_id` (None: [SEP]) is predicted after the last token of a target."""
+def collate_pairs(
+    pairs: Sequence[Pair], tokenizer: Tokenizer, end_id: int | None = None
+) -> PrefixBatch:
+    """Pairs padded to the longest; `end_id` (None: [SEP]) is predicted after the last token of a
+    target."""
     shown = [(pair.target or ()) if pair.shown is None else pair.shown for pair in pairs]
     tokens = _tokens([pair.source for pair in pairs], shown, tokenizer)
     end_id, width = tokenizer.sep_id if end_id is None else end_id, tokens.token_ids_BT.shape[1]
-    firsts = [row * width + len(pair.source) + 1 for row, pair in enumerate(pairs)]  # where each row's [SEP] stands
+    firsts = [
+        row * width + len(pair.source) + 1 for row, pair in enumerate(pairs)
+    ]  # where each row's [SEP] stands
     targets = [() if pair.target is None else (*pair.target, end_id) for pair in pairs]
     counts = list(map(len, targets))
     return PrefixBatch(
         tokens=tokens,
-        places_N=torch.cat([torch.arange(first, first + count) for first, count in zip(firsts, counts, strict=True)]),
-        targets_N=torch.tensor([token for target in targets for token in target], dtype=torch.int64),
+        places_N=torch.cat(
+            [
+                torch.arange(first, first + count)
+                for first, count in zip(firsts, counts, strict=True)
+            ]
+        ),
+        targets_N=torch.tensor(
+            [token for target in targets for token in target], dtype=torch.int64
+        ),
         count_B=torch.tensor(counts),
     )
 
 
 def collate_sources(
-    sources: Sequence[Sequence[int]], tokenizer: Tokenizer, begun: Sequence[Sequence[int]] | None = None
+    sources: Sequence[Sequence[int]],
+    tokenizer: Tokenizer,
+    begun: Sequence[Sequence[int]] | None = None,
 ) -> TokenBatch:
     """[CLS] source [SEP], and what is `begun` of each target, padded to the longest."""
     return _tokens(sources, [()] * len(sources) if begun is None else begun, tokenizer)
 
 
-def disturbed(target: Sequence[int], random: np.random.Generator, rate: float = 0.5, share: float = 0.3) -> list[int]:
-    """With probability `rate` the target with a `share` of its tokens replaced by tokens drawn from its own."""
+def disturbed(
+    target: Sequence[int], random: np.random.Generator, rate: float = 0.5, share: float = 0.3
+) -> list[int]:
+    """With probability `rate` the target with a `share` of its tokens replaced by tokens drawn from
+    its own."""
     ids = np.array(target, dtype=np.int64)
     if len(ids) == 0 or random.random() >= rate:
         return ids.tolist()
@@ -117,7 +147,8 @@ def disturbed(target: Sequence[int], random: np.random.Generator, rate: float = 
 class PrefixLM(nn.Module):
     """A `TransformerEncoder` with its masked-LM head as a sequence-to-sequence model.
 
-    `passes` is the N of TeaForN. Raises SettingsError where it asks for hidden vectors that are no word vectors.
+    `passes` is the N of TeaForN. Raises SettingsError where it asks for hidden vectors that are no
+    word vectors.
     """
 
     def __init__(self, encoder: Any, passes: int = 1):
@@ -126,7 +157,9 @@ class PrefixLM(nn.Module):
         if passes > 1:
             size = encoder.word_vectors(torch.zeros(1, 1, dtype=torch.int64)).shape[-1]
             if size != encoder.hidden_size:
-                raise SettingsError(f"TeaForN: expected word vectors of size {encoder.hidden_size}, got {size}")
+                raise SettingsError(
+                    f"TeaForN: expected word vectors of size {encoder.hidden_size}, got {size}"
+                )
 
     def forward(self, batch: PrefixBatch | Seq2SeqBatch[Any]) -> torch.Tensor:
         """loss_B, the sum over the targets of a row, in nats; divide by `count_B` for the mean."""
@@ -139,7 +172,9 @@ class PrefixLM(nn.Module):
         for number in range(self.passes):
             hidden_BTH = self.encoder(batch.tokens, "prefix", words_BTE)
             logits_NV = self._logits(batch, hidden_BTH)
-            loss_N = nn.functional.cross_entropy(logits_NV.float(), batch.targets_N, reduction="none")
+            loss_N = nn.functional.cross_entropy(
+                logits_NV.float(), batch.targets_N, reduction="none"
+            )
             loss_B = loss_B.index_add(0, row_N, LATER**number * loss_N)
             if number + 1 < self.passes:
                 words_BTE = self._guesses(batch.tokens, hidden_BTH)
@@ -153,14 +188,16 @@ class PrefixLM(nn.Module):
         return self.encoder.token_logits(hidden_BTH.flatten(0, 1)[batch.places_N])
 
     def _guesses(self, tokens: TokenBatch, hidden_BTH: torch.Tensor) -> torch.Tensor:
-        """For the target the hidden vectors that had to predict its tokens, for the source its own word vectors."""
+        """For the target the hidden vectors that had to predict its tokens, for the source its own
+        word vectors."""
         words_BTE = self.encoder.word_vectors(tokens.token_ids_BT)
         is_target_BT1 = tokens.segment_ids_BT.bool()[..., None]
         return torch.where(is_target_BT1, hidden_BTH.roll(1, 1).to(words_BTE.dtype), words_BTE)
 
 
 class CachedDecoder:
-    """`Model` of nlpkit.decoding: the targets of a batch of sources, for an encoder in evaluation mode."""
+    """`Model` of nlpkit.decoding: the targets of a batch of sources, for an encoder in evaluation
+    mode."""
 
     def __init__(self, encoder: Any, sources: TokenBatch):
         self.encoder, self.sources = encoder, sources
@@ -169,7 +206,11 @@ class CachedDecoder:
     @torch.no_grad()
     def first(self) -> torch.Tensor:
         """logits_BV of the first token."""
-        ids_BS, mask_BS, segment_BS = self.sources.token_ids_BT, self.sources.mask_BT, self.sources.segment_ids_BT
+        ids_BS, mask_BS, segment_BS = (
+            self.sources.token_ids_BT,
+            self.sources.mask_BT,
+            self.sources.segment_ids_BT,
+        )
         self.cache = self.encoder.new_cache()
         self.row_R = torch.arange(len(ids_BS), device=ids_BS.device)
         self.mask_RS, self.length_R = mask_BS, mask_BS.sum(1)
@@ -178,12 +219,15 @@ class CachedDecoder:
         # what stands in segment 1 already, the beginning of the target, is seen from itself on
         begun_BSS = (segment_BS == 0)[:, None] | (position_S <= position_S[:, None])
         visible_BSS = mask_BS[:, None] & begun_BSS
-        hidden_BSH = self.encoder.extend(ids_BS, segment_BS, position_S.expand_as(ids_BS), visible_BSS, self.cache)
+        hidden_BSH = self.encoder.extend(
+            ids_BS, segment_BS, position_S.expand_as(ids_BS), visible_BSS, self.cache
+        )
         return self.encoder.token_logits(take(hidden_BSH, self.length_R[:, None] - 1))[:, 0]
 
     @torch.no_grad()
     def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
-        """logits_BKV after `token_BK`. Raises SettingsError where the encoder has no more positions."""
+        """logits_BKV after `token_BK`. Raises SettingsError where the encoder has no more
+        positions."""
         if self.longest + self.steps >= self.encoder.max_length:
             limit = f"expected at most {self.encoder.max_length} tokens of source and target"
             raise SettingsError(f"decoding: {limit}, got {self.longest} and more than {self.steps}")
@@ -197,20 +241,28 @@ class CachedDecoder:
 
     def _extend(self, token_RK: torch.Tensor, beam_RK: torch.Tensor) -> torch.Tensor:
         itself_KK = torch.eye(token_RK.shape[1], dtype=torch.bool, device=token_RK.device)
-        self.seen_RKU = torch.cat([take(self.seen_RKU, beam_RK), itself_KK.expand(len(token_RK), -1, -1)], 2)
-        visible_RKT = torch.cat([self.mask_RS[:, None].expand(-1, token_RK.shape[1], -1), self.seen_RKU], 2)
+        self.seen_RKU = torch.cat(
+            [take(self.seen_RKU, beam_RK), itself_KK.expand(len(token_RK), -1, -1)], 2
+        )
+        visible_RKT = torch.cat(
+            [self.mask_RS[:, None].expand(-1, token_RK.shape[1], -1), self.seen_RKU], 2
+        )
         position_RK = (self.length_R + self.steps)[:, None].expand_as(token_RK)
         self.steps += 1
-        hidden_RKH = self.encoder.extend(token_RK, torch.ones_like(token_RK), position_RK, visible_RKT, self.cache)
+        hidden_RKH = self.encoder.extend(
+            token_RK, torch.ones_like(token_RK), position_RK, visible_RKT, self.cache
+        )
         return self.encoder.token_logits(hidden_RKH)
 
     def keep(self, row_N: torch.Tensor) -> None:
-        """Goes on with these rows alone, after `first`: their numbers, or a mask. They are counted anew."""
+        """Goes on with these rows alone, after `first`: their numbers, or a mask. They are counted
+        anew."""
         self._keep(row_N)
         self.row_R = torch.arange(len(self.row_R), device=self.row_R.device)
 
     def _drop_dead(self, token_BK: torch.Tensor) -> None:
-        """Leaves out the rows without a living beam from now on, so that a batch costs what it still writes."""
+        """Leaves out the rows without a living beam from now on, so that a batch costs what it
+        still writes."""
         alive_R = (token_BK >= 0).any(1)[self.row_R]
         if not alive_R.all():
             self._keep(alive_R)
@@ -222,9 +274,12 @@ class CachedDecoder:
         self.mask_RS, self.length_R = self.mask_RS[row_N], self.length_R[row_N]
 
 
-def _tokens(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], tokenizer: Tokenizer) -> TokenBatch:
+def _tokens(
+    sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], tokenizer: Tokenizer
+) -> TokenBatch:
     rows = [
-        [tokenizer.cls_id, *source, tokenizer.sep_id, *target] for source, target in zip(sources, targets, strict=True)
+        [tokenizer.cls_id, *source, tokenizer.sep_id, *target]
+        for source, target in zip(sources, targets, strict=True)
     ]
     lengths_B1 = torch.tensor([len(row) for row in rows])[:, None]
     source_B1 = torch.tensor([len(source) for source in sources])[:, None]

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-LOOSE_SPANS = 24  # of a text and head that loose decoding goes on with at least; an untrained model has thousands
+# of a text and head that loose decoding goes on with at least; an untrained model has thousands
+LOOSE_SPANS = 24
 
 
 def check_pointer(head_size: int, max_length: int, replace: float) -> None:
@@ -20,10 +21,14 @@ def check_pointer(head_size: int, max_length: int, replace: float) -> None:
         raise ValueError(f"replace: expected a chance in [0, 1], got {replace}")
 
 
-def spans_above(scores_BTT: torch.Tensor, threshold: float, loose: bool) -> tuple[torch.Tensor, ...]:
-    """(text, first token, last token, score) of the spans scored above the threshold, sorted by text.
+def spans_above(
+    scores_BTT: torch.Tensor, threshold: float, loose: bool
+) -> tuple[torch.Tensor, ...]:
+    """(text, first token, last token, score) of the spans scored above the threshold, sorted by
+    text.
 
-    Loose decoding keeps those above 0 and, of the others, those among the LOOSE_SPANS best of the text.
+    Loose decoding keeps those above 0 and, of the others, those among the LOOSE_SPANS best of the
+    text.
     """
     if loose:
         flat_BX = scores_BTT.flatten(1)
@@ -42,11 +47,15 @@ def with_rows(cells: Sequence[np.ndarray]) -> torch.Tensor:
 def pairs_in_rows(
     s_rows_S: torch.Tensor, o_rows_O: torch.Tensor, most: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Indices of all pairs of a subject and an object of one text, in pieces of at most `most` pairs.
+    """Indices of all pairs of a subject and an object of one text, in pieces of at most `most`
+    pairs.
 
     Takes the text of every subject and of every object, both sorted.
     """
-    first_S, end_S = torch.searchsorted(o_rows_O, s_rows_S), torch.searchsorted(o_rows_O, s_rows_S, right=True)
+    first_S, end_S = (
+        torch.searchsorted(o_rows_O, s_rows_S),
+        torch.searchsorted(o_rows_O, s_rows_S, right=True),
+    )
     count_S = end_S - first_S
     ends_S = count_S.cumsum(0)
     for start in range(0, int(ends_S[-1]) if len(ends_S) else 0, most):

@@ -1,16 +1,18 @@
-r"""A latent vector of a text, learned by a variational autoencoder: what a text is like beyond its labels.
+r"""A latent vector of a text, learned by a variational autoencoder: what a text is like beyond its
+labels.
 
     posterior     q(z | text) = N(mean, exp(log_variance)), both linear in the mean of the encoder's hidden vectors
     training      z = mean + exp(log_variance / 2) noise,    noise ~ N(0, 1);    elsewhere z = mean
     KL_i          (mean_i^2 + exp(log_variance_i) - 1 - log_variance_i) / 2          of q and N(0, 1), for number i
     loss          -log p(text | z) + w sum_i max(KL_i, free),     w = min(1, examples seen / annealing)
 
-Annealing lets the decoder find a use for z before z costs anything, and what a number may tell for nothing keeps it
-from being given up. w rises with every piece of a batch, so that here a step does depend, a little, on how its batch
-was cut.
+Annealing lets the decoder find a use for z before z costs anything, and what a number may tell for
+nothing keeps it from being given up. w rises with every piece of a batch, so that here a step does
+depend, a little, on how its batch was cut.
 
-Source: Kingma and Welling 2013, arxiv.org/abs/1312.6114; annealing: Bowman et al. 2015, arxiv.org/abs/1511.06349; free
-bits: Kingma et al. 2016, arxiv.org/abs/1606.04934, section 3.3 (there of the mean over a batch, here of every text).
+Source: Kingma and Welling 2013, arxiv.org/abs/1312.6114; annealing: Bowman et al. 2015,
+arxiv.org/abs/1511.06349; free bits: Kingma et al. 2016, arxiv.org/abs/1606.04934, section 3.3
+(there of the mean over a batch, here of every text).
 Legend: B batch, T tokens, H hidden, Z numbers of z, C numbers of the condition.
 """
 
@@ -26,7 +28,8 @@ def divergence(mean_BZ: torch.Tensor, log_variance_BZ: torch.Tensor) -> torch.Te
 
 
 class Latent(nn.Module):
-    """The posterior, and what z adds to the condition. `free` is in nats, `annealing` in examples."""
+    """The posterior, and what z adds to the condition. `free` is in nats, `annealing` in
+    examples."""
 
     def __init__(self, hidden_size: int, numbers: int, size: int, free: float, annealing: int):
         super().__init__()
@@ -36,7 +39,9 @@ class Latent(nn.Module):
         self.seen: torch.Tensor
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
-    def infer(self, hidden_BTH: torch.Tensor, mask_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def infer(
+        self, hidden_BTH: torch.Tensor, mask_BT: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(mean_BZ, log_variance_BZ) of texts."""
         mask_BT1 = mask_BT[..., None].float()
         pooled_BH = (hidden_BTH.float() * mask_BT1).sum(1) / mask_BT1.sum(1)

@@ -2,8 +2,9 @@
 
     average <- decay * average + (1 - decay) * weights,   corrected = average / (1 - decay ** steps)
 
-from an average of zero, so that it is an honest mean of the weights seen from the first step on. Source:
-https://kexue.fm/archives/8888, whose author warns that without the correction short runs look broken.
+from an average of zero, so that it is an honest mean of the weights seen from the first step on.
+Source: https://kexue.fm/archives/8888, whose author warns that without the correction short runs
+look broken.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class WeightAverage:
         self.decay = decay
         self.steps = 0
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.average = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.weights.items()}
+        self.average = {
+            name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.weights.items()
+        }
 
     @torch.no_grad()
     def update(self) -> None:

@@ -1,10 +1,10 @@
-r"""Parameter groups: a learning rate for every layer, patterns for the rest, no weight decay on vectors, nor on what a
-module names `undecayed`.
+r"""Parameter groups: a learning rate for every layer, patterns for the rest, no weight decay on
+vectors, nor on what a module names `undecayed`.
 
     rate(parameter) = learning_rate * layer_decay ** (depth of the top layer - depth of the parameter) * multiplier
 
-where the multiplier is that of the first pattern (a regular expression searched in the parameter's name) that fits.
-Everything outside the encoder (the head) counts as one layer above it.
+where the multiplier is that of the first pattern (a regular expression searched in the parameter's
+name) that fits. Everything outside the encoder (the head) counts as one layer above it.
 """
 
 from __future__ import annotations
@@ -44,23 +44,35 @@ def parse_rates(rates: Sequence[str]) -> list[tuple[re.Pattern[str], float]]:
         try:
             pairs.append((re.compile(pattern), float(factor)))
         except (ValueError, re.error) as error:
-            raise SettingsError(f'train.rates: "{rate}": expected regex=multiplier: {error}') from None
+            raise SettingsError(
+                f'train.rates: "{rate}": expected regex=multiplier: {error}'
+            ) from None
         if not equals or not pattern:
             raise SettingsError(f'train.rates: "{rate}": expected regex=multiplier')
     return pairs
 
 
 def parameter_groups(
-    model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float, rates: Sequence[str]
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    layer_decay: float,
+    rates: Sequence[str],
 ) -> list[Group]:
-    """The groups of a model with an attribute `encoder` (see the module docstring), highest rate first.
+    """The groups of a model with an attribute `encoder` (see the module docstring), highest rate
+    first.
 
-    Raises SettingsError where a pattern of `rates` fits no parameter, or only ones that an earlier pattern took.
+    Raises SettingsError where a pattern of `rates` fits no parameter, or only ones that an earlier
+    pattern took.
     """
     patterns, used = parse_rates(rates), set()
     encoder: Any = model.encoder
     hidden = {id(module.weight) for module in encoder.modules() if isinstance(module, nn.Linear)}
-    undecayed = {id(parameter) for module in model.modules() for parameter in getattr(module, "undecayed", ())}
+    undecayed = {
+        id(parameter)
+        for module in model.modules()
+        for parameter in getattr(module, "undecayed", ())
+    }
     groups: dict[tuple[float, float, bool], Group] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -80,5 +92,7 @@ def parameter_groups(
         group.parameters.append(parameter)
     for index, (pattern, _) in enumerate(patterns):
         if index not in used:
-            raise SettingsError(f'train.rates: no parameter is left for the pattern "{pattern.pattern}"')
+            raise SettingsError(
+                f'train.rates: no parameter is left for the pattern "{pattern.pattern}"'
+            )
     return [groups[key] for key in sorted(groups, reverse=True)]

@@ -3,10 +3,11 @@ r"""Muon for the matrices inside a network, AdamW for everything else, as one op
     M <- mu M + G,   U = NewtonSchulz(G + mu M) ~ (M M^T)^{-1/2} M
     W <- W - eta (0.2 sqrt(max(rows, columns)) U + lambda W)
 
-The factor gives an update the size that AdamW's usually has, so that both take the same learning rate. Muon is for
-matrices that map hidden vectors to hidden vectors; embeddings, the output layer, vectors and scalars go to AdamW.
-Sources: Jordan et al. 2024, kellerjordan.github.io/posts/muon (iteration and its coefficients); Liu, Su et al. 2025,
-arxiv.org/abs/2502.16982, equation 4 (factor, decay); https://kexue.fm/archives/10592.
+The factor gives an update the size that AdamW's usually has, so that both take the same learning
+rate. Muon is for matrices that map hidden vectors to hidden vectors; embeddings, the output layer,
+vectors and scalars go to AdamW. Sources: Jordan et al. 2024, kellerjordan.github.io/posts/muon
+(iteration and its coefficients); Liu, Su et al. 2025, arxiv.org/abs/2502.16982, equation 4 (factor,
+decay); https://kexue.fm/archives/10592.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ _ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """`groups` are those of AdamW with a key `muon`: whether their parameters, all matrices, get Muon's update.
+    """`groups` are those of AdamW with a key `muon`: whether their parameters, all matrices, get
+    Muon's update.
 
-    `precision` is that of the iteration; bfloat16 is enough, and faster where the hardware multiplies in it.
+    `precision` is that of the iteration; bfloat16 is enough, and faster where the hardware
+    multiplies in it.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], precision: torch.dtype = torch.float32):
@@ -57,7 +60,10 @@ class Muon(torch.optim.Optimizer):
         states = [self.state[p] for p in parameters]
         for parameter, state in zip(parameters, states, strict=True):
             if not state:
-                state |= {"step": torch.zeros((), device=parameter.device), "mean": torch.zeros_like(parameter)}
+                state |= {
+                    "step": torch.zeros((), device=parameter.device),
+                    "mean": torch.zeros_like(parameter),
+                }
                 state["square"] = torch.zeros_like(parameter)
         torch._foreach_add_([state["step"] for state in states], 1)
         torch._fused_adamw_(
@@ -78,7 +84,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Nearly the orthogonal factor U V^T of a matrix U S V^T: its singular values end between about 0.7 and 1.2."""
+    """Nearly the orthogonal factor U V^T of a matrix U S V^T: its singular values end between about
+    0.7 and 1.2."""
     a, b, c = _COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]
     found = matrix if wide else matrix.T

@@ -10,19 +10,23 @@ Points = list[tuple[float, float]]
 
 
 def parse_schedule(text: str) -> Points:
-    """`"0:0 0.1:1 1:0"` as [(share of steps, multiplier)]: warm-up over a tenth, then linear decay to zero."""
+    """`"0:0 0.1:1 1:0"` as [(share of steps, multiplier)]: warm-up over a tenth, then linear decay
+    to zero."""
     try:
         points = [tuple(map(float, point.split(":"))) for point in text.split()]
         shares = [share for share, _ in points]
     except ValueError:
-        raise SettingsError(f'train.schedule: expected share:multiplier pairs, got "{text}"') from None
+        raise SettingsError(
+            f'train.schedule: expected share:multiplier pairs, got "{text}"'
+        ) from None
     if not points or shares != sorted(shares) or shares[0] != 0 or shares[-1] != 1:
         raise SettingsError(f'train.schedule: shares must rise from 0 to 1, got "{text}"')
     return points  # type: ignore[return-value]
 
 
 def multiplier(points: Points, step: int, steps: int) -> float:
-    """The multiplier at the middle of step `step` (counted from 1) of `steps`, so that no step has a rate of 0."""
+    """The multiplier at the middle of step `step` (counted from 1) of `steps`, so that no step has
+    a rate of 0."""
     share = min((step - 0.5) / max(steps, 1), 1.0)
     index = bisect_right([point[0] for point in points], share)
     if index == len(points):

@@ -1,8 +1,10 @@
-"""Which stretch of the corpus a place in the training order is: a pure function, without a list of stretches.
+"""Which stretch of the corpus a place in the training order is: a pure function, without a list of
+stretches.
 
-A source is cut into blocks of one length, in every pass at another phase, and the blocks of a pass over all sources are
-put into an order that looks random, n -> (a n + b) mod N with a coprime to N: nothing is kept, so that memory does not
-grow with the corpus, and a training continues at any place of the order.
+A source is cut into blocks of one length, in every pass at another phase, and the blocks of a pass
+over all sources are put into an order that looks random, n -> (a n + b) mod N with a coprime to N:
+nothing is kept, so that memory does not grow with the corpus, and a training continues at any place
+of the order.
 """
 
 from __future__ import annotations
@@ -29,9 +31,12 @@ class Blocks:
 
     def __init__(self, sizes: Sequence[int], weights: Sequence[float], length: int, seed: int):
         self.length, self.seed = length, seed
-        self.counts = [max(0, size // length - 1) for size in sizes]  # one less than fit, for the phase
+        self.counts = [
+            max(0, size // length - 1) for size in sizes
+        ]  # one less than fit, for the phase
         self.shares = [
-            max(1, round(weight * count)) if count else 0 for weight, count in zip(weights, self.counts, strict=True)
+            max(1, round(weight * count)) if count else 0
+            for weight, count in zip(weights, self.counts, strict=True)
         ]
         self.ends = np.cumsum(self.shares)
         self.per_pass = int(self.ends[-1])
@@ -43,8 +48,11 @@ class Blocks:
         number, within = divmod(place, self.per_pass)
         chosen = _shuffled(within, self.per_pass, (self.seed, 0, number))
         source = int(np.searchsorted(self.ends, chosen, "right"))
-        # The blocks of a source are gone through in passes of their own: with weight 0.2 every fifth pass is a new one.
-        taken = number * self.shares[source] + chosen - (int(self.ends[source - 1]) if source else 0)
+        # The blocks of a source are gone through in passes of their own: with weight 0.2 every
+        # fifth pass is a new one.
+        taken = (
+            number * self.shares[source] + chosen - (int(self.ends[source - 1]) if source else 0)
+        )
         round_, index = divmod(taken, self.counts[source])
         key = (self.seed, 1 + source, round_)
         phase = int(np.random.default_rng(key).integers(self.length))

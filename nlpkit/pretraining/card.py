@@ -13,15 +13,28 @@ POINTS = 24  # most that the figure has
 def pretraining_card(record: dict[str, Any], history: list[dict[str, Any]]) -> str:
     """Markdown from the record of a pretraining and its evaluations; the figure is in Mermaid."""
     reached = record.get("reached") or {}
-    metrics = "\n".join(f"| {name} | {value} |" for name, value in reached.items()) or "| not evaluated yet | |"
-    texts = "\n".join(f"| {text['file']} | {text['tokens']:,} | {text['weight']:g} |" for text in record["texts"])
-    settings = json.dumps({"pretrain": record["pretrain"], "shape": record["shape"]}, ensure_ascii=False, indent=1)
+    metrics = (
+        "\n".join(f"| {name} | {value} |" for name, value in reached.items())
+        or "| not evaluated yet | |"
+    )
+    texts = "\n".join(
+        f"| {text['file']} | {text['tokens']:,} | {text['weight']:g} |" for text in record["texts"]
+    )
+    settings = json.dumps(
+        {"pretrain": record["pretrain"], "shape": record["shape"]}, ensure_ascii=False, indent=1
+    )
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     detects = record["pretrain"]["replaced_share"] > 0
-    learned = ", continued prefixes and tokens of its own that replace others" if detects else " and continued prefixes"
+    learned = (
+        ", continued prefixes and tokens of its own that replace others"
+        if detects
+        else " and continued prefixes"
+    )
     start = record["start"] or "random weights"
     if before := record.get("before"):
-        start += f", which had read {tokens_of(before):,} tokens (`before` in `{RECORD}` tells which)"
+        start += (
+            f", which had read {tokens_of(before):,} tokens (`before` in `{RECORD}` tells which)"
+        )
     return f"""# A {record["shape"]["model_type"]} encoder, pretrained with nlpkit
 
 Masked words (whole words by jieba){learned}, one set of weights;

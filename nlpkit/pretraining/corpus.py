@@ -1,8 +1,10 @@
-"""Plain text to files of tokens, once: training reads blocks of them through the page cache, however many there are.
+"""Plain text to files of tokens, once: training reads blocks of them through the page cache,
+however many there are.
 
-A token is one unsigned integer: its id, and in the highest bit whether a word begins with it (jieba), so that whole
-words can be masked. The lines of a file, which are paragraphs, follow one another with [SEP] between them. One line in
-a thousand, chosen by a hash of its bytes, so that a copy of it goes the same way, is held out for evaluation.
+A token is one unsigned integer: its id, and in the highest bit whether a word begins with it
+(jieba), so that whole words can be masked. The lines of a file, which are paragraphs, follow one
+another with [SEP] between them. One line in a thousand, chosen by a hash of its bytes, so that a
+copy of it goes the same way, is held out for evaluation.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ _backend: tokenizers.Tokenizer  # of a process that encodes
 
 @dataclass(frozen=True)
 class Source:
-    """The tokens of a text file, and how often a pass takes each: 0.2 is every fifth block, 2 is every block twice."""
+    """The tokens of a text file, and how often a pass takes each: 0.2 is every fifth block, 2 is
+    every block twice."""
 
     path: str
     weight: float
@@ -54,7 +57,10 @@ class Corpus:
 
     def describe(self) -> list[dict[str, Any]]:
         """A dict for each source: what a model card and a resumed training want to know."""
-        return [{"file": Path(s.path).name, "weight": s.weight, "tokens": len(s.tokens)} for s in self.sources]
+        return [
+            {"file": Path(s.path).name, "weight": s.weight, "tokens": len(s.tokens)}
+            for s in self.sources
+        ]
 
 
 def parse_source(argument: str) -> tuple[str, float]:
@@ -76,17 +82,26 @@ def word_bit(tokens: np.ndarray) -> int:
     return 1 << (8 * tokens.itemsize - 1)
 
 
-def load_corpus(folder: Path, arguments: list[str], backend: tokenizers.Tokenizer, encode: bool = True) -> Corpus:
+def load_corpus(
+    folder: Path, arguments: list[str], backend: tokenizers.Tokenizer, encode: bool = True
+) -> Corpus:
     """The corpus of some text files, encoded in `folder` unless they are there already.
 
-    With `encode=False` (a process that waited for another one to do it) it must be there. Raises DataError for a file
-    that cannot be read or is not UTF-8, SettingsError where `folder` holds another corpus or there is too little text.
+    With `encode=False` (a process that waited for another one to do it) it must be there. Raises
+    DataError for a file that cannot be read or is not UTF-8, SettingsError where `folder` holds
+    another corpus or there is too little text.
     """
     sources = [parse_source(argument) for argument in arguments]
-    index = {"vocabulary": vocabulary_hash(backend), "files": [_fingerprint(path) for path, _ in sources]}
+    index = {
+        "vocabulary": vocabulary_hash(backend),
+        "files": [_fingerprint(path) for path, _ in sources],
+    }
     done = folder / "corpus.json"
     if done.exists() and json.loads(done.read_bytes()) != index:
-        raise SettingsError(f"{folder}: holds the tokens of other texts or another vocabulary", hint="name another one")
+        raise SettingsError(
+            f"{folder}: holds the tokens of other texts or another vocabulary",
+            hint="name another one",
+        )
     if not done.exists():
         if not encode:
             raise SettingsError(f"{folder}: holds no corpus")
@@ -100,7 +115,9 @@ def load_corpus(folder: Path, arguments: list[str], backend: tokenizers.Tokenize
     dtype = token_type(backend)
     read = [_read(folder / f"{number}.tokens", dtype) for number in range(len(sources))]
     held_out = [_read(folder / f"{number}.held_out", dtype) for number in range(len(sources))]
-    found = [Source(path, weight, tokens) for (path, weight), tokens in zip(sources, read, strict=True)]
+    found = [
+        Source(path, weight, tokens) for (path, weight), tokens in zip(sources, read, strict=True)
+    ]
     return Corpus(found, np.concatenate(held_out))
 
 
@@ -120,10 +137,13 @@ def _read(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _encode_files(folder: Path, paths: list[str], backend: tokenizers.Tokenizer) -> None:
-    """Writes `N.tokens` and `N.held_out` for every file, in several processes, some lines at a time."""
+    """Writes `N.tokens` and `N.held_out` for every file, in several processes, some lines at a
+    time."""
     context = multiprocessing.get_context("spawn")
     workers = os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(backend.to_str(),)) as pool:
+    with ProcessPoolExecutor(
+        workers, context, initializer=_start, initargs=(backend.to_str(),)
+    ) as pool:
         for number, path in enumerate(paths):
             chunks = _chunks(read_lines(path))
             with (
@@ -141,8 +161,11 @@ def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
         yield chunk
 
 
-def _in_order(pool: ProcessPoolExecutor, chunks: Iterable[list[Line]], ahead: int) -> Iterator[tuple[bytes, bytes]]:
-    """The encoded chunks in their order; no more than `ahead` are under way, so that memory stays small."""
+def _in_order(
+    pool: ProcessPoolExecutor, chunks: Iterable[list[Line]], ahead: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """The encoded chunks in their order; no more than `ahead` are under way, so that memory stays
+    small."""
     waiting: collections.deque[Future[tuple[bytes, bytes]]] = collections.deque()
     for chunk in chunks:
         waiting.append(pool.submit(encode_lines, chunk))
@@ -160,7 +183,8 @@ def _start(tokenizer: str) -> None:
 
 
 def encode_lines(lines: list[Line]) -> tuple[bytes, bytes]:
-    """(tokens to train on, tokens held out) of lines, each with [SEP] after it. Raises DataError with the place."""
+    """(tokens to train on, tokens held out) of lines, each with [SEP] after it. Raises DataError
+    with the place."""
     parts: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     dtype = token_type(_backend)
     separator = np.array([_backend.token_to_id("[SEP]")], dtype)
@@ -168,8 +192,12 @@ def encode_lines(lines: list[Line]) -> tuple[bytes, bytes]:
         try:
             text = line.raw.decode().strip()
         except UnicodeDecodeError as error:
-            raise DataError(f"{line.where}: not UTF-8: {error.reason} at byte {error.start}") from None
-        parts[zlib.crc32(line.raw) % HELD_OUT == 0].extend([encode_text(text, _backend, dtype), separator])
+            raise DataError(
+                f"{line.where}: not UTF-8: {error.reason} at byte {error.start}"
+            ) from None
+        parts[zlib.crc32(line.raw) % HELD_OUT == 0].extend(
+            [encode_text(text, _backend, dtype), separator]
+        )
     train, held_out = (np.concatenate(part).tobytes() if part else b"" for part in parts)
     return train, held_out
 
@@ -181,5 +209,7 @@ def encode_text(text: str, backend: tokenizers.Tokenizer, dtype: np.dtype[Any]) 
     begins = np.zeros(len(text) + 1, dtype=bool)
     begins[np.cumsum([0, *word_lengths(text)])] = True
     starts = np.array([start for start, _ in encoded.offsets], dtype=np.int64)
-    marked = begins[starts] & (np.diff(starts, prepend=-1) != 0)  # the second token of one character begins nothing
+    marked = begins[starts] & (
+        np.diff(starts, prepend=-1) != 0
+    )  # the second token of one character begins nothing
     return tokens | (marked.astype(dtype) * dtype.type(word_bit(tokens)))

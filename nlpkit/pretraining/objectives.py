@@ -1,4 +1,5 @@
-"""Blocks of tokens to batches with targets: masked words, the continuation of a prefix, or replaced tokens.
+"""Blocks of tokens to batches with targets: masked words, the continuation of a prefix, or replaced
+tokens.
 
     masked   [CLS] block [SEP], whole words masked with probability p; of their tokens 80 % become [MASK], 10 % another
              token, 10 % stay; the target is the token at its own place. Every token sees every other.
@@ -7,10 +8,10 @@
     replaced a masked batch, whose masked places are filled with tokens drawn from what the encoder itself expects
              there; the target of every token is whether it is not the one of the text.
 
-Sources: Devlin et al. 2018, arxiv.org/abs/1810.04805; Cui et al. 2019 (whole words), arxiv.org/abs/1906.08101; Dong et
-al. 2019 (prefix), arxiv.org/abs/1905.03197; Clark et al. 2020 (replaced tokens), arxiv.org/abs/2003.10555; Xu et al.
-2021 (one network draws, in an earlier epoch, and detects), arxiv.org/abs/2106.07176. B batch, T tokens, N targets, V
-vocabulary.
+Sources: Devlin et al. 2018, arxiv.org/abs/1810.04805; Cui et al. 2019 (whole words),
+arxiv.org/abs/1906.08101; Dong et al. 2019 (prefix), arxiv.org/abs/1905.03197; Clark et al. 2020
+(replaced tokens), arxiv.org/abs/2003.10555; Xu et al. 2021 (one network draws, in an earlier epoch,
+and detects), arxiv.org/abs/2106.07176. B batch, T tokens, N targets, V vocabulary.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from nlpkit.text.tokenizer import TokenBatch
 
 Kind = Literal["masked", "prefix", "replaced"]
 DETECTION_WEIGHT = 4.0
-"""Of the loss of replaced tokens, which is small: brings the gradient of such a step to the length of the others, where
-`pretrain.clip_norm` makes them equal. (The 50 of Clark et al. is for two losses in one step.)"""
-TARGET_STEP = 256  # the head sees few different numbers of targets, so that kernels made for a shape are found again
+"""Of the loss of replaced tokens, which is small: brings the gradient of such a step to the length
+of the others, where `pretrain.clip_norm` makes them equal. (The 50 of Clark et al. is for two
+losses in one step.)"""
+# the head sees few different numbers of targets, so that kernels made for a shape are found again
+TARGET_STEP = 256
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,11 @@ class Symbols:
 
 @dataclass(frozen=True)
 class PretrainBatch:
-    """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict there.
+    """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict
+    there.
 
-    A batch of replaced tokens has `dice_N` too, numbers in [0, 1) that choose what the places are filled with.
+    A batch of replaced tokens has `dice_N` too, numbers in [0, 1) that choose what the places are
+    filled with.
     """
 
     tokens: TokenBatch
@@ -70,7 +75,8 @@ class PretrainBatch:
 
 
 class Pretrainer(nn.Module):
-    """An encoder with its masked-LM head; model(batch) -> a loss for every target, so that a step weighs them alike.
+    """An encoder with its masked-LM head; model(batch) -> a loss for every target, so that a step
+    weighs them alike.
 
     With `detects` it has a head for replaced tokens as well, which is not kept with the encoder.
     """
@@ -79,14 +85,21 @@ class Pretrainer(nn.Module):
         super().__init__()
         self.encoder = encoder
         size = encoder.hidden_size
-        self.detector = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, 1)) if detects else None
+        self.detector = (
+            nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, 1)) if detects else None
+        )
 
     def forward(self, batch: PretrainBatch) -> torch.Tensor:
-        """loss_N in nats, or for replaced tokens loss_M of all M = B * T tokens, times `DETECTION_WEIGHT`."""
+        """loss_N in nats, or for replaced tokens loss_M of all M = B * T tokens, times
+        `DETECTION_WEIGHT`."""
         if batch.dice_N is None:
-            return nn.functional.cross_entropy(self.logits(batch).float(), batch.targets_N, reduction="none")
+            return nn.functional.cross_entropy(
+                self.logits(batch).float(), batch.targets_N, reduction="none"
+            )
         logits_M, replaced_M = self.detect(batch)
-        losses_M = nn.functional.binary_cross_entropy_with_logits(logits_M, replaced_M.float(), reduction="none")
+        losses_M = nn.functional.binary_cross_entropy_with_logits(
+            logits_M, replaced_M.float(), reduction="none"
+        )
         return DETECTION_WEIGHT * losses_M
 
     def logits(self, batch: PretrainBatch) -> torch.Tensor:
@@ -100,10 +113,13 @@ class Pretrainer(nn.Module):
         """(logits_M, whether each token was replaced by another) of a batch of replaced tokens."""
         assert self.detector is not None
         assert batch.dice_N is not None
-        # Detached, not under no_grad: old autocasts keep weights cast there, and the second pass would teach nothing.
+        # Detached, not under no_grad: old autocasts keep weights cast there, and the second pass
+        # would teach nothing.
         drawn_N = draw(self.logits(batch).detach(), batch.dice_N)
         token_ids_M = batch.tokens.token_ids_BT.flatten()
-        shown_BT = token_ids_M.index_put((batch.places_N,), drawn_N).view_as(batch.tokens.token_ids_BT)
+        shown_BT = token_ids_M.index_put((batch.places_N,), drawn_N).view_as(
+            batch.tokens.token_ids_BT
+        )
         replaced_M = torch.zeros_like(token_ids_M, dtype=torch.bool)
         replaced_M[batch.places_N] = drawn_N != batch.targets_N
         hidden_BTH = self.encoder(replace(batch.tokens, token_ids_BT=shown_BT), batch.attention)
@@ -111,16 +127,25 @@ class Pretrainer(nn.Module):
 
 
 def draw(logits_NV: torch.Tensor, dice_N: torch.Tensor) -> torch.Tensor:
-    """ids_N by the probabilities of each row: the first whose cumulated probability is above a number in [0, 1)."""
+    """ids_N by the probabilities of each row: the first whose cumulated probability is above a
+    number in [0, 1)."""
     heights_NV = logits_NV.float().softmax(-1).cumsum(-1)
-    dice_N1 = dice_N[:, None].to(heights_NV) * heights_NV[:, -1:]  # the last is 1 but for rounding, and so is the die
-    return torch.searchsorted(heights_NV, dice_N1, right=True)[:, 0].clamp(max=logits_NV.shape[-1] - 1)
+    dice_N1 = (
+        dice_N[:, None].to(heights_NV) * heights_NV[:, -1:]
+    )  # the last is 1 but for rounding, and so is the die
+    return torch.searchsorted(heights_NV, dice_N1, right=True)[:, 0].clamp(
+        max=logits_NV.shape[-1] - 1
+    )
 
 
 def masked_batch(
-    blocks: Sequence[np.ndarray], randoms: Sequence[np.random.Generator], share: float, symbols: Symbols
+    blocks: Sequence[np.ndarray],
+    randoms: Sequence[np.random.Generator],
+    share: float,
+    symbols: Symbols,
 ) -> PretrainBatch:
-    """Blocks of one length with whole words masked; `randoms` has a generator for each, `share` is p."""
+    """Blocks of one length with whole words masked; `randoms` has a generator for each, `share` is
+    p."""
     rows, places, targets = [], [], []
     for number, (block, random) in enumerate(zip(blocks, randoms, strict=True)):
         ids, begins = _split(block)
@@ -128,14 +153,19 @@ def masked_batch(
         dice = random.random(len(ids))
         others = random.integers(symbols.first, symbols.vocabulary, len(ids))
         shown = np.where(dice < 0.8, symbols.mask_id, np.where(dice < 0.9, others, ids))
-        rows.append(np.concatenate([[symbols.cls_id], np.where(hidden, shown, ids), [symbols.sep_id]]))
+        rows.append(
+            np.concatenate([[symbols.cls_id], np.where(hidden, shown, ids), [symbols.sep_id]])
+        )
         places.append(number * len(rows[0]) + 1 + np.flatnonzero(hidden))
         targets.append(ids[hidden])
     return _batch(rows, np.zeros_like(rows), places, targets, "full")
 
 
 def replaced_batch(
-    blocks: Sequence[np.ndarray], randoms: Sequence[np.random.Generator], share: float, symbols: Symbols
+    blocks: Sequence[np.ndarray],
+    randoms: Sequence[np.random.Generator],
+    share: float,
+    symbols: Symbols,
 ) -> PretrainBatch:
     """A masked batch of the same blocks, to be filled in and checked."""
     masked = masked_batch(blocks, randoms, share, symbols)
@@ -166,17 +196,22 @@ def _split(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole_words(begins: np.ndarray, random: np.random.Generator, share: float) -> np.ndarray:
-    """Whether each token is masked: every word is, or is not, as a whole; of the words at least one is."""
+    """Whether each token is masked: every word is, or is not, as a whole; of the words at least one
+    is."""
     word = np.cumsum(begins)
     dice = random.random(word[-1] + 1)
     return (dice < max(share, dice[word].min() + 1e-9))[word]
 
 
-def _batch(rows: Any, segments: Any, places: Any, targets: Any, attention: Attention) -> PretrainBatch:
+def _batch(
+    rows: Any, segments: Any, places: Any, targets: Any, attention: Attention
+) -> PretrainBatch:
     token_ids_BT = torch.from_numpy(np.stack(rows))
     everywhere = torch.ones_like(token_ids_BT, dtype=torch.bool)
     return PretrainBatch(
-        tokens=TokenBatch(token_ids_BT, torch.from_numpy(np.stack(segments)), everywhere, everywhere),
+        tokens=TokenBatch(
+            token_ids_BT, torch.from_numpy(np.stack(segments)), everywhere, everywhere
+        ),
         places_N=torch.from_numpy(np.concatenate(places)),
         targets_N=torch.from_numpy(np.concatenate(targets)),
         attention=attention,

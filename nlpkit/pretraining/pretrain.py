@@ -1,12 +1,14 @@
-"""Pretraining put together: corpus, encoder, trainer, held-out figures, and files that are a checkpoint at every stop.
+"""Pretraining put together: corpus, encoder, trainer, held-out figures, and files that are a
+checkpoint at every stop.
 
     config.json tokenizer.json model.safetensors    the encoder with its masked-LM head, as `transformers` reads it too
     pretraining.json                                 settings, texts, versions, and what was reached
     metrics.jsonl README.md                          a line for each evaluation; model card
     checkpoint.safetensors corpus/                   of a training that is not finished
 
-It is the trainer of the tasks that trains, on losses of tokens instead of examples. What a step sees is a pure function
-of (seed, step), so that a stopped pretraining goes on as if it had not been.
+It is the trainer of the tasks that trains, on losses of tokens instead of examples. What a step
+sees is a pure function of (seed, step), so that a stopped pretraining goes on as if it had not
+been.
 """
 
 from __future__ import annotations
@@ -72,8 +74,13 @@ class Pretraining:
         self.corpus = self._load_corpus()
         longest = self.encoder.max_length if self.config.long_share else 0
         self.lengths = (self.config.length, max(self.config.length, longest))
-        sizes, weights = [len(s.tokens) for s in self.corpus.sources], [s.weight for s in self.corpus.sources]
-        self.blocks = [Blocks(sizes, weights, length - 2, self.config.seed) for length in self.lengths]
+        sizes, weights = (
+            [len(s.tokens) for s in self.corpus.sources],
+            [s.weight for s in self.corpus.sources],
+        )
+        self.blocks = [
+            Blocks(sizes, weights, length - 2, self.config.seed) for length in self.lengths
+        ]
         self.held_out = self._held_out()
         steps = max(1, self.config.tokens // self.config.batch_tokens)
         self.every = max(1, self.config.evaluate_every // self.config.batch_tokens)
@@ -91,7 +98,8 @@ class Pretraining:
 
     @property
     def too_short(self) -> list[str]:
-        """The texts without a stretch as long as the encoder takes, which the long steps leave out."""
+        """The texts without a stretch as long as the encoder takes, which the long steps leave
+        out."""
         counts = zip(self.corpus.sources, self.blocks[1].counts, strict=True)
         return [source.path for source, count in counts if count == 0]
 
@@ -106,7 +114,12 @@ class Pretraining:
         is_long = self._long_steps(step + 1) > self._long_steps(step)
         if dice < self.config.prefix_share:
             return is_long, "prefix"
-        return is_long, "replaced" if dice < self.config.prefix_share + self.config.replaced_share else "masked"
+        return (
+            is_long,
+            "replaced"
+            if dice < self.config.prefix_share + self.config.replaced_share
+            else "masked",
+        )
 
     def _long_steps(self, step: int) -> int:
         """How many of the steps before this one had long blocks."""
@@ -134,21 +147,27 @@ class Pretraining:
     def _batch(self, blocks: Any, randoms: Any, kind: Kind, share: float) -> PretrainBatch:
         if kind == "prefix":
             return prefix_batch(blocks, randoms, self.symbols)
-        return (masked_batch if kind == "masked" else replaced_batch)(blocks, randoms, share, self.symbols)
+        return (masked_batch if kind == "masked" else replaced_batch)(
+            blocks, randoms, share, self.symbols
+        )
 
     def _held_out(self) -> list[np.ndarray]:
         length, tokens = self.config.length - 2, self.corpus.held_out
         count = min(HELD_OUT_BLOCKS, len(tokens) // length)
         if not count:
-            raise SettingsError(f"too little text: {len(tokens)} tokens are held out, a block has {length}")
+            raise SettingsError(
+                f"too little text: {len(tokens)} tokens are held out, a block has {length}"
+            )
         chosen = np.linspace(0, len(tokens) // length - 1, count).astype(int)  # from all texts
         return [tokens[index * length : (index + 1) * length] for index in chosen]
 
     def evaluate(self) -> dict[str, Any]:
-        """Perplexities of the held-out blocks, always with the same masks (15 % of the words) and cuts; F1 of the
-        replaced tokens that are found, where they are learned: the better the encoder fills in, the harder they are.
+        """Perplexities of the held-out blocks, always with the same masks (15 % of the words) and
+        cuts; F1 of the replaced tokens that are found, where they are learned: the better the
+        encoder fills in, the harder they are.
 
-        With several processes each of them computes the same figures, so that none waits for another.
+        With several processes each of them computes the same figures, so that none waits for
+        another.
         """
         model: Any = self.state.model
         found: dict[str, Any] = {}
@@ -158,7 +177,9 @@ class Pretraining:
             for batch in self._held_out_batches(kind):
                 with torch.inference_mode(), self.accelerator.autocast():
                     logits_NV = model.logits(batch).float()
-                loss += torch.nn.functional.cross_entropy(logits_NV, batch.targets_N, reduction="sum").item()
+                loss += torch.nn.functional.cross_entropy(
+                    logits_NV, batch.targets_N, reduction="sum"
+                ).item()
                 right += int((logits_NV.argmax(-1) == batch.targets_N).sum())
                 targets += len(batch.targets_N)
             found[f"{kind}_perplexity"] = round(math.exp(loss / targets), 3)
@@ -183,14 +204,16 @@ class Pretraining:
             yield self._batch(blocks, randoms, kind, 0.15).to(self.accelerator.device)
 
     def events(self) -> Iterator[Event]:
-        """Trains to the end, or until `state.interrupted` is set; saves the encoder at every evaluation and stop."""
+        """Trains to the end, or until `state.interrupted` is set; saves the encoder at every
+        evaluation and stop."""
         events = train(self.state, self.micro_batches, self.evaluate, "masked_accuracy", self.every)
         self.finished = yield from kept(events, self.state, self._save)
         if self.finished and self.accelerator.is_main_process:
             self._finish()
 
     def _save(self, event: Event) -> None:
-        """Writes the encoder, unless only the clock asks, and a checkpoint; all processes must call it."""
+        """Writes the encoder, unless only the clock asks, and a checkpoint; all processes must call
+        it."""
         if isinstance(event, Evaluation) or event.interrupted:
             self.save_encoder()
         write_state(self.state, self.plan.out)
@@ -200,20 +223,28 @@ class Pretraining:
         if not self.accelerator.is_main_process:
             return
         out = self.plan.out
-        history = [{key: line[key] for key in line if key != "epoch"} for line in self.state.history]
+        history = [
+            {key: line[key] for key in line if key != "epoch"} for line in self.state.history
+        ]
         with self.state.evaluated_weights():
             save_encoder(out, self.encoder, self.backend)
         with write_atomic(out / "metrics.jsonl") as stream:
             stream.write(b"".join(json.dumps(line).encode() + b"\n" for line in history))
         self.record["tokens"] = self.state.step * self.config.batch_tokens
-        self.record["reached"] = history[-1] if history else None  # after an interruption the weights are newer
+        self.record["reached"] = (
+            history[-1] if history else None
+        )  # after an interruption the weights are newer
         with write_atomic(out / "README.md") as stream:
             stream.write(pretraining_card(self.record, history).encode())
         write_record(out, self.record)
 
     def summary(self) -> dict[str, Any]:
         """The last line of `nlpkit encoder pretrain`."""
-        return {"encoder": str(self.plan.out), **self.record["reached"], "seconds": self.record["seconds"]}
+        return {
+            "encoder": str(self.plan.out),
+            **self.record["reached"],
+            "seconds": self.record["seconds"],
+        }
 
     def _finish(self) -> None:
         self.record["seconds"] = round(time.monotonic() - self.started, 1)
@@ -235,7 +266,10 @@ class Pretraining:
             "processes": self.accelerator.num_processes,
             "precision": self.accelerator.mixed_precision,
             "device": self.accelerator.device.type,
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in packages},
+            },
         }
 
 
@@ -250,6 +284,14 @@ def _symbols(backend: Any) -> Symbols:
     names = ("[CLS]", "[SEP]", "[MASK]")
     found = {name: backend.token_to_id(name) for name in names}
     if None in found.values():
-        raise SettingsError(f"the vocabulary lacks one of {', '.join(names)}, which pretraining needs")
+        raise SettingsError(
+            f"the vocabulary lacks one of {', '.join(names)}, which pretraining needs"
+        )
     first = 1 + max(found.values())
-    return Symbols(found["[CLS]"], found["[SEP]"], found["[MASK]"], first, 1 + max(backend.get_vocab().values()))
+    return Symbols(
+        found["[CLS]"],
+        found["[SEP]"],
+        found["[MASK]"],
+        first,
+        1 + max(backend.get_vocab().values()),
+    )

@@ -19,7 +19,9 @@ def open_pretraining(plan: PretrainPlan, accelerator: Any) -> Pretraining:
     folder = plan.out
     old = read_json(folder / RECORD) if (folder / RECORD).exists() else None
     finished = old is not None and "seconds" in old
-    resume = is_to_resume(folder, "pretraining", old is not None, finished, plan.resume == "auto", plan.force)
+    resume = is_to_resume(
+        folder, "pretraining", old is not None, finished, plan.resume == "auto", plan.force
+    )
     plan.check()
     accelerator.wait_for_everyone()
     if not resume and accelerator.is_main_process:

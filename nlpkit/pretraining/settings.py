@@ -24,12 +24,13 @@ class PretrainConfig:
     length: int = 128
     """Tokens of most sequences, [CLS] and [SEP] included."""
     long_share: float = 0.1
-    """Share of the steps whose sequences are as long as the encoder takes, so that its last positions learn too."""
+    """Share of the steps whose sequences are as long as the encoder takes, so that its last
+    positions learn too."""
     prefix_share: float = 0.25
     """Share of the steps that continue a prefix (generation) instead of filling in masked words."""
     replaced_share: float = 0.0
-    """Share of the steps that find replaced tokens, which the encoder itself puts in for masked words (one more pass
-    through it). What the two shares leave are steps of masked words."""
+    """Share of the steps that find replaced tokens, which the encoder itself puts in for masked
+    words (one more pass through it). What the two shares leave are steps of masked words."""
     mask_share: float = 0.25
     """Share of the words that are masked."""
     optimizer: str = "muon"
@@ -39,12 +40,14 @@ class PretrainConfig:
     schedule: str = "0:0 0.01:1 0.6:1 1:0"
     """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
     weight_decay: float = 0.1
-    """Of the optimizer; vectors (biases, norms) have none. With a tenth of it Muon's matrices grow until blocks drown
-    what they add to: masks are filled in as well, but tasks are learned worse than from random weights."""
+    """Of the optimizer; vectors (biases, norms) have none. With a tenth of it Muon's matrices grow
+    until blocks drown what they add to: masks are filled in as well, but tasks are learned worse
+    than from random weights."""
     clip_norm: float = 1.0
     """Largest norm of a step's gradient; 0 for any."""
     average: float = 0.999
-    """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights themselves."""
+    """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights
+    themselves."""
     precision: str = "auto"
     """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
     max_tokens: int | None = None
@@ -74,8 +77,19 @@ class PretrainConfig:
 
     def for_trainer(self) -> TrainConfig:
         """The trainer's settings. Raises ValueError for one that it refuses."""
-        names = ("optimizer", "learning_rate", "schedule", "weight_decay", "clip_norm", "average", "precision", "seed")
-        return TrainConfig(max_tokens=self.max_tokens, **{name: getattr(self, name) for name in names})
+        names = (
+            "optimizer",
+            "learning_rate",
+            "schedule",
+            "weight_decay",
+            "clip_norm",
+            "average",
+            "precision",
+            "seed",
+        )
+        return TrainConfig(
+            max_tokens=self.max_tokens, **{name: getattr(self, name) for name in names}
+        )
 
 
 @dataclass(frozen=True)
@@ -94,13 +108,18 @@ class PretrainPlan:
     force: bool = False
 
     def check(self) -> None:
-        """Raises SettingsError or DataError for what is wrong with the plan, before `out` is overwritten."""
+        """Raises SettingsError or DataError for what is wrong with the plan, before `out` is
+        overwritten."""
         inputs = [parse_source(text)[0] for text in self.texts]
         for text in inputs:
             open_binary(text).close()
         for path in (*inputs, self.start, self.corpus):
             if path is not None and Path(path).resolve().is_relative_to(self.out.resolve()):
-                raise SettingsError(f"{path}: lies in {self.out}, which is overwritten", hint="choose another --out")
+                raise SettingsError(
+                    f"{path}: lies in {self.out}, which is overwritten", hint="choose another --out"
+                )
         encoder, _ = for_pretraining(self.start, self.shape)
         if not 8 <= self.config.length <= encoder.max_length:
-            raise SettingsError(f"pretrain.length: expected 8 to {encoder.max_length}, got {self.config.length}")
+            raise SettingsError(
+                f"pretrain.length: expected 8 to {encoder.max_length}, got {self.config.length}"
+            )

@@ -1,7 +1,9 @@
-"""Made-up training data, one module per task, so that every task can be tried at once and with no download.
+"""Made-up training data, one module per task, so that every task can be tried at once and with no
+download.
 
-A module is named as its task and has `records(count, seed)`, a generator of the task's JSONL records with gold. The
-same seed gives the same records on every machine. All names are invented (see `world`).
+A module is named as its task and has `records(count, seed)`, a generator of the task's JSONL
+records with gold. The same seed gives the same records on every machine. All names are invented
+(see `world`).
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ def tasks() -> list[str]:
 
 
 def records(task: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`count` records of a task; `-` and `_` in its name are the same. Raises SettingsError for an unknown task."""
+    """`count` records of a task; `-` and `_` in its name are the same. Raises SettingsError for an
+    unknown task."""
     return _module(task).records(count, seed)
 
 
 def knowledge_base(task: str, count: int, seed: int) -> Iterator[str]:
-    """The lines of the knowledge base that these records are about. Raises SettingsError for a task without one."""
+    """The lines of the knowledge base that these records are about. Raises SettingsError for a task
+    without one."""
     module = _module(task)
     if not hasattr(module, "knowledge_base"):
         raise SettingsError(f"data sample: {task} has no knowledge base")

@@ -1,7 +1,7 @@
 """Made-up math word problems: a story with numbers drawn anew, and the equation that it asks for.
 
-The story's numbers differ from one another, the answer is positive, and one story in three has a number that the
-question does not need. Constants (1, 2, 3.14, 60) are no numbers of the story.
+The story's numbers differ from one another, the answer is positive, and one story in three has a
+number that the question does not need. Constants (1, 2, 3.14, 60) are no numbers of the story.
 
     {"text": "郑翊在云泽买了3本书，每本25元，付了100元，应找回多少元？", "equation": "x=100-3*25", "answer": "25"}
 """
@@ -48,7 +48,8 @@ PROBLEMS = {
     "<person1>想好两个数：甲数是{many1}，比乙数的{few1}倍少{few2}，乙数是多少？": "({many1}+{few2})/{few1}",
     "修<place1>到<place2>的路，甲队单独修要{few1}天，乙队要{some1}天，合修要几天？": "1/(1/{few1}+1/{some1})",
 }
-"""Story -> equation; a hole in braces is a number of a kind (see `_number`), the others are those of `grammar`."""
+"""Story -> equation; a hole in braces is a number of a kind (see `_number`), the others are those
+of `grammar`."""
 
 LEADS = ["", "", "", "", "{some9}年前，<person9>[教过|出过]这道题：", "（第{few9}题）"]
 _HOLE = re.compile(r"\{(\w+)\}")
@@ -86,7 +87,8 @@ def _numbers(world: World, template: str) -> dict[str, str]:
 
 
 def _number(world: World, kind: str) -> str:
-    """few 2 to 9, some 10 to 99, many 100 to 2000, price 0.5 to 20.0, percent 1% to 60%, part a fraction below 1."""
+    """few 2 to 9, some 10 to 99, many 100 to 2000, price 0.5 to 20.0, percent 1% to 60%, part a
+    fraction below 1."""
     draw = world.random.randint
     below = draw(3, 12)
     part = f"({draw(1, below - 1)}/{below})"

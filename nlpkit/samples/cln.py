@@ -1,4 +1,5 @@
-"""Made-up texts of a label: reviews (see `nlpkit.samples.classification`), to be written instead of told apart.
+"""Made-up texts of a label: reviews (see `nlpkit.samples.classification`), to be written instead of
+told apart.
 
 {"label": "好评", "text": "在云泽住了一晚，房间干净又安静。下次还来！"}
 """

@@ -1,9 +1,11 @@
-"""Made-up entity linking: a small knowledge base of people, firms, books, films and places, and texts that name them.
+"""Made-up entity linking: a small knowledge base of people, firms, books, films and places, and
+texts that name them.
 
-Half of the names are shared: a book and a film, or two people with different trades. What is asked or told of a name
-says which is meant. One text in ten asks what fits none of the entities of a shared name: it is NIL. Aliases also stand
-in texts where they mean nothing (a place inside a firm's name). The knowledge base is the same for every seed, so that
-any data goes with it; `knowledge_base` has its lines.
+Half of the names are shared: a book and a film, or two people with different trades. What is asked
+or told of a name says which is meant. One text in ten asks what fits none of the entities of a
+shared name: it is NIL. Aliases also stand in texts where they mean nothing (a place inside a firm's
+name). The knowledge base is the same for every seed, so that any data goes with it;
+`knowledge_base` has its lines.
 
     {"text": "《沉默的灯塔》是谁执导的？", "mentions": [{"start": 1, "end": 6, "entity": "17"}]}
 """
@@ -23,7 +25,8 @@ SIZE = 400
 
 
 class Kind(NamedTuple):
-    """What an entity of a kind has: predicates with the drawing of their objects, and texts that speak of it."""
+    """What an entity of a kind has: predicates with the drawing of their objects, and texts that
+    speak of it."""
 
     type: str
     facts: dict[str, str]
@@ -123,22 +126,35 @@ def base() -> tuple[list[Named], list[dict[str, Any]]]:
 
 
 def _entity(world: World, id_: str, name: str, kind: Kind) -> dict[str, Any]:
-    data = [{"predicate": predicate, "object": _draw(world, what)} for predicate, what in kind.facts.items()]
+    data = [
+        {"predicate": predicate, "object": _draw(world, what)}
+        for predicate, what in kind.facts.items()
+    ]
     return {"alias": [name], "subject_id": id_, "subject": name, "type": [kind.type], "data": data}
 
 
 def _draw(world: World, what: str) -> str:
-    return world.random.choice(("篮球", "足球", "排球")) if what == "sport" else str(getattr(world, what)())
+    return (
+        world.random.choice(("篮球", "足球", "排球"))
+        if what == "sport"
+        else str(getattr(world, what)())
+    )
 
 
 def _record(world: World, named: list[Named]) -> dict[str, Any]:
     """A text about one name, at times of a kind that the knowledge base has no such entity of."""
     chosen = world.random.choice(named)
     missing = [kind for kind in chosen.family if kind not in chosen.ids]
-    kind = world.random.choice(missing if missing and world.chance(3 * NIL_SHARE) else list(chosen.ids))
+    kind = world.random.choice(
+        missing if missing and world.chance(3 * NIL_SHARE) else list(chosen.ids)
+    )
     before, after = world.random.choice(KINDS[kind].texts).split("{}")
     text = before + chosen.name + after
     if len(text) < SHORTEST and world.chance(0.5):
         text += "，谢谢"
-    mention = {"start": len(before), "end": len(before) + len(chosen.name), "entity": chosen.ids.get(kind)}
+    mention = {
+        "start": len(before),
+        "end": len(before) + len(chosen.name),
+        "entity": chosen.ids.get(kind),
+    }
     return {"text": text, "mentions": [mention]}

@@ -1,4 +1,5 @@
-"""Made-up lines for filling in masks: sentences with invented names in them and one or two common characters hidden.
+"""Made-up lines for filling in masks: sentences with invented names in them and one or two common
+characters hidden.
 
 What is hidden belongs to the sentence, not to a name, so that the words around it tell what it is.
 
@@ -45,7 +46,9 @@ def records(count: int, seed: int) -> Iterator[dict[str, Any]]:
 
 def _record(world: World) -> dict[str, Any]:
     pieces = fill(world.random.choice(SENTENCES) + SENTENCE_END, Cast(world))
-    chosen = world.random.choice([i for i, piece in enumerate(pieces) if not piece.slot and _HANZI.search(piece.text)])
+    chosen = world.random.choice(
+        [i for i, piece in enumerate(pieces) if not piece.slot and _HANZI.search(piece.text)]
+    )
     match = world.random.choice(list(_HANZI.finditer(pieces[chosen].text)))
     text = pieces[chosen].text
     hidden = text[: match.start()] + "[MASK]" * len(match[0]) + text[match.end() :]

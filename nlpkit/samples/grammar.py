@@ -1,8 +1,8 @@
 """Sentence templates and how they are filled with the names of a `World`.
 
-A template is text with two kinds of holes: `<person1>` is a name of the kind before the number, the same one wherever
-the slot recurs in a record; `[写|著|]` is one of the words between the bars, possibly none. A choice may hold slots,
-but no slot that gold speaks of.
+A template is text with two kinds of holes: `<person1>` is a name of the kind before the number, the
+same one wherever the slot recurs in a record; `[写|著|]` is one of the words between the bars,
+possibly none. A choice may hold slots, but no slot that gold speaks of.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SHORTEST, LONGEST = 15, 120
 
 
 class Piece(NamedTuple):
-    """A stretch of a filled template: the name of a slot, or with `slot` empty the text between names."""
+    """A stretch of a filled template: the name of a slot, or with `slot` empty the text between
+    names."""
 
     slot: str
     text: str
@@ -38,8 +39,8 @@ def kind_of(slot: str) -> str:
 class Cast:
     """The names of one record.
 
-    No name is part of another, with one exception: a firm or a school may be named after a place of the record
-    (云泽星澜集团 in 云泽), so that a place also occurs inside a longer name.
+    No name is part of another, with one exception: a firm or a school may be named after a place of
+    the record (云泽星澜集团 in 云泽), so that a place also occurs inside a longer name.
     """
 
     def __init__(self, world: World) -> None:
@@ -51,7 +52,9 @@ class Cast:
         """The name of a slot, drawn at its first use."""
         while slot not in self.names:
             name = self._draw(kind_of(slot))
-            if not any(self._clash(slot, name, other, taken) for other, taken in self.names.items()):
+            if not any(
+                self._clash(slot, name, other, taken) for other, taken in self.names.items()
+            ):
                 self.names[slot] = name
         return self.names[slot]
 
@@ -71,16 +74,23 @@ class Cast:
 
 
 def fill(template: str, cast: Cast) -> list[Piece]:
-    """The template with one of the words in every choice and a name in every slot, in the order of the text."""
+    """The template with one of the words in every choice and a name in every slot, in the order of
+    the text."""
     choice = cast.world.random.choice
     chosen = _CHOICE.sub(lambda match: choice(match[1].split("|")), template)
     parts = _SLOT.split(chosen)  # text, slot, text, slot, ..., text
-    pieces = [Piece("", part) if index % 2 == 0 else Piece(part, cast.name(part)) for index, part in enumerate(parts)]
+    pieces = [
+        Piece("", part) if index % 2 == 0 else Piece(part, cast.name(part))
+        for index, part in enumerate(parts)
+    ]
     return [piece for piece in pieces if piece.text]
 
 
-def draw_records(draw: Callable[[World], dict[str, Any]], world: World, count: int) -> Iterator[dict[str, Any]]:
-    """`count` records of a task's `draw`; one whose `text` is too short or too long is drawn again."""
+def draw_records(
+    draw: Callable[[World], dict[str, Any]], world: World, count: int
+) -> Iterator[dict[str, Any]]:
+    """`count` records of a task's `draw`; one whose `text` is too short or too long is drawn
+    again."""
     for _ in range(count):
         record = draw(world)
         while not SHORTEST <= len(record["text"]) <= LONGEST:

@@ -1,8 +1,8 @@
 """Made-up questions on a made-up knowledge base.
 
-Every name of the knowledge base has three to six facts, and one name in eight belongs to two things, told apart by
-their meaning. A question asks for a fact of one of them in words of its own. The knowledge base is that of the records
-of the same count and seed.
+Every name of the knowledge base has three to six facts, and one name in eight belongs to two
+things, told apart by their meaning. A question asks for a fact of one of them in words of its own.
+The knowledge base is that of the records of the same count and seed.
 
     {"question": "请问云泽县有多大？", "answer": "云泽县（湖泊） ||| 面积 ||| 480平方千米"}
     云泽县（湖泊）<tab>面积<tab>480平方千米
@@ -96,6 +96,8 @@ def _fact(world: World, kind: str, name: str, meaning: str, predicate: str) -> F
     object_, question = FACTS[kind][predicate]
     cast = Cast(world)
     numbered = re.sub(r"<(\w+)>", r"<\g<1>1>", object_)
-    value, words = ("".join(piece.text for piece in fill(text, cast)) for text in (numbered, question))
+    value, words = (
+        "".join(piece.text for piece in fill(text, cast)) for text in (numbered, question)
+    )
     subject = f"{name}（{meaning}）" if meaning else name
     return subject, predicate, value, f"{world.random.choice(LEADS)}{name}{words}？"

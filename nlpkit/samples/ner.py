@@ -1,8 +1,9 @@
 """Made-up named entity recognition: one to three sentences and every name of six kinds in them.
 
-Spans are half-open character offsets, recorded while the text is put together. The gold is flat: of a firm named after
-a place only the firm is marked. Books and films stand in the same brackets and share their titles' form, so that the
-words around decide; schools, songs and quantities are names that belong to no label.
+Spans are half-open character offsets, recorded while the text is put together. The gold is flat: of
+a firm named after a place only the firm is marked. Books and films stand in the same brackets and
+share their titles' form, so that the words around decide; schools, songs and quantities are names
+that belong to no label.
 
     {"text": "柳栩妍在云泽。", "entities": [{"start": 0, "end": 3, "label": "人物"},
      {"start": 4, "end": 6, "label": "地点"}]}
@@ -16,7 +17,14 @@ from typing import Any
 from nlpkit.samples.grammar import Cast, Piece, draw_records, fill, kind_of
 from nlpkit.samples.world import World
 
-LABELS = {"person": "人物", "place": "地点", "firm": "公司", "book": "书名", "film": "影视", "date": "日期"}
+LABELS = {
+    "person": "人物",
+    "place": "地点",
+    "firm": "公司",
+    "book": "书名",
+    "film": "影视",
+    "date": "日期",
+}
 """Kind of name -> label; a kind that is not here is no entity."""
 
 SENTENCES = [
@@ -65,7 +73,9 @@ def records(count: int, seed: int) -> Iterator[dict[str, Any]]:
 
 def _record(world: World) -> dict[str, Any]:
     sentences = world.random.sample(SENTENCES, world.random.choice((1, 2, 2, 3)))
-    template = world.random.choice(LEADS) + "".join(f"{sentence}[。|。|！|；]" for sentence in sentences)
+    template = world.random.choice(LEADS) + "".join(
+        f"{sentence}[。|。|！|；]" for sentence in sentences
+    )
     pieces = fill(template, Cast(world))
     return {"text": "".join(piece.text for piece in pieces), "entities": list(_entities(pieces))}
 

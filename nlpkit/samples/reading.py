@@ -1,7 +1,8 @@
-"""Made-up reading comprehension: one to three short passages that tell facts, and a question about one of them.
+"""Made-up reading comprehension: one to three short passages that tell facts, and a question about
+one of them.
 
-The passages tell the same kinds of facts of other names too, so that the question has to be read. One question in ten
-is about a fact that no passage tells: it has no answer.
+The passages tell the same kinds of facts of other names too, so that the question has to be read.
+One question in ten is about a fact that no passage tells: it has no answer.
 
     {"question": "星澜科技公司是什么时候成立的？", "context": "星澜科技公司在1998年成立。柳栩妍生于澄浦县。",
      "answers": ["1998年"]}
@@ -43,7 +44,10 @@ def _record(world: World) -> dict[str, Any]:
     random, cast = world.random, Cast(world)
     sizes = [random.randint(2, 4) for _ in range(random.choice((1, 1, 2, 3)))]
     facts = [random.choice(FACTS) for _ in range(sum(sizes))]
-    sentences = [_filled(sentence + "[。|。|；]", number, cast) for number, (sentence, _, _) in enumerate(facts)]
+    sentences = [
+        _filled(sentence + "[。|。|；]", number, cast)
+        for number, (sentence, _, _) in enumerate(facts)
+    ]
     asked = random.randrange(len(facts))
     _, question, slot = facts[asked]
     record: dict[str, Any] = {"question": _filled(question, asked, cast)}

@@ -1,8 +1,10 @@
-"""An invented world: people, places, firms, universities, works, dates and numbers drawn from a seed.
+"""An invented world: people, places, firms, universities, works, dates and numbers drawn from a
+seed.
 
-Names are put together from parts, so that there are far more of them than a data set uses (about 600,000 people with
-Chinese names, 10,000 places, 8,000 titles, millions of firms) and those of held-out lines are mostly new. The parts
-avoid the characters that the sentences of the task modules put beside a name: where a name ends can be learned.
+Names are put together from parts, so that there are far more of them than a data set uses (about
+600,000 people with Chinese names, 10,000 places, 8,000 titles, millions of firms) and those of
+held-out lines are mostly new. The parts avoid the characters that the sentences of the task modules
+put beside a name: where a name ends can be learned.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-SURNAMES = "赵钱孙李吴郑冯陈褚卫蒋沈韩杨朱秦许吕施孔曹严魏陶姜戚谢邹窦潘葛奚范彭鲁韦苗俞袁柳鲍唐薛雷贺倪汤"
+SURNAMES = (
+    "赵钱孙李吴郑冯陈褚卫蒋沈韩杨朱秦许吕施孔曹严魏陶姜戚谢邹窦潘葛奚范彭鲁韦苗俞袁柳鲍唐薛雷贺倪汤"
+)
 LONG_SURNAMES = _words("欧阳 司马 上官 诸葛 慕容 令狐 端木 南宫 皇甫 尉迟 公孙 轩辕")
 GIVEN = (
     "翊珩琰玥琬璎瑄瑢璋琮珑玮玦珝禾筠箫筱芮苒茗荔荨莘菡萦葭蓁蔚蕙薏棣柘桁杼栎楸槿樾澍淳湉滢潆濯炘烨煦熹燊"
@@ -45,7 +49,8 @@ WIDE_DIGITS = str.maketrans("0123456789", "０１２３４５６７８９")
 
 
 class World:
-    """Draws invented names, one method per kind of name; the same seed draws the same names in the same order."""
+    """Draws invented names, one method per kind of name; the same seed draws the same names in the
+    same order."""
 
     def __init__(self, seed: str) -> None:
         self.random = random.Random(seed)
@@ -55,10 +60,15 @@ class World:
         return self.random.random() < probability
 
     def person(self) -> str:
-        """A Chinese name of two to four characters, or one time in seven a transliterated one such as 贝洛·萨维特."""
+        """A Chinese name of two to four characters, or one time in seven a transliterated one such
+        as 贝洛·萨维特."""
         if self.chance(1 / 7):
-            return "·".join(self._letters(SYLLABLES, 2, 3) for _ in range(self.random.choice((2, 2, 2, 3))))
-        surname = self.random.choice(LONG_SURNAMES) if self.chance(0.1) else self.random.choice(SURNAMES)
+            return "·".join(
+                self._letters(SYLLABLES, 2, 3) for _ in range(self.random.choice((2, 2, 2, 3)))
+            )
+        surname = (
+            self.random.choice(LONG_SURNAMES) if self.chance(0.1) else self.random.choice(SURNAMES)
+        )
         return surname + self._letters(GIVEN, 1, 2)
 
     def place(self) -> str:
@@ -70,15 +80,26 @@ class World:
         """A firm, such as 星澜科技有限公司 or Norvel集团; `home`, a place, goes in front of it."""
         choice = self.random.choice
         if self.chance(0.15):
-            return home + (choice(LATIN) + choice(LATIN)).capitalize() + choice(INDUSTRIES + list(FIRM_FORMS))
-        return home + choice(BRAND_FIRST) + choice(BRAND_SECOND) + choice(INDUSTRIES) + choice(FIRM_FORMS)
+            return (
+                home
+                + (choice(LATIN) + choice(LATIN)).capitalize()
+                + choice(INDUSTRIES + list(FIRM_FORMS))
+            )
+        return (
+            home
+            + choice(BRAND_FIRST)
+            + choice(BRAND_SECOND)
+            + choice(INDUSTRIES)
+            + choice(FIRM_FORMS)
+        )
 
     def school(self, home: str = "") -> str:
         """A university or academy, named after `home` or after a place of its own."""
         return (home or self.place()) + self.random.choice(SCHOOL_KINDS)
 
     def book(self) -> str:
-        """The title of a work, without its brackets: 沉默的灯塔. Books, films and songs share their titles' form."""
+        """The title of a work, without its brackets: 沉默的灯塔. Books, films and songs share their
+        titles' form."""
         choice = self.random.choice
         if self.chance(0.1):
             return f"{self.random.randint(2, 999)}号{choice(TITLE_SECOND)}"
@@ -88,9 +109,18 @@ class World:
 
     def date(self) -> str:
         """A day, month or year between 1900 and 2023 in one of several ways of writing it."""
-        year, month, day = self.random.randint(1900, 2023), self.random.randint(1, 12), self.random.randint(1, 28)
+        year, month, day = (
+            self.random.randint(1900, 2023),
+            self.random.randint(1, 12),
+            self.random.randint(1, 28),
+        )
         chinese_year = "".join(CHINESE_DIGITS[int(digit)] for digit in str(year))
-        forms = (f"{year}年{month}月{day}日", f"{year}年{month}月", f"{year}年", f"{year}-{month:02}-{day:02}")
+        forms = (
+            f"{year}年{month}月{day}日",
+            f"{year}年{month}月",
+            f"{year}年",
+            f"{year}-{month:02}-{day:02}",
+        )
         other = (f"{year}年{month}月{day}日".translate(WIDE_DIGITS), f"{chinese_year}年")
         return self.random.choice(forms + forms + other)
 

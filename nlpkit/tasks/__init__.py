@@ -1,4 +1,5 @@
-"""A task is a file or a folder here and has its name; "_" in front: shared by tasks. Nothing is registered."""
+"""A task is a file or a folder here and has its name; "_" in front: shared by tasks. Nothing is
+registered."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from nlpkit.errors import SettingsError, did_you_mean
 
 def names() -> list[str]:
     """The tasks that exist: the files and folders here without "_" in front."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted(
+        module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
+    )
 
 
 def canonical(name: str) -> str:
@@ -24,6 +27,7 @@ def load(name: str) -> Any:
     wanted = canonical(name)
     if wanted not in names():
         raise SettingsError(
-            f'unknown task "{name}"{did_you_mean(wanted, names())}', hint=f"tasks: {', '.join(names())}"
+            f'unknown task "{name}"{did_you_mean(wanted, names())}',
+            hint=f"tasks: {', '.join(names())}",
         )
     return importlib.import_module(f"nlpkit.tasks.{wanted}").Task

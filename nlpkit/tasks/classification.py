@@ -5,12 +5,13 @@ r"""Classification: one label for a text, of those that training has seen.
 
     p(label | text) = softmax(W pooled + b)        pooled = [ hidden of [CLS] ; mean of hidden over the text's tokens ]
 
-A score is a probability; the loss is -log p(label) in nats. A long text is cut to windows: each learns the label, and
-their probabilities are averaged, weighted by their tokens. `macro_f1` is the mean over the labels of gold of
-2 correct / (gold + predicted).
+A score is a probability; the loss is -log p(label) in nats. A long text is cut to windows: each
+learns the label, and their probabilities are averaged, weighted by their tokens. `macro_f1` is the
+mean over the labels of gold of 2 correct / (gold + predicted).
 
 Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 4.1.
-Differs from it: the mean stands beside [CLS], which an encoder that was not pretrained on pairs has no use for.
+Differs from it: the mean stands beside [CLS], which an encoder that was not pretrained on pairs has
+no use for.
 Legend: B batch, T tokens, H hidden, L labels.
 """
 
@@ -42,7 +43,8 @@ class Settings:
     dropout: float = 0.1
     """Of the pooled vector."""
     max_length: int = 256
-    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
+    fewer)."""
 
     def __post_init__(self) -> None:
         for name, least in (("candidates", 1), ("max_length", 8)):
@@ -89,7 +91,9 @@ class Batch:
 
     def to(self, device: Any) -> Batch:
         """The batch on a device."""
-        return Batch(self.tokens.to(device), None if self.labels_B is None else self.labels_B.to(device))
+        return Batch(
+            self.tokens.to(device), None if self.labels_B is None else self.labels_B.to(device)
+        )
 
 
 class Model(nn.Module):
@@ -111,7 +115,9 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text: (B,)."""
         assert batch.labels_B is not None
-        return nn.functional.cross_entropy(self.logits(batch.tokens), batch.labels_B, reduction="none")
+        return nn.functional.cross_entropy(
+            self.logits(batch.tokens), batch.labels_B, reduction="none"
+        )
 
 
 class Task(task.Task[Example, Batch, Prediction]):
@@ -122,7 +128,9 @@ class Task(task.Task[Example, Batch, Prediction]):
     group = "label"
 
     @classmethod
-    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
+    def prepare(
+        cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Settings:
         """Writes `labels.json`: the labels of the data, sorted."""
         write_labels(folder, find_labels(records))
         return config
@@ -136,7 +144,9 @@ class Task(task.Task[Example, Batch, Prediction]):
     def read(self, record: dict[str, Any]) -> Example:
         """`text` and, where there is gold, `label`: a string or a whole number."""
         label = read_label(record.get("label"))
-        return Example(self.tokenizer.encode(read_text(record)), None if label is None else Prediction(label))
+        return Example(
+            self.tokenizer.encode(read_text(record)), None if label is None else Prediction(label)
+        )
 
     def parse(self, value: dict[str, Any]) -> Prediction:
         """A prediction from a file."""
@@ -148,11 +158,19 @@ class Task(task.Task[Example, Batch, Prediction]):
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows of a long text."""
         pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return [example] if len(pieces) == 1 else [replace(example, encoding=piece) for piece in pieces]
+        return (
+            [example]
+            if len(pieces) == 1
+            else [replace(example, encoding=piece) for piece in pieces]
+        )
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts."""
-        labels_B = torch.tensor([self.label_ids[e.gold.label] for e in examples if e.gold]) if targets else None
+        labels_B = (
+            torch.tensor([self.label_ids[e.gold.label] for e in examples if e.gold])
+            if targets
+            else None
+        )
         return Batch(self.tokenizer.collate([example.encoding for example in examples]), labels_B)
 
     def build_model(self, encoder: nn.Module) -> Model:
@@ -165,7 +183,9 @@ class Task(task.Task[Example, Batch, Prediction]):
         return [self._prediction(row, len(self.labels)) for row in p_BL.tolist()]
 
     def _prediction(self, probabilities: Sequence[float], listed: int) -> Prediction:
-        ranked = sorted(zip(probabilities, self.labels, strict=True), key=lambda pair: (-pair[0], pair[1]))
+        ranked = sorted(
+            zip(probabilities, self.labels, strict=True), key=lambda pair: (-pair[0], pair[1])
+        )
         candidates = [Candidate(label, round(p, 6)) for p, label in ranked[:listed]]
         return Prediction(candidates[0].label, candidates[0].score, candidates)
 
@@ -190,7 +210,12 @@ class Task(task.Task[Example, Batch, Prediction]):
         total = counts.total()
         f1 = [metrics["f1"] for metrics in counts.by_group().values() if metrics["gold"]]
         macro = round(sum(f1) / max(1, len(f1)), 6)
-        return {"accuracy": total["recall"], "macro_f1": macro, "texts": total["gold"], "match": "strict"}
+        return {
+            "accuracy": total["recall"],
+            "macro_f1": macro,
+            "texts": total["gold"],
+            "match": "strict",
+        }
 
     def report(self, example: Example) -> Iterator[Finding]:
         """A label that training has not."""

@@ -1,15 +1,17 @@
-"""Filling in [MASK]: what an encoder has learnt from plain text, shown; and trained further on lines of its own.
+"""Filling in [MASK]: what an encoder has learnt from plain text, shown; and trained further on
+lines of its own.
 
     in   {"text": "中国的首都是[MASK][MASK]。", "answer": "北京"}
     out  {..., "prediction": {"text": "中国的首都是北京。", "masks": [{"start": 6, "end": 12, "token": "北",
           "probability": 0.91, "candidates": [{"token": "北", "probability": 0.91}, ...]}, ...]}}
 
-A mask stands for one token of the encoder; `answer` has as many tokens as the text has masks. Masks are filled one at a
-time, the surest of a text first, and the others are looked at again with it: independent guesses do not fit together.
-`nlpkit predict ENCODER` is this task without any training.
+A mask stands for one token of the encoder; `answer` has as many tokens as the text has masks. Masks
+are filled one at a time, the surest of a text first, and the others are looked at again with it:
+independent guesses do not fit together. `nlpkit predict ENCODER` is this task without any training.
 
-Source: Devlin et al. 2018, arxiv.org/abs/1810.04805; the order is that of Ghazvininejad et al. 2019, arxiv.org/abs/
-1904.09324, with one token a round. Legend: B batch, T tokens, N masks, V vocabulary.
+Source: Devlin et al. 2018, arxiv.org/abs/1810.04805; the order is that of Ghazvininejad et al.
+2019, arxiv.org/abs/ 1904.09324, with one token a round. Legend: B batch, T tokens, N masks, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Settings:
     candidates: int = 5
     """Tokens listed for every mask, the likeliest first."""
     max_length: int = 512
-    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
+    fewer)."""
 
     def __post_init__(self) -> None:
         for name, least in (("candidates", 1), ("max_length", 3)):
@@ -130,7 +133,9 @@ class Task(task.Task[Example, Batch, Prediction]):
     needs_head = True
 
     @classmethod
-    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
+    def prepare(
+        cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Settings:
         """Nothing: the vocabulary is the encoder's."""
         return config
 
@@ -141,11 +146,14 @@ class Task(task.Task[Example, Batch, Prediction]):
         if MASK not in self.vocabulary:
             raise SettingsError(f"the encoder's vocabulary has no {MASK}")
         self.mask_id = self.vocabulary[MASK]
-        self.special = [i for token, i in self.vocabulary.items() if re.fullmatch(r"\[\w+\]", token)]
+        self.special = [
+            i for token, i in self.vocabulary.items() if re.fullmatch(r"\[\w+\]", token)
+        ]
         self.listed = min(config.candidates, len(self.vocabulary) - len(self.special))
 
     def read(self, record: dict[str, Any]) -> Example:
-        """`text` with [MASK] in it and, where there is gold, `answer`: the hidden tokens one after another."""
+        """`text` with [MASK] in it and, where there is gold, `answer`: the hidden tokens one after
+        another."""
         text = read_text(record)
         places = [match.span() for match in re.finditer(re.escape(MASK), text)]
         if not places:
@@ -156,8 +164,12 @@ class Task(task.Task[Example, Batch, Prediction]):
                 raise RecordError(f'field "answer": expected a string, got {type(answer).__name__}')
             tokens = self.tokenizer.backend.encode(answer, add_special_tokens=False).tokens
             if len(tokens) != len(places):
-                raise RecordError(f'field "answer": expected {len(places)} tokens, one a mask, got {len(tokens)}')
-            gold = _filled(text, [Mask(*place, token) for place, token in zip(places, tokens, strict=True)])
+                raise RecordError(
+                    f'field "answer": expected {len(places)} tokens, one a mask, got {len(tokens)}'
+                )
+            gold = _filled(
+                text, [Mask(*place, token) for place, token in zip(places, tokens, strict=True)]
+            )
         return Example(self._with_masks(self.tokenizer.encode(text), places), gold)
 
     def _with_masks(self, encoding: Encoding, places: list[tuple[int, int]]) -> Encoding:
@@ -170,7 +182,10 @@ class Task(task.Task[Example, Batch, Prediction]):
             token_ids_T[first], ends_T[first] = self.mask_id, ends_T[end - 1]
             keep_T[first + 1 : end] = False
         return replace(
-            encoding, token_ids_T=token_ids_T[keep_T], starts_T=encoding.starts_T[keep_T], ends_T=ends_T[keep_T]
+            encoding,
+            token_ids_T=token_ids_T[keep_T],
+            starts_T=encoding.starts_T[keep_T],
+            ends_T=ends_T[keep_T],
         )
 
     def parse(self, value: dict[str, Any]) -> Prediction:
@@ -179,12 +194,18 @@ class Task(task.Task[Example, Batch, Prediction]):
             masks = [Mask(int(m["start"]), int(m["end"]), str(m["token"])) for m in value["masks"]]
             return Prediction(str(value["text"]), masks)
         except (KeyError, TypeError, ValueError) as error:
-            raise RecordError(f'field "masks": expected objects with start, end and token: {error!r}') from None
+            raise RecordError(
+                f'field "masks": expected objects with start, end and token: {error!r}'
+            ) from None
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows of a long text."""
         pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return [example] if len(pieces) == 1 else [replace(example, encoding=piece) for piece in pieces]
+        return (
+            [example]
+            if len(pieces) == 1
+            else [replace(example, encoding=piece) for piece in pieces]
+        )
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts."""
@@ -193,7 +214,9 @@ class Task(task.Task[Example, Batch, Prediction]):
         is_mask_BT = tokens.token_ids_BT.eq(self.mask_id)
         targets_N = None
         if targets:
-            ids = [self._target(examples[row], column) for row, column in is_mask_BT.nonzero().tolist()]
+            ids = [
+                self._target(examples[row], column) for row, column in is_mask_BT.nonzero().tolist()
+            ]
             targets_N = torch.tensor(ids, dtype=torch.int64)
         return Batch(encodings, tokens, is_mask_BT, targets_N)
 
@@ -212,7 +235,9 @@ class Task(task.Task[Example, Batch, Prediction]):
         found: list[list[Mask]] = [[] for _ in batch.encodings]
         token_ids_BT, open_BT = batch.tokens.token_ids_BT.clone(), batch.is_mask_BT.clone()
         while open_BT.any():
-            logits_NV = model.logits(replace(batch.tokens, token_ids_BT=token_ids_BT), open_BT).float()
+            logits_NV = model.logits(
+                replace(batch.tokens, token_ids_BT=token_ids_BT), open_BT
+            ).float()
             logits_NV[:, self.special] = -torch.inf
             best_NK, ids_NK = logits_NV.softmax(-1).topk(self.listed)
             done: set[int] = set()
@@ -221,14 +246,20 @@ class Task(task.Task[Example, Batch, Prediction]):
                 row, column = places[number]
                 if row not in done:
                     done.add(row)
-                    found[row].append(self._mask(batch.encodings[row], column, best_NK[number], ids_NK[number]))
+                    found[row].append(
+                        self._mask(batch.encodings[row], column, best_NK[number], ids_NK[number])
+                    )
                     token_ids_BT[row, column] = ids_NK[number, 0]
                     open_BT[row, column] = False
         return [_filled(e.text, masks) for e, masks in zip(batch.encodings, found, strict=True)]
 
-    def _mask(self, encoding: Encoding, column: int, best_K: torch.Tensor, ids_K: torch.Tensor) -> Mask:
+    def _mask(
+        self, encoding: Encoding, column: int, best_K: torch.Tensor, ids_K: torch.Tensor
+    ) -> Mask:
         tokens = [self.tokenizer.backend.id_to_token(index) or "" for index in ids_K.tolist()]
-        listed = [Candidate(token, round(p, 4)) for token, p in zip(tokens, best_K.tolist(), strict=True)]
+        listed = [
+            Candidate(token, round(p, 4)) for token, p in zip(tokens, best_K.tolist(), strict=True)
+        ]
         place = int(encoding.starts_T[column]), int(encoding.ends_T[column])
         return Mask(*place, listed[0].token, listed[0].probability, listed)
 
@@ -236,7 +267,9 @@ class Task(task.Task[Example, Batch, Prediction]):
         """Every mask as the window that was surest of it saw it."""
         best: dict[int, Mask] = {}
         for mask in (mask for prediction in predictions for mask in prediction.masks):
-            best[mask.start] = max(mask, best.get(mask.start, mask), key=lambda m: m.probability or 0.0)
+            best[mask.start] = max(
+                mask, best.get(mask.start, mask), key=lambda m: m.probability or 0.0
+            )
         return _filled(example.encoding.text, list(best.values()))
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:

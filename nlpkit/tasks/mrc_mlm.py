@@ -1,13 +1,15 @@
-r"""Reading comprehension in one pass: the answer is read off masks in front of the question and the passage.
+r"""Reading comprehension in one pass: the answer is read off masks in front of the question and the
+passage.
 
     [CLS] [MASK] x (L + 1) [SEP] question [SEP] passage [SEP]
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
     out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
 
-The masks are the answer's tokens and its end; the loss of a window (`_mrc.reading`) is the sum over them: the
-mean would make too much of windows that answer nothing. A window where the end is likeliest at once answers nothing;
-the others, the pieces that score best over all starts i and lengths l <= L,
+The masks are the answer's tokens and its end; the loss of a window (`_mrc.reading`) is the sum over
+them: the mean would make too much of windows that answer nothing. A window where the end is
+likeliest at once answers nothing; the others, the pieces that score best over all starts i and
+lengths l <= L,
 
     log s = (sum_{t < l} log p_t(token_{i + t}) + log p_l(end)) / (l + 1)
 
@@ -15,9 +17,10 @@ Equal answers of several windows m are put together, and the best is the questio
 
     score = sum_m s_m^2 / (1 + sum_m s_m)
 
-Source: https://kexue.fm/archives/7148; published: 0.7745 final on a validation set of SogouQA with BERT-base.
-Differs from it: the best pieces of all instead of one by a greedy walk (`decoding=greedy`); s is the geometric mean of
-the probabilities, not the arithmetic one; there is a mask more, for the end.
+Source: https://kexue.fm/archives/7148; published: 0.7745 final on a validation set of SogouQA with
+BERT-base.
+Differs from it: the best pieces of all instead of one by a greedy walk (`decoding=greedy`); s is
+the geometric mean of the probabilities, not the arithmetic one; there is a mask more, for the end.
 Legend: B examples, R rows (windows of all examples), L positions, N targets, V vocabulary.
 """
 
@@ -51,13 +54,15 @@ class Settings:
     """Settings, section `mrc_mlm`."""
 
     max_passage: int = 256
-    """Longer passages are read in overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+    """Longer passages are read in overlapping windows of so many tokens (fewer where the encoder
+    takes fewer)."""
     max_question: int = 128
     """Tokens; a longer question is an error."""
     max_answer: int = 32
     """Tokens; of a longer answer only so many can be given."""
     no_answer: bool | None = None
-    """Whether the answer to a question may be that there is none; none: if it is so in the training data."""
+    """Whether the answer to a question may be that there is none; none: if it is so in the training
+    data."""
     decoding: Literal["exact", "greedy"] = "exact"
     """The best piece of a window, or the one that a walk from token to token comes to."""
 
@@ -67,7 +72,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Batch:
-    """A row for every window of the examples, and, where gold is known, the row's tokens with the end."""
+    """A row for every window of the examples, and, where gold is known, the row's tokens with the
+    end."""
 
     examples: list[Example]
     tokens: TokenBatch
@@ -78,7 +84,12 @@ class Batch:
     def to(self, device: Any) -> Batch:
         """The batch on a device."""
         targets_RL = None if self.targets_RL is None else self.targets_RL.to(device)
-        return replace(self, tokens=self.tokens.to(device), group_R=self.group_R.to(device), targets_RL=targets_RL)
+        return replace(
+            self,
+            tokens=self.tokens.to(device),
+            group_R=self.group_R.to(device),
+            targets_RL=targets_RL,
+        )
 
 
 class Model(nn.Module):
@@ -94,8 +105,12 @@ class Model(nn.Module):
         is_target_RL = batch.targets_RL >= 0
         hidden_RLH = self.encoder(batch.tokens)[:, 1 : is_target_RL.shape[1] + 1]
         logits_NV = self.encoder.token_logits(hidden_RLH[is_target_RL])
-        loss_N = nn.functional.cross_entropy(logits_NV.float(), batch.targets_RL[is_target_RL], reduction="none")
-        loss_R = loss_N.new_zeros(len(is_target_RL)).index_add(0, is_target_RL.nonzero()[:, 0], loss_N)
+        loss_N = nn.functional.cross_entropy(
+            logits_NV.float(), batch.targets_RL[is_target_RL], reduction="none"
+        )
+        loss_R = loss_N.new_zeros(len(is_target_RL)).index_add(
+            0, is_target_RL.nonzero()[:, 0], loss_N
+        )
         return mean_by_group(loss_R, batch.group_R)
 
     def log_probs(self, batch: Batch, positions: int) -> torch.Tensor:
@@ -119,12 +134,18 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """A row for every window."""
         end_id = self.tokenizer.sep_id
-        rows = [[*self.masks, end_id, *e.question, end_id, *w.token_ids] for e in examples for w in e.windows]
+        rows = [
+            [*self.masks, end_id, *e.question, end_id, *w.token_ids]
+            for e in examples
+            for w in e.windows
+        ]
         targets_RL = None
         if targets:
             wanted = [torch.tensor([*w.target, end_id]) for e in examples for w in e.windows]
             targets_RL = nn.utils.rnn.pad_sequence(wanted, True, -1)
-        return Batch(list(examples), collate_sources(rows, self.tokenizer), groups(examples), targets_RL)
+        return Batch(
+            list(examples), collate_sources(rows, self.tokenizer), groups(examples), targets_RL
+        )
 
     def build_model(self, encoder: nn.Module) -> Model:
         """The encoder as it is."""
@@ -139,21 +160,31 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         heard = [window for some in windows for window in some]
         find = self._best if self.config.decoding == "exact" else self._walk
         rows = zip(log_probs_RLV[heard_R], heard, find(log_probs_RLV[heard_R], heard), strict=True)
-        answers = ([self._answer(log_probs_LV, window, span) for span in spans] for log_probs_LV, window, spans in rows)
+        answers = (
+            [self._answer(log_probs_LV, window, span) for span in spans]
+            for log_probs_LV, window, spans in rows
+        )
         return [self._vote([next(answers) for _ in some]) for some in windows]
 
     def _best(self, log_probs_RLV: torch.Tensor, windows: Sequence[Window]) -> list[list[Span]]:
         """The best pieces of every window."""
         passages = [window.token_ids for window in windows]
-        found = best_pieces(log_probs_RLV, passages, self.tokenizer.sep_id, PIECES, length_normalised=True)
+        found = best_pieces(
+            log_probs_RLV, passages, self.tokenizer.sep_id, PIECES, length_normalised=True
+        )
         rows = zip(*(part.tolist() for part in found), strict=True)
-        return [[(i, i + length) for s, i, length in zip(*row, strict=True) if s > -torch.inf] for row in rows]
+        return [
+            [(i, i + length) for s, i, length in zip(*row, strict=True) if s > -torch.inf]
+            for row in rows
+        ]
 
     def _walk(self, log_probs_RLV: torch.Tensor, windows: Sequence[Window]) -> list[list[Span]]:
         """The piece of every window that a walk from token to token comes to."""
         passages, device = [[window.token_ids] for window in windows], log_probs_RLV.device
         constraint = PassageConstraint(passages, self.tokenizer.sep_id, device=device)
-        found = beam_search(Positions(log_probs_RLV), constraint, len(windows), 1, self.config.max_answer)
+        found = beam_search(
+            Positions(log_probs_RLV), constraint, len(windows), 1, self.config.max_answer
+        )
         ends = zip(found.state_BK[:, 0].tolist(), found.length_BK[:, 0].tolist(), strict=True)
         places = [constraint.locate(row, *end) for row, end in enumerate(ends)]
         return [[place[1:]] if place else [] for place in places]
@@ -167,7 +198,9 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         """The best answers of several windows, equal ones put together, and the others."""
         equal: dict[str, list[Answer]] = {}
         for answers in windows:
-            for string, answer in {normalise(answer.answer): answer for answer in reversed(answers)}.items():
+            for string, answer in {
+                normalise(answer.answer): answer for answer in reversed(answers)
+            }.items():
                 equal.setdefault(string, []).append(answer)
         ranked = sorted(map(_merged, equal.values()), key=lambda answer: -(answer.score or 0.0))
         best, *others = ranked or [Answer("")]

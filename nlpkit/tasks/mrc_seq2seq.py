@@ -1,22 +1,26 @@
-r"""Reading comprehension by writing: the answer token by token, only as it stands in one of the passages.
+r"""Reading comprehension by writing: the answer token by token, only as it stands in one of the
+passages.
 
     [CLS] passage [SEP] question [SEP] answer [SEP]          see `nlpkit.layers.prefix_lm`
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
     out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
 
-The loss of a window (`_mrc.reading`) is the sum over the answer's tokens and its end: the mean would make too
-much of windows that answer nothing. A window where the end is likeliest at once answers nothing. The others, m, write
-one answer together: in every step each gives the distribution p_m after what was written so far, and the search goes on
+The loss of a window (`_mrc.reading`) is the sum over the answer's tokens and its end: the mean
+would make too much of windows that answer nothing. A window where the end is likeliest at once
+answers nothing. The others, m, write one answer together: in every step each gives the distribution
+p_m after what was written so far, and the search goes on
 
     q(v) = p(v) / sum_u p(u)         p(v) = sum_m p_m(v)^2 / (1 + sum_m p_m(v))
 
-among those v that continue a piece of one of these windows. The score is the geometric mean of q over the answer's
-tokens and its end.
+among those v that continue a piece of one of these windows. The score is the geometric mean of q
+over the answer's tokens and its end.
 
-Source: https://kexue.fm/archives/7115; published: 0.7699 final on a validation set of SogouQA with BERT-base, one beam.
-Differs from it: with one beam not at all, but that a window which answers at all does not give an empty answer. With
-several, p as it is takes log 2 or more for every token, and sums prefer short answers: hence q and the mean.
+Source: https://kexue.fm/archives/7115; published: 0.7699 final on a validation set of SogouQA with
+BERT-base, one beam.
+Differs from it: with one beam not at all, but that a window which answers at all does not give an
+empty answer. With several, p as it is takes log 2 or more for every token, and sums prefer short
+answers: hence q and the mean.
 Legend: B examples, R rows (windows of all examples), K beams, V vocabulary.
 """
 
@@ -33,7 +37,14 @@ from torch import nn
 from nlpkit import task
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.search import beam_search
-from nlpkit.layers.prefix_lm import CachedDecoder, Pair, PrefixBatch, PrefixLM, collate_pairs, collate_sources
+from nlpkit.layers.prefix_lm import (
+    CachedDecoder,
+    Pair,
+    PrefixBatch,
+    PrefixLM,
+    collate_pairs,
+    collate_sources,
+)
 from nlpkit.tasks._mrc.answers import Answer, Prediction
 from nlpkit.tasks._mrc.reading import Example, Reading, Window, check_limits, groups, mean_by_group
 from nlpkit.text.tokenizer import TokenBatch
@@ -44,13 +55,15 @@ class Settings:
     """Settings, section `mrc_seq2seq`."""
 
     max_passage: int = 256
-    """Longer passages are read in overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+    """Longer passages are read in overlapping windows of so many tokens (fewer where the encoder
+    takes fewer)."""
     max_question: int = 128
     """Tokens; a longer question is an error."""
     max_answer: int = 32
     """Tokens; of a longer answer only so many can be given."""
     no_answer: bool | None = None
-    """Whether the answer to a question may be that there is none; none: if it is so in the training data."""
+    """Whether the answer to a question may be that there is none; none: if it is so in the training
+    data."""
     beams: int = 4
     """Answers that are written side by side; the best is the answer, the others are listed."""
 
@@ -72,22 +85,28 @@ class Batch:
     def to(self, device: Any) -> Batch:
         """The batch on a device."""
         pairs = self.pairs and self.pairs.to(device)
-        return replace(self, sources=self.sources.to(device), group_R=self.group_R.to(device), pairs=pairs)
+        return replace(
+            self, sources=self.sources.to(device), group_R=self.group_R.to(device), pairs=pairs
+        )
 
 
 class Model(PrefixLM):
     """A prefix language model, and its loss by question."""
 
-    def forward(self, batch: Batch) -> torch.Tensor:  # type: ignore[override]  # of windows in groups
+    # of windows in groups
+    def forward(self, batch: Batch) -> torch.Tensor:  # type: ignore[override]
         """The mean over the windows of each example: (B,)."""
         assert batch.pairs is not None
         return mean_by_group(super().forward(batch.pairs), batch.group_R)
 
 
 class Voters:
-    """`Model` of nlpkit.decoding: what the sources of a group write together; `group_R` says which is whose."""
+    """`Model` of nlpkit.decoding: what the sources of a group write together; `group_R` says which
+    is whose."""
 
-    def __init__(self, decoder: CachedDecoder, first_RV: torch.Tensor, group_R: torch.Tensor, groups: int):
+    def __init__(
+        self, decoder: CachedDecoder, first_RV: torch.Tensor, group_R: torch.Tensor, groups: int
+    ):
         self.decoder, self.first_RV, self.group_R, self.groups = decoder, first_RV, group_R, groups
 
     def first(self) -> torch.Tensor:
@@ -115,12 +134,19 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """A row for every window."""
         windows = [(example, window) for example in examples for window in example.windows]
-        sources = [[*window.token_ids, self.tokenizer.sep_id, *example.question] for example, window in windows]
+        sources = [
+            [*window.token_ids, self.tokenizer.sep_id, *example.question]
+            for example, window in windows
+        ]
         pairs = None
         if targets:
             answered = zip(sources, windows, strict=True)
-            pairs = collate_pairs([Pair(source, w.target) for source, (_, w) in answered], self.tokenizer)
-        return Batch(list(examples), collate_sources(sources, self.tokenizer), groups(examples), pairs)
+            pairs = collate_pairs(
+                [Pair(source, w.target) for source, (_, w) in answered], self.tokenizer
+            )
+        return Batch(
+            list(examples), collate_sources(sources, self.tokenizer), groups(examples), pairs
+        )
 
     def build_model(self, encoder: nn.Module) -> Model:
         """The encoder as it is."""
@@ -134,18 +160,26 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         if not heard_R.any():
             return [Prediction("")] * len(windows)
         decoder.keep(heard_R)
-        return self._write(Voters(decoder, first_RV[heard_R], batch.group_R[heard_R], len(windows)), windows)
+        return self._write(
+            Voters(decoder, first_RV[heard_R], batch.group_R[heard_R], len(windows)), windows
+        )
 
     def _write(self, voters: Voters, windows: list[list[Window]]) -> list[Prediction]:
         """What the windows of every example write together."""
         passages = [[window.token_ids for window in some] for some in windows]
-        constraint = PassageConstraint(passages, self.tokenizer.sep_id, device=voters.group_R.device)
+        constraint = PassageConstraint(
+            passages, self.tokenizer.sep_id, device=voters.group_R.device
+        )
         beams, longest = self.config.beams, self.config.max_answer
-        found = beam_search(voters, constraint, len(windows), beams, longest, length_normalised=True)
+        found = beam_search(
+            voters, constraint, len(windows), beams, longest, length_normalised=True
+        )
         predictions = []
         for row, hypotheses in enumerate(found.lists()):
             answers = []
-            for (tokens, score), state in zip(hypotheses, found.state_BK[row].tolist(), strict=False):
+            for (tokens, score), state in zip(
+                hypotheses, found.state_BK[row].tolist(), strict=False
+            ):
                 place = constraint.locate(row, state, len(tokens))
                 assert place is not None  # the constraint does not end before the first token
                 answers.append(windows[row][place[0]].answer(place[1:], math.exp(score)))

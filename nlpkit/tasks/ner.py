@@ -3,11 +3,13 @@ r"""Named entities with GlobalPointer: a score for every span and label.
     in   {"text": "郑阿姨去了文汇路", "entities": [{"start": 0, "end": 3, "label": "name"}]}
     out  {..., "prediction": {"entities": [{"start": 0, "end": 3, "label": "name", "text": "郑阿姨", "score": 5.2}]}}
 
-Spans are half-open, in characters of the text as given; nested and overlapping entities need no special case.
+Spans are half-open, in characters of the text as given; nested and overlapping entities need no
+special case.
 
-Source: https://kexue.fm/archives/8373 and /8877; published on CLUENER with BERT-base: 80.03 F1 (standard) and 80.66
-(efficient) on the validation set.
-Differs from /8373: the loss is exact (see `nlpkit.layers.global_pointer`); the threshold is tuned on the dev set.
+Source: https://kexue.fm/archives/8373 and /8877; published on CLUENER with BERT-base: 80.03 F1
+(standard) and 80.66 (efficient) on the validation set.
+Differs from /8373: the loss is exact (see `nlpkit.layers.global_pointer`); the threshold is tuned
+on the dev set.
 Legend: B batch, T tokens, P labels.
 """
 
@@ -43,19 +45,23 @@ class Settings:
     """Settings, section `ner`."""
 
     head: Literal["efficient", "standard"] = "efficient"
-    """Efficient GlobalPointer (one query and key for all labels) or the standard one (one for each)."""
+    """Efficient GlobalPointer (one query and key for all labels) or the standard one (one for
+    each)."""
     head_size: int = 64
     """Size of a query or key."""
     initial_score: float = -6.0
     """Where the scores of the efficient head start."""
     threshold: float | None = None
-    """An entity is predicted where its score lies above; none: tuned on the dev set at every evaluation."""
+    """An entity is predicted where its score lies above; none: tuned on the dev set at every
+    evaluation."""
     max_length: int = 512
-    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
+    fewer)."""
     replace: float = 0.3
     """Chance of an entity to be replaced, while training, by another of its label's."""
     match: Literal["strict", "tokens"] = "strict"
-    """Two entities are equal if label and characters are (strict), or label and the tokens of the string (tokens)."""
+    """Two entities are equal if label and characters are (strict), or label and the tokens of the
+    string (tokens)."""
 
     def __post_init__(self) -> None:
         check_pointer(self.head_size, self.max_length, self.replace)
@@ -82,7 +88,11 @@ class Batch:
 
     def to(self, device: Any) -> Batch:
         """The batch on a device."""
-        return Batch(self.encodings, self.tokens.to(device), None if self.gold_N4 is None else self.gold_N4.to(device))
+        return Batch(
+            self.encodings,
+            self.tokens.to(device),
+            None if self.gold_N4 is None else self.gold_N4.to(device),
+        )
 
 
 class Model(nn.Module):
@@ -118,7 +128,9 @@ class Task(task.Task[Example, Batch, Prediction]):
     group = "label"
 
     @classmethod
-    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
+    def prepare(
+        cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Settings:
         """Writes `labels.json`: the labels of the data, sorted."""
         labels: set[str] = set()
         for where, record in records:
@@ -137,7 +149,9 @@ class Task(task.Task[Example, Batch, Prediction]):
     def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
-        self.labels: list[str] = json.loads((folder / "labels.json").read_text(encoding="utf-8")) if folder else []
+        self.labels: list[str] = (
+            json.loads((folder / "labels.json").read_text(encoding="utf-8")) if folder else []
+        )
         self.label_ids = {label: index for index, label in enumerate(self.labels)}
 
     def read(self, record: dict[str, Any]) -> Example:
@@ -152,15 +166,22 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def labels_of(self, encoding: Encoding, entities: list[Entity]) -> np.ndarray:
         """The (label, first token, last token) of the entities that lie in the encoding: (N, 3)."""
-        spans = ((self.label_ids.get(e.label), encoding.token_span((e.start, e.end))) for e in entities)
-        cells = {(label, span[0], span[1] - 1) for label, span in spans if label is not None and span}
+        spans = (
+            (self.label_ids.get(e.label), encoding.token_span((e.start, e.end))) for e in entities
+        )
+        cells = {
+            (label, span[0], span[1] - 1) for label, span in spans if label is not None and span
+        }
         return np.array(sorted(cells), dtype=np.int64).reshape(-1, 3)
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
-        """Replaces entities by others of the same label, in texts of a single window without nested entities."""
+        """Replaces entities by others of the same label, in texts of a single window without nested
+        entities."""
         if not self.config.replace:
             return None
-        pool = build_pool((e.label, e.text) for example in examples if example.gold for e in example.gold.entities)
+        pool = build_pool(
+            (e.label, e.text) for example in examples if example.gold for e in example.gold.entities
+        )
 
         def augment(example: Example, random: Any) -> Example:
             if example.gold is None or example.encoding.is_part:
@@ -169,9 +190,17 @@ class Task(task.Task[Example, Batch, Prediction]):
             chosen = [random.random() < self.config.replace for _ in entities]
             if not any(chosen) or any(a.end > b.start for a, b in itertools.pairwise(entities)):
                 return example
-            strings = [_draw(pool[e.label], random) if c else e.text for e, c in zip(entities, chosen, strict=True)]
-            text, spans = replace_spans(example.encoding.text, [(e.start, e.end) for e in entities], strings)
-            new = [Entity(*span, e.label, string) for span, e, string in zip(spans, entities, strings, strict=True)]
+            strings = [
+                _draw(pool[e.label], random) if c else e.text
+                for e, c in zip(entities, chosen, strict=True)
+            ]
+            text, spans = replace_spans(
+                example.encoding.text, [(e.start, e.end) for e in entities], strings
+            )
+            new = [
+                Entity(*span, e.label, string)
+                for span, e, string in zip(spans, entities, strings, strict=True)
+            ]
             return Example(self.tokenizer.encode(text), Prediction(new))
 
         return augment
@@ -179,14 +208,20 @@ class Task(task.Task[Example, Batch, Prediction]):
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows; an entity is labelled in every window that holds it."""
         pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return [example] if len(pieces) == 1 else [replace(example, encoding=piece) for piece in pieces]
+        return (
+            [example]
+            if len(pieces) == 1
+            else [replace(example, encoding=piece) for piece in pieces]
+        )
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts; with targets, the labels become cells with the text's row in front."""
         encodings = [example.encoding for example in examples]
         gold_N4 = None
         if targets:
-            gold_N4 = with_rows([self.labels_of(e.encoding, e.gold.entities if e.gold else []) for e in examples])
+            gold_N4 = with_rows(
+                [self.labels_of(e.encoding, e.gold.entities if e.gold else []) for e in examples]
+            )
         return Batch(encodings, self.tokenizer.collate(encodings), gold_N4)
 
     def build_model(self, encoder: nn.Module) -> Model:
@@ -204,13 +239,19 @@ class Task(task.Task[Example, Batch, Prediction]):
                 start, end = batch.encodings[row].char_span((first, last + 1))
                 text = batch.encodings[row].text[start:end]
                 found[row].append(Entity(start, end, name, text, round(score, 4)))
-        return [Prediction(sorted(entities, key=lambda e: (e.start, e.end, e.label))) for entities in found]
+        return [
+            Prediction(sorted(entities, key=lambda e: (e.start, e.end, e.label)))
+            for entities in found
+        ]
 
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
-        """The union over the windows, by place, without spans that a window cut; found twice, the best score counts."""
+        """The union over the windows, by place, without spans that a window cut; found twice, the
+        best score counts."""
         best: dict[tuple[int, int, str], Entity] = {}
         windows = self.tokenizer.windows(example.encoding, self.config.max_length)
-        for entity in keep_whole(windows, [p.entities for p in predictions], lambda e: [(e.start, e.end)]):
+        for entity in keep_whole(
+            windows, [p.entities for p in predictions], lambda e: [(e.start, e.end)]
+        ):
             key = entity.start, entity.end, entity.label
             best[key] = max(entity, best.get(key, entity), key=lambda e: e.score or 0.0)
         return Prediction([best[key] for key in sorted(best)])
@@ -220,10 +261,16 @@ class Task(task.Task[Example, Batch, Prediction]):
         """Whether the threshold was left open."""
         return self.config.threshold is None
 
-    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[Settings, list[Prediction]]:
+    def tune(
+        self, pairs: Iterable[tuple[Prediction, Prediction]]
+    ) -> tuple[Settings, list[Prediction]]:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
-        threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.entities, self._fact)
-        return replace(self.config, threshold=threshold), [Prediction(entities) for entities in kept]
+        threshold, kept = tune_threshold(
+            pairs, self.facts, lambda prediction: prediction.entities, self._fact
+        )
+        return replace(self.config, threshold=threshold), [
+            Prediction(entities) for entities in kept
+        ]
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """(label, start, end) under its label; under `match = "tokens"` (label, tokens)."""

@@ -1,1 +1,2 @@
-"""From characters to tokens and back: tokenizers with offsets, jieba words, windows over long texts."""
+"""From characters to tokens and back: tokenizers with offsets, jieba words, windows over long
+texts."""

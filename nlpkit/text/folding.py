@@ -1,11 +1,14 @@
-"""The form under which names are looked up: full-width and half-width, upper and lower case, spaced or not are one.
+"""The form under which names are looked up: full-width and half-width, upper and lower case, spaced
+or not are one.
 
     "Ｇａｌａｘｙ S8"  -->  "galaxys8", each of its characters with the character of the text that it came from
 
-A character becomes its NFKC form in folded case; white space and what has no width are left out. What is found in the
-folded text is told in the text as given: a span counts only where both its edges fall between characters of the text.
+A character becomes its NFKC form in folded case; white space and what has no width are left out.
+What is found in the folded text is told in the text as given: a span counts only where both its
+edges fall between characters of the text.
 
-Source: https://www.unicode.org/reports/tr15/ (NFKC), https://www.unicode.org/Public/UCD/latest/ucd/CaseFolding.txt.
+Source: https://www.unicode.org/reports/tr15/ (NFKC),
+https://www.unicode.org/Public/UCD/latest/ucd/CaseFolding.txt.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ from nlpkit.text.tokenizer import Span
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded text; `source` has, for each of its characters, the place of the character it came from."""
+    """A folded text; `source` has, for each of its characters, the place of the character it came
+    from."""
 
     text: str
     source: list[int]
 
     def span(self, start: int, end: int) -> Span | None:
-        """`[start, end)` of the folded text in the text as given; None where an edge falls inside a character."""
+        """`[start, end)` of the folded text in the text as given; None where an edge falls inside a
+        character."""
         source = self.source
         if not 0 <= start < end <= len(source):
             return None
@@ -47,4 +52,6 @@ def fold_character(character: str) -> str:
     if "\ud800" <= character <= "\udfff":  # half a character, which no file can hold
         return "\ufffd"
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", character).casefold())
-    return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) not in ("Cf", "Cc"))
+    return "".join(
+        c for c in plain if not c.isspace() and unicodedata.category(c) not in ("Cf", "Cc")
+    )

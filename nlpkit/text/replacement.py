@@ -1,7 +1,7 @@
 """Replacing strings of a text by others, to make new training texts of old ones.
 
-Source: https://kexue.fm/archives/6671, which replaces the subject and object of a triple by those of another triple of
-the same predicate, with probability 0.5.
+Source: https://kexue.fm/archives/6671, which replaces the subject and object of a triple by those
+of another triple of the same predicate, with probability 0.5.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ def build_pool(named: Iterable[tuple[Hashable, str]]) -> Pool:
     return {role: sorted(strings) for role, strings in pool.items()}
 
 
-def draw(text: str, strings: Mapping[str, Hashable], pool: Pool, rate: float, random: Any) -> dict[str, str]:
+def draw(
+    text: str, strings: Mapping[str, Hashable], pool: Pool, rate: float, random: Any
+) -> dict[str, str]:
     """For some of the strings of a text (string -> its role) another one of the same role.
 
-    Left alone are strings that share characters with another one in the text or in spelling, since to replace one would
-    break the other; and no new string is taken that holds another one or lies in it.
+    Left alone are strings that share characters with another one in the text or in spelling, since
+    to replace one would break the other; and no new string is taken that holds another one or lies
+    in it.
     """
     places = [(span, string) for string in strings for span in occurrences(text, string)]
     chosen: dict[str, str] = {}
@@ -51,8 +54,11 @@ def replace_all(text: str, chosen: Mapping[str, str]) -> str:
     return re.sub(pattern, lambda match: chosen[match.group()], text)
 
 
-def replace_spans(text: str, spans: Sequence[Span], strings: Sequence[str]) -> tuple[str, list[Span]]:
-    """The text with each span replaced by its string, and where these are now. Spans are sorted and do not overlap."""
+def replace_spans(
+    text: str, spans: Sequence[Span], strings: Sequence[str]
+) -> tuple[str, list[Span]]:
+    """The text with each span replaced by its string, and where these are now. Spans are sorted and
+    do not overlap."""
     pieces, new, done, length = [], [], 0, 0
     for (start, end), string in zip(spans, strings, strict=True):
         length += start - done

@@ -1,6 +1,7 @@
 """Text to tokens with offsets, tokens to batches, spans of characters to spans of tokens and back.
 
-Units: characters are code points of the text as given, tokens are counted with [CLS] at 0. Spans are half-open.
+Units: characters are code points of the text as given, tokens are counted with [CLS] at 0. Spans
+are half-open.
 Legend: B batch, T tokens (padded on the right).
 """
 
@@ -18,11 +19,14 @@ import torch
 
 Span = tuple[int, int]
 
-LENGTH_STEP = 8  # batches have few different lengths, so that kernels compiled for a shape are found again
+LENGTH_STEP = (
+    8  # batches have few different lengths, so that kernels compiled for a shape are found again
+)
 
 
 class WordFeatures(Protocol):
-    """What an encoder wants to know of the words around each character (see `nlpkit.text.words`)."""
+    """What an encoder wants to know of the words around each character (see
+    `nlpkit.text.words`)."""
 
     def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """(word ids, tag ids), one for each character of `text`; 0 means none."""
@@ -31,7 +35,8 @@ class WordFeatures(Protocol):
 
 @dataclass(frozen=True)
 class Encoding:
-    """One text as tokens: [CLS] tokens [SEP]. Starts and ends are characters; the two special tokens are empty."""
+    """One text as tokens: [CLS] tokens [SEP]. Starts and ends are characters; the two special
+    tokens are empty."""
 
     text: str
     token_ids_T: np.ndarray
@@ -49,15 +54,21 @@ class Encoding:
         return len(self) > 2 and (self.starts_T[1] > 0 or self.ends_T[-2] < len(self.text.rstrip()))
 
     def token_span(self, span: Span) -> Span | None:
-        """The tokens that cover exactly these characters, or None where an edge falls inside a token or on none."""
+        """The tokens that cover exactly these characters, or None where an edge falls inside a
+        token or on none."""
         start, end = span
         first = int(np.searchsorted(self.starts_T[1:-1], start, "left")) + 1
         last = int(np.searchsorted(self.ends_T[1:-1], end, "right"))
-        aligned = 1 <= first <= last < len(self) - 1 and self.starts_T[first] == start and self.ends_T[last] == end
+        aligned = (
+            1 <= first <= last < len(self) - 1
+            and self.starts_T[first] == start
+            and self.ends_T[last] == end
+        )
         return (first, last + 1) if aligned and start < end else None
 
     def find(self, string: str) -> list[Span]:
-        """The token spans of all occurrences of a string that are made of whole tokens of this encoding."""
+        """The token spans of all occurrences of a string that are made of whole tokens of this
+        encoding."""
         spans = (self.token_span(span) for span in occurrences(self.text, string))
         return [span for span in spans if span]
 
@@ -68,17 +79,21 @@ class Encoding:
 
     @cached_property
     def _boundaries(self) -> np.ndarray:
-        """Tokens before which the text may be cut: those that do not share a character with the one before."""
+        """Tokens before which the text may be cut: those that do not share a character with the one
+        before."""
         return np.flatnonzero(self.starts_T[1:-1] >= np.concatenate([[0], self.ends_T[1:-2]])) + 1
 
     def slice(self, first: int, end: int) -> Encoding:
         """The tokens `first..end` between [CLS] and [SEP]; offsets stay those of the whole text."""
         keep = np.r_[0, first:end, len(self) - 1]
-        rows: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("_T")}
+        rows: dict[str, Any] = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("_T")
+        }
         return replace(self, **{name: row[keep] for name, row in rows.items() if row is not None})
 
     def windows(self, max_length: int, overlap: float = 0.25) -> list[Encoding]:
-        """Slices of at most `max_length` tokens that cover the text; neighbours share `overlap` of their length."""
+        """Slices of at most `max_length` tokens that cover the text; neighbours share `overlap` of
+        their length."""
         if len(self) <= max_length:
             return [self]
         inner, windows, first = max_length - 2, [], 1
@@ -94,7 +109,8 @@ class Encoding:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Encodings as tensors. `mask_BT` is true on tokens, `content_BT` on tokens of the text, not on [CLS] [SEP]."""
+    """Encodings as tensors. `mask_BT` is true on tokens, `content_BT` on tokens of the text, not on
+    [CLS] [SEP]."""
 
     token_ids_BT: torch.Tensor
     segment_ids_BT: torch.Tensor
@@ -106,23 +122,35 @@ class TokenBatch:
     def to(self, device: Any) -> TokenBatch:
         """The batch on a device."""
         parts = {
-            name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items() if tensor is not None
+            name: tensor.to(device, non_blocking=True)
+            for name, tensor in vars(self).items()
+            if tensor is not None
         }
         return replace(self, **parts)
 
     def rows(self, row_R: torch.Tensor) -> TokenBatch:
         """These rows, in this order; a row may come several times."""
-        return replace(self, **{name: part[row_R] for name, part in vars(self).items() if part is not None})
+        return replace(
+            self, **{name: part[row_R] for name, part in vars(self).items() if part is not None}
+        )
 
 
 class Tokenizer:
-    """A `tokenizers` tokenizer together with the word features and the longest input of the encoder it serves."""
+    """A `tokenizers` tokenizer together with the word features and the longest input of the encoder
+    it serves."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, words: WordFeatures | None = None, max_length: int | None = None):
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        words: WordFeatures | None = None,
+        max_length: int | None = None,
+    ):
         self.backend = backend
         self.words = words
         self.max_length = max_length
-        self.cls_id, self.sep_id, self.pad_id = (backend.token_to_id(t) or 0 for t in ("[CLS]", "[SEP]", "[PAD]"))
+        self.cls_id, self.sep_id, self.pad_id = (
+            backend.token_to_id(t) or 0 for t in ("[CLS]", "[SEP]", "[PAD]")
+        )
 
     def encode(self, text: str) -> Encoding:
         """[CLS] text [SEP], uncut."""
@@ -141,11 +169,13 @@ class Tokenizer:
         return tuple(self.backend.encode(string, add_special_tokens=False).ids)
 
     def windows(self, encoding: Encoding, max_length: int) -> list[Encoding]:
-        """The encoding cut to windows of `max_length` tokens, or of what the encoder takes where that is less."""
+        """The encoding cut to windows of `max_length` tokens, or of what the encoder takes where
+        that is less."""
         return encoding.windows(min(max_length, self.max_length or max_length))
 
     def collate(self, encodings: Sequence[Encoding]) -> TokenBatch:
-        """Encodings padded to the longest of them, rounded up (see LENGTH_STEP) where the encoder takes so much."""
+        """Encodings padded to the longest of them, rounded up (see LENGTH_STEP) where the encoder
+        takes so much."""
         lengths = torch.tensor([len(encoding) for encoding in encodings])
         width = slice(None, max(self.max_length, int(lengths.max())) if self.max_length else None)
         token_ids_BT = pad([e.token_ids_T for e in encodings], self.pad_id)[:, width]
@@ -168,17 +198,22 @@ def vocabulary_hash(backend: tokenizers.Tokenizer) -> str:
     return hashlib.sha256("".join(f"{token}\n" for token, _ in tokens).encode()).hexdigest()
 
 
-def keep_whole(windows: Sequence[Encoding], found: Sequence[Sequence[Any]], spans: Any) -> list[Any]:
-    """What was found in the windows of a text, without what touches an edge at which the window was cut.
+def keep_whole(
+    windows: Sequence[Encoding], found: Sequence[Sequence[Any]], spans: Any
+) -> list[Any]:
+    """What was found in the windows of a text, without what touches an edge at which the window was
+    cut.
 
-    Such a thing may go on beyond the edge; the neighbour, which overlaps, has seen it whole. `spans(thing)` gives its
-    spans in characters.
+    Such a thing may go on beyond the edge; the neighbour, which overlaps, has seen it whole.
+    `spans(thing)` gives its spans in characters.
     """
     kept = []
     for index, (window, things) in enumerate(zip(windows, found, strict=False)):
         first = int(window.starts_T[1]) if index > 0 else -1
         last = int(window.ends_T[-2]) if index < len(windows) - 1 else -1
-        kept += [t for t in things if all(start != first and end != last for start, end in spans(t))]
+        kept += [
+            t for t in things if all(start != first and end != last for start, end in spans(t))
+        ]
     return kept
 
 

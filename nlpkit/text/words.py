@@ -1,8 +1,10 @@
-"""The words around each character, from jieba: which word, its part of speech in the dictionary, where in it.
+"""The words around each character, from jieba: which word, its part of speech in the dictionary,
+where in it.
 
-A word is a hash into a fixed number of buckets, so that there is no word list to keep. Its flag says what jieba's
-dictionary knows of it: a person's name, a place, a firm; words that jieba only guessed have none. (Tagging them too
-with `jieba.posseg` takes ten times as long and made no measurable difference to relation extraction.)
+A word is a hash into a fixed number of buckets, so that there is no word list to keep. Its flag
+says what jieba's dictionary knows of it: a person's name, a place, a firm; words that jieba only
+guessed have none. (Tagging them too with `jieba.posseg` takes ten times as long and made no
+measurable difference to relation extraction.)
 
 jieba keeps a compiled dictionary in a cache file, which is put in a folder of the user's own.
 """
@@ -20,11 +22,55 @@ import numpy as np
 
 BUCKETS = 1 << 16
 FLAGS = [
-    *("a", "ad", "ag", "an", "b", "c", "d", "df", "dg", "e", "f", "g", "h", "i", "j", "k", "l", "m", "mg", "mq", "n"),
-    *("ng", "nr", "nrfg", "nrt", "ns", "nt", "nz", "o", "p", "q", "r", "rg", "rr", "rz", "s", "t", "tg", "u", "ud"),
+    *(
+        "a",
+        "ad",
+        "ag",
+        "an",
+        "b",
+        "c",
+        "d",
+        "df",
+        "dg",
+        "e",
+        "f",
+        "g",
+        "h",
+        "i",
+        "j",
+        "k",
+        "l",
+        "m",
+        "mg",
+        "mq",
+        "n",
+    ),
+    *(
+        "ng",
+        "nr",
+        "nrfg",
+        "nrt",
+        "ns",
+        "nt",
+        "nz",
+        "o",
+        "p",
+        "q",
+        "r",
+        "rg",
+        "rr",
+        "rz",
+        "s",
+        "t",
+        "tg",
+        "u",
+        "ud",
+    ),
     *("ug", "uj", "ul", "uv", "uz", "v", "vd", "vg", "vi", "vn", "vq", "x", "y", "z", "zg"),
 ]  # of jieba's dictionary
-FLAG_IDS = {flag: index for index, flag in enumerate(FLAGS, 1)}  # 0 is a word that is not in the dictionary
+FLAG_IDS = {
+    flag: index for index, flag in enumerate(FLAGS, 1)
+}  # 0 is a word that is not in the dictionary
 PLACES = 4  # begin, middle, end of a word, or a word of one character
 TAGS = 1 + (1 + len(FLAGS)) * PLACES  # 0 is none
 
@@ -62,13 +108,18 @@ def _jieba() -> tuple[Any, dict[str, str]]:
     import jieba
     import jieba.posseg
 
-    jieba.setLogLevel(logging.CRITICAL)  # where its cache cannot be written it would log a traceback
+    jieba.setLogLevel(
+        logging.CRITICAL
+    )  # where its cache cannot be written it would log a traceback
     tokenizer = jieba.Tokenizer()
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nlpkit"
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer.tmp_dir = str(folder)
-    except (OSError, RuntimeError):  # no home; without a cache the dictionary is compiled at every start
+    except (
+        OSError,
+        RuntimeError,
+    ):  # no home; without a cache the dictionary is compiled at every start
         tokenizer.tmp_dir = os.devnull
     tokenizer.initialize()
     return tokenizer.cut, jieba.posseg.POSTokenizer(tokenizer).word_tag_tab

@@ -1,8 +1,9 @@
-"""Which examples go into which step: a pure function of (seed, step), so that a resumed run sees the same batches.
+"""Which examples go into which step: a pure function of (seed, step), so that a resumed run sees
+the same batches.
 
-Every epoch is shuffled, cut into pools, each pool sorted by length and cut into batches, and the batches shuffled: the
-examples of a batch have nearly the same length and little is spent on padding. The batches of a pool are equal either
-in examples or in tokens; their number is the same.
+Every epoch is shuffled, cut into pools, each pool sorted by length and cut into batches, and the
+batches shuffled: the examples of a batch have nearly the same length and little is spent on
+padding. The batches of a pool are equal either in examples or in tokens; their number is the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-POOL = 50  # batches that are sorted together: more means less padding, fewer means batches nearer to random
+# batches that are sorted together: more means less padding, fewer means batches nearer to random
+POOL = 50
 
 
 class Batches:
@@ -22,7 +24,8 @@ class Batches:
         lengths: tokens of every example.
         batch_size: examples of a step; by tokens, the mean of them.
         seed: of the shuffling.
-        by_tokens: whether the batches of a pool have equal tokens (many short examples, few long ones).
+        by_tokens: whether the batches of a pool have equal tokens (many short examples, few long
+            ones).
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, by_tokens: bool = False):

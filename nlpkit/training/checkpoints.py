@@ -15,11 +15,15 @@ EVERY = 300  # seconds; besides, one after every evaluation
 Event = Step | Evaluation
 
 
-def kept(events: Iterable[Event], state: TrainState, save: Callable[[Event], None]) -> Generator[Event, None, bool]:
-    """The events of a training, each passed on after `save(event)` where something is to be written.
+def kept(
+    events: Iterable[Event], state: TrainState, save: Callable[[Event], None]
+) -> Generator[Event, None, bool]:
+    """The events of a training, each passed on after `save(event)` where something is to be
+    written.
 
-    That is after every evaluation, at an interruption, with which it ends, and every EVERY seconds, but not with
-    several processes: their clocks differ, and all must write together. Returns whether the training came to its end.
+    That is after every evaluation, at an interruption, with which it ends, and every EVERY seconds,
+    but not with several processes: their clocks differ, and all must write together. Returns
+    whether the training came to its end.
     """
     saved = time.monotonic()
     for event in events:
@@ -42,5 +46,6 @@ def write_state(state: TrainState, folder: Path) -> None:
 
 
 def read_state(state: TrainState, folder: Path) -> None:
-    """Takes the training up where the checkpoint was written. Raises SettingsError for a damaged one."""
+    """Takes the training up where the checkpoint was written. Raises SettingsError for a damaged
+    one."""
     state.restore(*load_tensors(folder / CHECKPOINT))

@@ -1,7 +1,9 @@
-"""From a plan to a trained run: data, task, encoder and trainer put together, checkpoints kept, as events.
+"""From a plan to a trained run: data, task, encoder and trainer put together, checkpoints kept, as
+events.
 
-A training that was interrupted, or killed at any moment, continues from its last checkpoint with the same result as one
-that was not; it is refused where data, settings, encoder or the number of processes differ.
+A training that was interrupted, or killed at any moment, continues from its last checkpoint with
+the same result as one that was not; it is refused where data, settings, encoder or the number of
+processes differ.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ from nlpkit.training.model_card import model_card
 
 @dataclass(frozen=True)
 class Plan:
-    """What the user asked for. `values` are the sections of settings, already in order of precedence."""
+    """What the user asked for. `values` are the sections of settings, already in order of
+    precedence."""
 
     task: str
     data: tuple[str, ...]
@@ -49,7 +52,8 @@ class Plan:
 
 
 def settings_of(plan: Plan) -> dict[str, Any]:
-    """The settings of all sections: `train`, `encoder`, and one with the name of the task. Raises SettingsError."""
+    """The settings of all sections: `train`, `encoder`, and one with the name of the task. Raises
+    SettingsError."""
     task = tasks.load(plan.task)
     sections = {
         "train": TrainConfig,
@@ -66,10 +70,13 @@ class Fit:
         plan: what to do.
         accelerator: an `accelerate.Accelerator` (see `nlpkit.inference.devices`).
         folder: where files are written; it exists.
-        old: the `config.json` of the run to continue, None for a new one. Raises SettingsError where the plan differs.
+        old: the `config.json` of the run to continue, None for a new one. Raises SettingsError
+            where the plan differs.
     """
 
-    def __init__(self, plan: Plan, accelerator: Any, folder: Path, old: dict[str, Any] | None = None):
+    def __init__(
+        self, plan: Plan, accelerator: Any, folder: Path, old: dict[str, Any] | None = None
+    ):
         self.accelerator = accelerator
         self.started, self.finished = time.monotonic(), False
         settings = settings_of(plan)
@@ -79,7 +86,10 @@ class Fit:
         encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=head)
         settings["train"] = self.config = settings["train"].completed(encoder.learning_rates)
         config = describe(
-            tasks.canonical(plan.task), plan.encoder, settings, _describe_data(plan, train_records, dev_records)
+            tasks.canonical(plan.task),
+            plan.encoder,
+            settings,
+            _describe_data(plan, train_records, dev_records),
         )
         config["encoder"]["spec"] = encoder.spec()
         config["tokenizer_sha256"] = vocabulary_hash(tokenizer.backend)
@@ -91,19 +101,29 @@ class Fit:
         config["prepared"] = asdict(task_config)
         task = tasks.load(plan.task)(task_config, tokenizer, folder)
         self.run = Run(folder, config, task, tokenizer, task.build_model(encoder))
-        self.tunes = task.tunes  # as it was set: a tuned threshold looks like one that the user gave
+        self.tunes = (
+            task.tunes
+        )  # as it was set: a tuned threshold looks like one that the user gave
         examples = read_examples(task, train_records.pairs)
         self.facts = sum(len(task.facts(e.gold)) for e in examples)
-        self.lost = sum(len({f.lost for f in task.report(e) if f.lost is not None}) for e in examples)
+        self.lost = sum(
+            len({f.lost for f in task.report(e) if f.lost is not None}) for e in examples
+        )
         self.examples = [piece for example in examples for piece in task.windows(example)]
         self.augment = task.augmenter(self.examples)
         self.dev = read_examples(task, dev_records.pairs)
         by_tokens = self.config.batch_by == "tokens"
-        self.batches = Batches([len(e) for e in self.examples], self.config.batch_size, self.config.seed, by_tokens)
-        self.state = TrainState(self.run.model, self.config, self.config.epochs * self.batches.per_epoch, accelerator)
+        self.batches = Batches(
+            [len(e) for e in self.examples], self.config.batch_size, self.config.seed, by_tokens
+        )
+        self.state = TrainState(
+            self.run.model, self.config, self.config.epochs * self.batches.per_epoch, accelerator
+        )
         torch.manual_seed(self.config.seed * 1000 + accelerator.process_index)
 
-    def _prepare(self, plan: Plan, config: Any, records: Records, folder: Path, old: dict[str, Any] | None) -> Any:
+    def _prepare(
+        self, plan: Plan, config: Any, records: Records, folder: Path, old: dict[str, Any] | None
+    ) -> Any:
         """The task's settings after `prepare`, which a continued run has behind it."""
         task_class = tasks.load(plan.task)
         if old is not None:
@@ -122,21 +142,31 @@ class Fit:
             yield self.run.task.collate([examples[place] for place in piece])
 
     def _example(self, index: int, step: int) -> Any:
-        """An example as it is, or as the task's augmenter makes it for this step: the same however the batch is cut."""
+        """An example as it is, or as the task's augmenter makes it for this step: the same however
+        the batch is cut."""
         if self.augment is None:
             return self.examples[index]
-        made = self.augment(self.examples[index], np.random.default_rng((self.config.seed, step, index)))
-        return made if len(self.run.task.windows(made)) == 1 else self.examples[index]  # it may have grown too long
+        made = self.augment(
+            self.examples[index], np.random.default_rng((self.config.seed, step, index))
+        )
+        return (
+            made if len(self.run.task.windows(made)) == 1 else self.examples[index]
+        )  # it may have grown too long
 
     def evaluate(self) -> dict[str, Any]:
-        """Metrics on dev, where open thresholds are tuned too. One process does it and tells the others."""
+        """Metrics on dev, where open thresholds are tuned too. One process does it and tells the
+        others."""
         found = self._evaluate() if self.accelerator.is_main_process else None
         metrics, self.run.task.config = _from_main(found)
         return metrics
 
     def _evaluate(self) -> tuple[dict[str, Any], Any]:
         task = self.run.task
-        settings: dict[str, Any] = {"precision": self.run.precision, "loose": self.tunes, "assess": "brief"}
+        settings: dict[str, Any] = {
+            "precision": self.run.precision,
+            "loose": self.tunes,
+            "assess": "brief",
+        }
         predictions = predict_examples(task, self.run.model, self.dev, **settings)
         predictions = [task.judged(*pair) for pair in zip(self.dev, predictions, strict=True)]
         golds = [example.gold for example in self.dev]
@@ -147,14 +177,22 @@ class Fit:
         return {**task.score(zip(golds, predictions, strict=True)), **tuned}, config
 
     def events(self) -> Iterator[Event]:
-        """Trains to the end, or until `state.interrupted` is set; writes the best model and checkpoints on the way."""
-        events = train(self.state, self.micro_batches, self.evaluate, self.run.task.monitor, self.batches.per_epoch)
+        """Trains to the end, or until `state.interrupted` is set; writes the best model and
+        checkpoints on the way."""
+        events = train(
+            self.state,
+            self.micro_batches,
+            self.evaluate,
+            self.run.task.monitor,
+            self.batches.per_epoch,
+        )
         self.finished = yield from kept(events, self.state, self._save)
         if self.finished and self.accelerator.is_main_process:
             self._finish()
 
     def _save(self, event: Event) -> None:
-        """Writes the model where it is the best so far, and a checkpoint; all processes must call it."""
+        """Writes the model where it is the best so far, and a checkpoint; all processes must call
+        it."""
         if isinstance(event, Evaluation) and event.is_best and self.accelerator.is_main_process:
             with self.state.evaluated_weights():
                 self.run.save_model(event.metrics)
@@ -165,11 +203,17 @@ class Fit:
     def summary(self) -> dict[str, Any]:
         """The last line of `nlpkit train`."""
         result = self.run.config["result"]
-        return {"run": str(self.run.folder), **{key: result[key] for key in ("monitor", "value", "seconds")}}
+        return {
+            "run": str(self.run.folder),
+            **{key: result[key] for key in ("monitor", "value", "seconds")},
+        }
 
     def rehearse(self) -> tuple[int, float]:
         """Forward and backward of the longest batch: (examples in it, peak memory in MiB)."""
-        longest = max(range(self.batches.per_epoch), key=lambda step: self.batches.lengths[self.batches[step]].sum())
+        longest = max(
+            range(self.batches.per_epoch),
+            key=lambda step: self.batches.lengths[self.batches[step]].sum(),
+        )
         for batch in self.micro_batches(longest):
             with self.accelerator.autocast():
                 loss_B = self.run.model(batch.to(self.accelerator.device))
@@ -182,7 +226,12 @@ class Fit:
         run, monitor = self.run, self.run.task.monitor
         best = max(self.state.history, key=lambda line: line[monitor])
         seconds = round(time.monotonic() - self.started, 1)
-        run.config["result"] = {"monitor": monitor, "value": best[monitor], "metrics": best, "seconds": seconds}
+        run.config["result"] = {
+            "monitor": monitor,
+            "value": best[monitor],
+            "metrics": best,
+            "seconds": seconds,
+        }
         with write_atomic(run.folder / "README.md") as stream:
             stream.write(model_card(run.config).encode())
         run.save_config()  # last, since it is what says that the run is finished
@@ -214,7 +263,8 @@ def _describe_data(plan: Plan, train: Records, dev: Records) -> dict[str, Any]:
 
 
 def refuse_differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> None:
-    """Raises SettingsError with the first thing in which the plan differs from the run to resume."""
+    """Raises SettingsError with the first thing in which the plan differs from the run to
+    resume."""
     for key in new:
         where = f"{path}.{key}" if path else key
         if key == "versions" or old.get(key) == new[key]:

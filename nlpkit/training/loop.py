@@ -3,9 +3,9 @@
     for event in train(state, batches, evaluate):      # the caller saves, draws, logs, or breaks
         ...
 
-Accumulation is exact for any split of a batch, over micro-batches and over processes: every backward pass adds the
-gradient of a *sum* of losses, and the sum is divided once by the number of examples of the whole step. A step therefore
-does not depend on how its batch was cut.
+Accumulation is exact for any split of a batch, over micro-batches and over processes: every
+backward pass adds the gradient of a *sum* of losses, and the sum is divided once by the number of
+examples of the whole step. A step therefore does not depend on how its batch was cut.
 """
 
 from __future__ import annotations
@@ -36,19 +36,22 @@ class TrainConfig:
     batch_by: Literal["examples", "tokens"] = "examples"
     """Whether steps have equal examples, or equal tokens and `batch_size` examples on average."""
     accumulate: int = 1
-    """Cuts every batch into at least this many pieces, to save memory; the gradient is the same but for dropout."""
+    """Cuts every batch into at least this many pieces, to save memory; the gradient is the same but
+    for dropout."""
     max_tokens: int | None = None
-    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same gradient. None takes
-    2,048 on a processor and 16,384 on a GPU."""
+    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same
+    gradient. None takes 2,048 on a processor and 16,384 on a GPU."""
     optimizer: str | None = None
-    """`adamw`, or `muon`: Muon for the linear layers of the encoder, AdamW for the rest; none takes what suits the
-    encoder: `muon` for small ones, `adamw` for checkpoints from elsewhere and `dgcnn`."""
+    """`adamw`, or `muon`: Muon for the linear layers of the encoder, AdamW for the rest; none takes
+    what suits the encoder: `muon` for small ones, `adamw` for checkpoints from elsewhere and
+    `dgcnn`."""
     learning_rate: float | None = None
     """Top of the schedule; none takes what suits the encoder and the optimizer."""
     layer_decay: float = 1.0
     """Every layer of the encoder learns at this multiple of the rate of the layer above it."""
     rates: tuple[str, ...] = ()
-    """`regex=multiplier` for the rate of the parameters whose names fit, e.g. `["embedding=0.1"]`; first fit wins."""
+    """`regex=multiplier` for the rate of the parameters whose names fit, e.g. `["embedding=0.1"]`;
+    first fit wins."""
     schedule: str = "0:0 0.06:1 1:0"
     """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
     weight_decay: float = 0.01
@@ -56,7 +59,8 @@ class TrainConfig:
     clip_norm: float = 1.0
     """Largest norm of a step's gradient; 0 for any."""
     average: float = 0.0
-    """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights themselves."""
+    """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights
+    themselves."""
     precision: str = "auto"
     """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
     evaluate_every: float = 1.0
@@ -67,7 +71,13 @@ class TrainConfig:
     """Of weights, batches and dropout."""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("max_tokens", 1), ("seed", 0)):
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("accumulate", 1),
+            ("max_tokens", 1),
+            ("seed", 0),
+        ):
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
@@ -79,12 +89,16 @@ class TrainConfig:
         if not 0 <= self.average < 1:
             raise ValueError(f"average: expected a decay in [0, 1), got {self.average}")
         if self.evaluate_every <= 0:
-            raise ValueError(f"evaluate_every: expected more than 0 epochs, got {self.evaluate_every}")
+            raise ValueError(
+                f"evaluate_every: expected more than 0 epochs, got {self.evaluate_every}"
+            )
 
     def completed(self, rates: dict[str, float]) -> TrainConfig:
         """With optimizer and learning rate set, from an encoder's `learning_rates`."""
         optimizer = self.optimizer or next(iter(rates))
-        return replace(self, optimizer=optimizer, learning_rate=self.learning_rate or rates[optimizer])
+        return replace(
+            self, optimizer=optimizer, learning_rate=self.learning_rate or rates[optimizer]
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,8 @@ class Evaluation:
 
 @dataclass
 class TrainState:
-    """All that a checkpoint holds: weights, optimiser, average, position, best value and the generators' state.
+    """All that a checkpoint holds: weights, optimiser, average, position, best value and the
+    generators' state.
 
     Args:
         model: model(batch) -> loss_B, with an attribute `encoder`.
@@ -130,7 +145,8 @@ class TrainState:
     best: float = float("-inf")
     bad_evaluations: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
-    interrupted: bool = False  # set by a signal handler of any process; every process hears of it with the next step
+    # set by a signal handler of any process; every process hears of it with the next step
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         config = self.config
@@ -141,38 +157,55 @@ class TrainState:
         self.groups = parameter_groups(
             self.model, config.learning_rate, config.weight_decay, config.layer_decay, config.rates
         )
-        self.optimizer = new_optimizer(config.optimizer, self.groups, self.accelerator.mixed_precision == "bf16")
+        self.optimizer = new_optimizer(
+            config.optimizer, self.groups, self.accelerator.mixed_precision == "bf16"
+        )
         self.average = WeightAverage(self.model, config.average) if config.average else None
 
     def evaluation_is_due(self, every: int) -> bool:
-        """Whether the model as it is now is to be evaluated and has not been: also right after a resume."""
+        """Whether the model as it is now is to be evaluated and has not been: also right after a
+        resume."""
         at_mark = self.step > 0 and (self.step % every == 0 or self.step == self.steps)
         return at_mark and (not self.history or self.history[-1]["step"] != self.step)
 
     @contextlib.contextmanager
     def evaluated_weights(self) -> Iterator[None]:
-        """Within the block the model has the weights that count (the average, if there is one) and is in eval mode."""
+        """Within the block the model has the weights that count (the average, if there is one) and
+        is in eval mode."""
         self.model.eval()
         with self.average.applied() if self.average else contextlib.nullcontext():
             yield
         self.model.train()
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Tensors by name, and plain values, from which `restore` continues bit for bit. All processes must call it."""
+        """Tensors by name, and plain values, from which `restore` continues bit for bit. All
+        processes must call it."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+            tensors |= {
+                f"optimizer.{index}.{name}": torch.as_tensor(value)
+                for name, value in values.items()
+            }
         if self.average:
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.average.items()}
-        tensors |= {f"random.{name}": state for name, state in _random_states(self.accelerator).items()}
-        plain = {name: getattr(self, name) for name in ("step", "steps", "bad_evaluations", "history")}
+        tensors |= {
+            f"random.{name}": state for name, state in _random_states(self.accelerator).items()
+        }
+        plain = {
+            name: getattr(self, name) for name in ("step", "steps", "bad_evaluations", "history")
+        }
         plain["best"] = self.best if self.history else None
         plain["average_steps"] = self.average.steps if self.average else 0
         return tensors, plain
 
     def restore(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
         """Continues from what `state` gave."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "average": {}, "random": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {
+            "model": {},
+            "optimizer": {},
+            "average": {},
+            "random": {},
+        }
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
@@ -186,7 +219,11 @@ class TrainState:
             self.average.steps = plain["average_steps"]
             for name, tensor in parts["average"].items():
                 self.average.average[name].copy_(tensor)
-        self.step, self.bad_evaluations, self.history = plain["step"], plain["bad_evaluations"], plain["history"]
+        self.step, self.bad_evaluations, self.history = (
+            plain["step"],
+            plain["bad_evaluations"],
+            plain["history"],
+        )
         self.best = float("-inf") if plain["best"] is None else plain["best"]
         _set_random_states(self.accelerator, parts["random"])
 
@@ -200,8 +237,9 @@ def train(
 ) -> Iterator[Step | Evaluation]:
     """Trains from `state.step` to `state.steps`, yielding after every step and every evaluation.
 
-    `micro_batches(step)` gives this process's pieces of a step's batch; `evaluate()` is called under
-    `state.evaluated_weights()` and its `monitor` picks the best (higher is better). All processes must iterate alike.
+    `micro_batches(step)` gives this process's pieces of a step's batch; `evaluate()` is called
+    under `state.evaluated_weights()` and its `monitor` picks the best (higher is better). All
+    processes must iterate alike.
     """
     every = max(1, round(state.config.evaluate_every * steps_per_epoch))
     patience = state.config.patience or float("inf")
@@ -230,9 +268,12 @@ def _evaluate(
 
 
 def _step(state: TrainState, pieces: Iterable[Any], steps_per_epoch: int) -> Step:
-    """One optimiser step: gradients of summed losses, added up over pieces and processes, divided once."""
+    """One optimiser step: gradients of summed losses, added up over pieces and processes, divided
+    once."""
     config, accelerator = state.config, state.accelerator
-    totals = torch.zeros(3, device=accelerator.device, dtype=torch.float64)  # loss, examples, interrupts
+    totals = torch.zeros(
+        3, device=accelerator.device, dtype=torch.float64
+    )  # loss, examples, interrupts
     totals[2] = float(state.interrupted)
     for batch in pieces:
         with accelerator.autocast():
@@ -245,12 +286,17 @@ def _step(state: TrainState, pieces: Iterable[Any], steps_per_epoch: int) -> Ste
     _reduce_gradients(accelerator, parameters)
     loss, examples, interrupts = totals.tolist()
     if not torch.isfinite(totals).all():
-        raise NlpkitError(f"the loss is {loss} at step {state.step + 1}", hint="try a smaller train.learning_rate")
+        raise NlpkitError(
+            f"the loss is {loss} at step {state.step + 1}", hint="try a smaller train.learning_rate"
+        )
     gradients = [p.grad for p in parameters if p.grad is not None]
     torch._foreach_div_(gradients, examples)
     norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or float("inf"))
     if not torch.isfinite(norm):
-        raise NlpkitError(f"the gradient is {norm} at step {state.step + 1}", hint="try a smaller train.learning_rate")
+        raise NlpkitError(
+            f"the gradient is {norm} at step {state.step + 1}",
+            hint="try a smaller train.learning_rate",
+        )
     state.step += 1
     factor = multiplier(state.points, state.step, state.steps)
     for group, settings in zip(state.groups, state.optimizer.param_groups, strict=True):
@@ -271,13 +317,17 @@ def _step(state: TrainState, pieces: Iterable[Any], steps_per_epoch: int) -> Ste
 
 
 def _reduce_gradients(accelerator: Any, parameters: list[nn.Parameter]) -> None:
-    """Adds the gradients up over the processes, as one message; a process without any piece takes part with zeros.
+    """Adds the gradients up over the processes, as one message; a process without any piece takes
+    part with zeros.
 
-    What no process has a gradient of keeps none, so that the optimizer leaves it alone as with one process.
+    What no process has a gradient of keeps none, so that the optimizer leaves it alone as with one
+    process.
     """
     if accelerator.num_processes == 1:
         return
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+    flat = torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
+    )
     known = flat.new_tensor([p.grad is not None for p in parameters])
     sums, known = accelerator.reduce(torch.cat([flat, known]), "sum").split([len(flat), len(known)])
     gradients = sums.split([p.numel() for p in parameters])
@@ -290,10 +340,15 @@ def _random_states(accelerator: Any) -> dict[str, torch.Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if accelerator.device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(accelerator.device)
-    return {name: accelerator.gather(state[None].to(accelerator.device)).cpu() for name, state in states.items()}
+    return {
+        name: accelerator.gather(state[None].to(accelerator.device)).cpu()
+        for name, state in states.items()
+    }
 
 
 def _set_random_states(accelerator: Any, states: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(states["cpu"][accelerator.process_index].clone())
     if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"][accelerator.process_index].clone(), accelerator.device)
+        torch.cuda.set_rng_state(
+            states["cuda"][accelerator.process_index].clone(), accelerator.device
+        )

@@ -1,11 +1,13 @@
-"""The bert4torch side of the generation benchmark: its AutoRegressiveDecoder, used as in its examples.
+"""The bert4torch side of the generation benchmark: its AutoRegressiveDecoder, used as in its
+examples.
 
     PEER/bin/python bert4torch_generation_peer.py FOLDER --tokens 9 --problems 16 --beams 3 --threads 2
 
-FOLDER is what `generation_equations.py` prepares: a BERT checkpoint and `sources.json`. Needs torch and bert4torch (see
-bert4torch_peer.py for what that imports without saying so), and nothing of nlpkit. As in bert4torch's example for math
-word problems, one problem is decoded at a time, and each step runs the whole of source and target through the model
-again. One JSON line goes to stdout: problems a second after the first two, and what was written.
+FOLDER is what `generation_equations.py` prepares: a BERT checkpoint and `sources.json`. Needs torch
+and bert4torch (see bert4torch_peer.py for what that imports without saying so), and nothing of
+nlpkit. As in bert4torch's example for math word problems, one problem is decoded at a time, and
+each step runs the whole of source and target through the model again. One JSON line goes to stdout:
+problems a second after the first two, and what was written.
 """
 
 import argparse
@@ -22,7 +24,9 @@ try:  # see bert4torch_peer.py
     import torchvision  # noqa: F401
 except RuntimeError:
     for op in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        torch.library.define(
+            f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
 
 from bert4torch.generation import AutoRegressiveDecoder  # noqa: E402
 from bert4torch.models import build_transformer_model  # noqa: E402
@@ -59,8 +63,13 @@ def main() -> None:
         config.write_text((arguments.folder / "config.json").read_text())
         weights = str(arguments.folder / "pytorch_model.bin")
         options = {"with_mlm": True, "application": "unilm", "verbose": 0}
-        model = build_transformer_model(config_path=str(config), checkpoint_path=weights, **options).float().eval()
-        # without do_sample=False a filter for sampling keeps a beam's best tokens and renormalises them
+        model = (
+            build_transformer_model(config_path=str(config), checkpoint_path=weights, **options)
+            .float()
+            .eval()
+        )
+        # without do_sample=False a filter for sampling keeps a beam's best tokens and renormalises
+        # them
         writer = Writer(eos_token_id=given["end"], max_new_tokens=arguments.tokens, do_sample=False)
         writer.model = model
         found, sources = [], given["sources"][: arguments.problems + WARMUP]
@@ -68,7 +77,9 @@ def main() -> None:
             if number == WARMUP:
                 started = time.perf_counter()
             ids = [given["start"], *source, given["end"]]
-            found.append(writer.beam_search([ids, [0] * len(ids)], top_k=arguments.beams)[0].tolist())
+            found.append(
+                writer.beam_search([ids, [0] * len(ids)], top_k=arguments.beams)[0].tolist()
+            )
         seconds = time.perf_counter() - started
     speed = round((len(sources) - WARMUP) / seconds, 2)
     print(json.dumps({"problems_per_second": speed, "written": found}))

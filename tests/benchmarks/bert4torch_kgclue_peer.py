@@ -1,19 +1,23 @@
-"""The bert4torch side of the benchmark on a knowledge base: its AutoRegressiveDecoder, used as in its KgCLUE example.
+"""The bert4torch side of the benchmark on a knowledge base: its AutoRegressiveDecoder, used as in
+its KgCLUE example.
 
     PEER/bin/python bert4torch_kgclue_peer.py FOLDER --problems 16 --beams 3 --threads 2 [--off]
 
-FOLDER is what `generation_kgclue.py` prepares. Needs torch and bert4torch, and nothing of nlpkit. As in the example,
-one question is decoded at a time, each step runs question and key through the model again, the knowledge base is nested
-dictionaries, and look-ahead lists all keys that go on from a beam and finds the longest common subsequence of each with
-the question; `--off` leaves that out. Changed is what keeps the example from running, or runs it slower than need be:
+FOLDER is what `generation_kgclue.py` prepares. Needs torch and bert4torch, and nothing of nlpkit.
+As in the example, one question is decoded at a time, each step runs question and key through the
+model again, the knowledge base is nested dictionaries, and look-ahead lists all keys that go on
+from a beam and finds the longest common subsequence of each with the question; `--off` leaves that
+out. Changed is what keeps the example from running, or runs it slower than need be:
 
-- A filter for sampling, on by default, takes the beam size for its k and writes -inf among the probabilities, whose
-  logarithm is NaN then: do_sample=False.
-- An illegal token has the probability 1e-12, so that it gets into a beam where legal ones are rarer, and the look-up of
-  what follows fails: nothing but an end follows here. Such a beam never wins.
+- A filter for sampling, on by default, takes the beam size for its k and writes -inf among the
+  probabilities, whose logarithm is NaN then: do_sample=False.
+- An illegal token has the probability 1e-12, so that it gets into a beam where legal ones are
+  rarer, and the look-up of what follows fails: nothing but an end follows here. Such a beam never
+  wins.
 - Subsequences are compared as lists of ints, not as tensors one element at a time.
 
-One JSON line goes to stdout: problems and tokens a second after the first two, and what was written, without the end.
+One JSON line goes to stdout: problems and tokens a second after the first two, and what was
+written, without the end.
 """
 
 import argparse
@@ -30,7 +34,9 @@ try:  # see bert4torch_peer.py
     import torchvision  # noqa: F401
 except RuntimeError:
     for op in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        torch.library.define(
+            f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
 
 from bert4torch.generation import AutoRegressiveDecoder  # noqa: E402
 from bert4torch.models import build_transformer_model  # noqa: E402
@@ -86,7 +92,9 @@ class Writer(AutoRegressiveDecoder):
         segment_ids = torch.cat([inputs[1], torch.ones_like(output_ids)], 1)
         probs = self.model.predict([token_ids, segment_ids])[-1][:, -1, :].softmax(-1)
         legal_probs = torch.zeros_like(probs)
-        for beam, (question, written) in enumerate(zip(inputs[0].tolist(), output_ids.tolist(), strict=True)):
+        for beam, (question, written) in enumerate(
+            zip(inputs[0].tolist(), output_ids.tolist(), strict=True)
+        ):
             node = self.trie.at(written)
             legal = [token for token in node if token != END]
             if self.look_ahead and len(legal) > 1 and self.eos_token_id in written:
@@ -121,8 +129,14 @@ def main() -> None:
         config.write_text((arguments.folder / "config.json").read_text())
         weights = str(arguments.folder / "pytorch_model.bin")
         options = {"with_mlm": True, "application": "unilm", "verbose": 0}
-        model = build_transformer_model(config_path=str(config), checkpoint_path=weights, **options).float().eval()
-        writer = Writer(eos_token_id=given["sep"], max_new_tokens=given["depth"] + 1, do_sample=False)
+        model = (
+            build_transformer_model(config_path=str(config), checkpoint_path=weights, **options)
+            .float()
+            .eval()
+        )
+        writer = Writer(
+            eos_token_id=given["sep"], max_new_tokens=given["depth"] + 1, do_sample=False
+        )
         writer.model, writer.look_ahead = model, not arguments.off
         with (arguments.folder / "keys.txt").open() as lines:
             writer.trie = Trie(lines)

@@ -2,19 +2,21 @@
 
     python tests/benchmarks/decoding.py --entries 10000 1000000 --rows 1 8 64 512
     python tests/benchmarks/decoding.py --entries 10000 --rows 8 --json
-    python tests/benchmarks/decoding.py --entries 1000000 --rows 512 --device cuda     # see decoding_gpu.py
+    # see decoding_gpu.py
+    python tests/benchmarks/decoding.py --entries 1000000 --rows 512 --device cuda
 
-Every row is a ratio of two timings of this run, with the target it is held to. Step times are the mean over the six
-steps of one decode of the minimum over `--repeats`; all ways get the same logits and states and must find the same
-candidates. Run it on an idle machine.
+Every row is a ratio of two timings of this run, with the target it is held to. Step times are the
+mean over the six steps of one decode of the minimum over `--repeats`; all ways get the same logits
+and states and must find the same candidates. Run it on an idle machine.
 
     floor       log_softmax, beam scores and topk without any constraint, into buffers that are there already
     dict        transformers' PrefixConstrainedLogitsProcessor over a trie of dicts, as in GENRE
     marisa      the same over a marisa trie of code points whose children are found by listing all keys below
     padded      children gathered as many as the widest node of the level has, as in STATIC
 
-The entries are made up: names of 2 to 12 of 6500 characters, the first by Zipf's law, the next by a mix of the law and
-of one that each character has for itself. Logits are normal (deviation 2), with 11 more on the token of an entry.
+The entries are made up: names of 2 to 12 of 6500 characters, the first by Zipf's law, the next by a
+mix of the law and of one that each character has for itself. Logits are normal (deviation 2), with
+11 more on the token of an entry.
 Legend: B rows, K beams, N = B * K, V vocabulary, F widest node of a level.
 """
 
@@ -50,7 +52,9 @@ VOCABULARY, CHARACTERS, FIRST, EOS, STEPS = 21128, 6500, 670, 102, 6
 def zipf(generator: np.random.Generator, size: int, exponent: float) -> np.ndarray:
     """Ranks below CHARACTERS by Zipf's law."""
     weights = np.arange(1, CHARACTERS + 1) ** -exponent
-    return np.searchsorted(np.cumsum(weights / weights.sum()), generator.random(size)).clip(max=CHARACTERS - 1)
+    return np.searchsorted(np.cumsum(weights / weights.sum()), generator.random(size)).clip(
+        max=CHARACTERS - 1
+    )
 
 
 def names(count: int, seed: int = 1) -> np.ndarray:
@@ -63,7 +67,10 @@ def names(count: int, seed: int = 1) -> np.ndarray:
         rows = np.full((size, 12), -1, np.int16)
         rows[:, 0] = zipf(generator, size, 1.0)
         for place in range(1, 12):
-            own = (rows[:, place - 1].astype(np.int64) * 2654435761 + zipf(generator, size, 1.15) * 40503) % CHARACTERS
+            own = (
+                rows[:, place - 1].astype(np.int64) * 2654435761
+                + zipf(generator, size, 1.15) * 40503
+            ) % CHARACTERS
             token = np.where(generator.random(size) < 0.6, own, zipf(generator, size, 1.0))
             rows[:, place] = np.where(place < length, token, -1)
         found = np.unique(np.concatenate([found, rows]), axis=0)
@@ -71,15 +78,20 @@ def names(count: int, seed: int = 1) -> np.ndarray:
 
 
 def facts(count: int) -> np.ndarray:
-    """Subject [SEP] predicate [SEP] meaning, eight a subject, of which a quarter has a meaning: (count, 24) int16."""
+    """Subject [SEP] predicate [SEP] meaning, eight a subject, of which a quarter has a meaning:
+    (count, 24) int16."""
     generator = np.random.default_rng(2)
     size = -(-count // 8)
     subjects, meanings, predicates = names(size), names(size, 3)[:, :6], names(2048, 4)[:, :4]
     meanings[generator.random(size) < 0.75] = -1
     separator = np.full((count, 1), EOS + 1, np.int16)
     of = np.arange(count) // 8
-    predicate = (of * 37 + np.arange(count) % 8 * 211 + generator.integers(0, 64, size)[of]) % len(predicates)
-    return np.concatenate([subjects[of], separator, predicates[predicate], separator, meanings[of]], 1)
+    predicate = (of * 37 + np.arange(count) % 8 * 211 + generator.integers(0, 64, size)[of]) % len(
+        predicates
+    )
+    return np.concatenate(
+        [subjects[of], separator, predicates[predicate], separator, meanings[of]], 1
+    )
 
 
 def trie_of(rows: np.ndarray) -> TokenTrie:
@@ -114,21 +126,25 @@ def children_in_dicts(root: dict) -> Callable[[int, torch.Tensor], list[int]]:
 
 
 def children_in_marisa(trie: marisa_trie.Trie) -> Callable[[int, torch.Tensor], list[int]]:
-    """The same from a trie that can only list the keys below a prefix; the first tokens are kept, as in GENRE."""
+    """The same from a trie that can only list the keys below a prefix; the first tokens are kept,
+    as in GENRE."""
     first = [*{ord(key[0]) for key in trie.iterkeys()}]
 
     def allowed(row: int, input_ids: torch.Tensor) -> list[int]:
         prefix = "".join(map(chr, input_ids.tolist()[1:]))
         if not prefix:
             return first
-        return [*{ord(key[len(prefix)]) for key in trie.keys(prefix) if len(key) > len(prefix)}] or [EOS]
+        return [
+            *{ord(key[len(prefix)]) for key in trie.keys(prefix) if len(key) > len(prefix)}
+        ] or [EOS]
 
     return allowed
 
 
 @dataclass
 class Moment:
-    """A step of the decode. The first has one beam a row for us, and for the others K, of which one is alive."""
+    """A step of the decode. The first has one beam a row for us, and for the others K, of which one
+    is alive."""
 
     logits_BKV: torch.Tensor
     score_BK: torch.Tensor
@@ -138,7 +154,9 @@ class Moment:
     wide_score_BK: torch.Tensor
 
     @classmethod
-    def of(cls, logits: torch.Tensor, score: torch.Tensor, state: torch.Tensor, input_ids: torch.Tensor) -> Moment:
+    def of(
+        cls, logits: torch.Tensor, score: torch.Tensor, state: torch.Tensor, input_ids: torch.Tensor
+    ) -> Moment:
         """The moment as both want it."""
         rows, beams = len(score), len(input_ids) // len(score)
         wide_score = score
@@ -164,7 +182,9 @@ def decode(trie: TokenTrie, table: TrieTable, rows: int, beams: int) -> list[Mom
         found = table.step(logits, score_BK, state_BK, 2 * beams)
         going_BC = found.score_BC.masked_fill(found.token_BC == EOS, float("-inf"))
         score_BK, chosen_BK = going_BC.topk(beams)
-        state_BK = table.follow(state_BK, found, chosen_BK).masked_fill(score_BK == float("-inf"), -1)
+        state_BK = table.follow(state_BK, found, chosen_BK).masked_fill(
+            score_BK == float("-inf"), -1
+        )
         row_BK = torch.arange(rows)[:, None] * beams + found.beam_BC.gather(1, chosen_BK)
         token_BK = found.token_BC.gather(1, chosen_BK).masked_fill(state_BK < 0, EOS)
         input_ids = torch.cat([input_ids[row_BK.flatten()], token_BK.flatten()[:, None]], 1)
@@ -214,7 +234,9 @@ def padded(table: TrieTable, trie: TokenTrie) -> Callable[[Moment], torch.Tensor
         child_NF = (nodes.first_N[:, None] + slot_F).clamp_max(len(table.label) - 1)
         score_NF = log_probs_NV.gather(1, table.label[child_NF].long()) + score_BK.reshape(-1, 1)
         score_NF = torch.where(slot_F < nodes.fan_N[:, None], score_NF, float("-inf"))
-        end_N1 = torch.where(nodes.is_end_N, log_probs_NV[:, EOS] + score_BK.flatten(), float("-inf"))[:, None]
+        end_N1 = torch.where(
+            nodes.is_end_N, log_probs_NV[:, EOS] + score_BK.flatten(), float("-inf")
+        )[:, None]
         board_BW = torch.cat([score_NF, end_N1], 1).view(len(score_BK), -1)
         return board_BW.topk(min(2 * beams, board_BW.shape[1])).values
 
@@ -233,7 +255,9 @@ def seconds(function: Callable[[], Any], repeats: int) -> float:
 
 def timed(step: Callable[[Moment], Any], moments: list[Moment], repeats: int) -> float:
     """Milliseconds of a step, mean over the moments."""
-    return 1000 * sum(seconds(lambda m=moment: step(m), repeats) for moment in moments) / len(moments)
+    return (
+        1000 * sum(seconds(lambda m=moment: step(m), repeats) for moment in moments) / len(moments)
+    )
 
 
 def check_equal(step: Callable, reference: Callable, moments: list[Moment]) -> bool:
@@ -254,7 +278,9 @@ def at_a_million(targets: dict[int, str]) -> dict[int, dict[int, str]]:
     return {rows: {MILLION: target} for rows, target in targets.items()}
 
 
-TARGETS: dict[str, dict[int, dict[int, str]]] = {  # rows of a step (0: none) -> entries from which it holds
+TARGETS: dict[
+    str, dict[int, dict[int, str]]
+] = {  # rows of a step (0: none) -> entries from which it holds
     "dict / ours": at_a_million({1: ">= 2", 8: ">= 8", 64: ">= 16", 512: ">= 30"}),
     "ours / floor": at_a_million({1: "<= 2.8", 8: "<= 0.8", 64: "<= 0.85", 512: "<= 0.55"}),
     "ours renorm / floor": at_a_million({64: "<= 0.45", 512: "<= 0.15"}),
@@ -283,17 +309,39 @@ TARGETS: dict[str, dict[int, dict[int, str]]] = {  # rows of a step (0: none) ->
 
 
 def row(what: str, entries: int, rows: int, figure: float) -> dict[str, Any]:
-    """A line of the report; no target, and `met` None, where none was set for so few entries or such rows."""
-    targets = [aim for least, aim in sorted(TARGETS[what].get(rows, {}).items()) if entries >= least]
+    """A line of the report; no target, and `met` None, where none was set for so few entries or
+    such rows."""
+    targets = [
+        aim for least, aim in sorted(TARGETS[what].get(rows, {}).items()) if entries >= least
+    ]
     target = targets[-1] if targets else None
     way, _, limit = (target or "").partition(" ")
-    met = None if target is None else figure <= float(limit) if way == "<=" else figure >= float(limit)
-    return {"what": what, "entries": entries, "rows": rows, "figure": round(figure, 3), "target": target, "met": met}
+    met = (
+        None
+        if target is None
+        else figure <= float(limit)
+        if way == "<="
+        else figure >= float(limit)
+    )
+    return {
+        "what": what,
+        "entries": entries,
+        "rows": rows,
+        "figure": round(figure, 3),
+        "target": target,
+        "met": met,
+    }
 
 
-def step_rows(trie: TokenTrie, rows: int, arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], float]:
+def step_rows(
+    trie: TokenTrie, rows: int, arguments: argparse.Namespace
+) -> tuple[list[dict[str, Any]], float]:
     """The report on the steps with one trie and number of rows, and the milliseconds of ours."""
-    table, keys, beams = TrieTable.of(trie, EOS), trie.keys(range(len(trie))), min(rows, arguments.beams)
+    table, keys, beams = (
+        TrieTable.of(trie, EOS),
+        trie.keys(range(len(trie))),
+        min(rows, arguments.beams),
+    )
     moments = decode(trie, table, rows // beams, beams)
     dicts = PrefixConstrainedLogitsProcessor(children_in_dicts(dict_trie(keys)), beams)
     lists = children_in_marisa(marisa_trie.Trie("".join(map(chr, (*key, EOS))) for key in keys))
@@ -317,7 +365,10 @@ def step_rows(trie: TokenTrie, rows: int, arguments: argparse.Namespace) -> tupl
         timed(lambda m, p=processor: p(m.input_ids_NT, m.logits_NV), moments, arguments.repeats)
         for processor in (dicts, shim)  # the last of all, as it overwrites the logits
     ]
-    print(f"{len(trie)} entries, {rows} rows, ms a step: {ms}, processors alone: {alone}", file=sys.stderr)
+    print(
+        f"{len(trie)} entries, {rows} rows, ms a step: {ms}, processors alone: {alone}",
+        file=sys.stderr,
+    )
     figures = {
         "dict / ours": ms["dict"] / ms["full"],
         "ours / floor": ms["full"] / ms["floor"],
@@ -372,7 +423,9 @@ def passage_row(rows: int, arguments: argparse.Namespace) -> dict[str, Any]:
     from decoding_passage import PLACES, NGrams, moments_of  # beside this file
 
     beams = min(rows, arguments.beams)
-    passages = zipf(np.random.default_rng(5), rows // beams * PLACES, 1.0).reshape(-1, PLACES) + FIRST
+    passages = (
+        zipf(np.random.default_rng(5), rows // beams * PLACES, 1.0).reshape(-1, PLACES) + FIRST
+    )
     constraint = PassageConstraint([[passage] for passage in passages.tolist()], EOS)
     moments = moments_of(constraint, passages, beams, EOS, VOCABULARY, Moment.of)
     ngrams = NGrams(passages, EOS)
@@ -390,7 +443,10 @@ def passage_row(rows: int, arguments: argparse.Namespace) -> dict[str, Any]:
         return constraint.follow(m.state_BK, found, torch.arange(beams).expand(len(m.score_BK), -1))
 
     assert check_equal(ours, reference, moments), "the n-grams find other candidates"
-    ms = {name: timed(step, moments, arguments.repeats) for name, step in (("ours", whole), ("n-grams", reference))}
+    ms = {
+        name: timed(step, moments, arguments.repeats)
+        for name, step in (("ours", whole), ("n-grams", reference))
+    }
     print(f"passages of {PLACES}, {rows} rows, ms a step: {ms}", file=sys.stderr)
     return row("passage: n-grams / ours", 0, rows, ms["n-grams"] / ms["ours"])
 
@@ -410,7 +466,8 @@ def facts_rows(count: int) -> list[dict[str, Any]]:
             "facts: seconds to compile from file": seconds(
                 lambda: compile_levels(from_marisa(data, VOCABULARY), VOCABULARY), 1
             ),
-            "facts: compiled bytes per entry": (trie.levels.head.nbytes + trie.levels.label.nbytes) / len(trie),
+            "facts: compiled bytes per entry": (trie.levels.head.nbytes + trie.levels.label.nbytes)
+            / len(trie),
             "facts: file bytes per entry": file.stat().st_size / len(trie),
         }
     table = TrieTable.of(trie, EOS)
@@ -422,11 +479,21 @@ def facts_rows(count: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--entries", type=int, nargs="+", default=[10_000, 1_000_000])
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 64, 512], help="beams of all sentences together")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        nargs="+",
+        default=[1, 8, 64, 512],
+        help="beams of all sentences together",
+    )
     parser.add_argument("--beams", type=int, default=8)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: the steps on a GPU alone")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="cuda: the steps on a GPU alone"
+    )
     parser.add_argument("--facts", type=int, help="also build a knowledge base of so many facts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=10)
@@ -440,7 +507,12 @@ def main() -> None:
         for line in rows:
             verdict = {True: "met", False: "NOT MET", None: ""}[line["met"]]
             text = f"{line['what']:36} {line['entries']:>10,} entries {line['rows']:>4} rows {line['figure']:>10}"
-            print(json.dumps(line) if arguments.json else f"{text}  {line['target'] or '':8} {verdict}", flush=True)
+            print(
+                json.dumps(line)
+                if arguments.json
+                else f"{text}  {line['target'] or '':8} {verdict}",
+                flush=True,
+            )
 
     ours: dict[int, list[float]] = {rows: [] for rows in arguments.rows}
     for entries in sorted(arguments.entries):
@@ -456,7 +528,16 @@ def main() -> None:
             ours[rows].append(ms)
     for rows, values in ours.items():
         if len(values) > 1:
-            report([row("ours, most entries / fewest", max(arguments.entries), rows, values[-1] / values[0])])
+            report(
+                [
+                    row(
+                        "ours, most entries / fewest",
+                        max(arguments.entries),
+                        rows,
+                        values[-1] / values[0],
+                    )
+                ]
+            )
     if arguments.device == "cpu":
         report([passage_row(rows, arguments) for rows in arguments.rows])
     if arguments.facts:

@@ -1,11 +1,13 @@
-"""What `decoding.py --device cuda` measures: the steps of one decode in a CUDA graph, where nothing that waits can be.
+"""What `decoding.py --device cuda` measures: the steps of one decode in a CUDA graph, where nothing
+that waits can be.
 
     ours        `TrieTable.step` in the fused way, full and renorm
     fixed       the same in the fixed way, with a capacity for each depth
     bare        a Triton kernel that reads the logits of ours once and writes their logsumexp, a program a row
     floor       log_softmax, beam scores and topk of torch, without any constraint
 
-The logits of the steps together are larger than the cache of the card, so each step reads its own from memory.
+The logits of the steps together are larger than the cache of the card, so each step reads its own
+from memory.
 """
 
 from __future__ import annotations
@@ -23,8 +25,11 @@ from nlpkit.decoding.trie.token_trie import TokenTrie
 ROUNDS = 5  # through the steps in one graph
 
 
-def figures(trie: TokenTrie, eos_id: int, moments: list[Any], wanted: list[torch.Tensor], repeats: int) -> dict:
-    """The figures by name; `moments` of `decoding.Moment`, `wanted` the scores that the host finds in them."""
+def figures(
+    trie: TokenTrie, eos_id: int, moments: list[Any], wanted: list[torch.Tensor], repeats: int
+) -> dict:
+    """The figures by name; `moments` of `decoding.Moment`, `wanted` the scores that the host finds
+    in them."""
     moments = [type(moment)(*(part.cuda() for part in vars(moment).values())) for moment in moments]
     fused, fixed = (TrieTable.of(trie, eos_id, "cuda", way=way) for way in ("fused", "fixed"))
     count = wanted[0].shape[1]
@@ -37,7 +42,9 @@ def figures(trie: TokenTrie, eos_id: int, moments: list[Any], wanted: list[torch
         return step
 
     def floor(depth: int) -> torch.Tensor:
-        log_probs_NV = torch.log_softmax(moments[depth].logits_NV, 1) + moments[depth].wide_score_BK.view(-1, 1)
+        log_probs_NV = torch.log_softmax(moments[depth].logits_NV, 1) + moments[
+            depth
+        ].wide_score_BK.view(-1, 1)
         return log_probs_NV.view(len(wanted[0]), -1).topk(count).values
 
     steps = {
@@ -68,7 +75,10 @@ def microseconds(step: Callable[[int], torch.Tensor], steps: int, repeats: int) 
     for depth in range(steps):
         step(depth)  # what is compiled the first time
     torch.cuda.synchronize()
-    graph, start, end = torch.cuda.CUDAGraph(), *(torch.cuda.Event(enable_timing=True) for _ in range(2))
+    graph, start, end = (
+        torch.cuda.CUDAGraph(),
+        *(torch.cuda.Event(enable_timing=True) for _ in range(2)),
+    )
     with torch.cuda.graph(graph):
         for _ in range(ROUNDS):
             for depth in range(steps):

@@ -21,7 +21,12 @@ PLACES, STEPS = 512, 6
 
 
 def moments_of(
-    constraint: PassageConstraint, passages: np.ndarray, beams: int, eos: int, vocabulary: int, moment_of: Callable
+    constraint: PassageConstraint,
+    passages: np.ndarray,
+    beams: int,
+    eos: int,
+    vocabulary: int,
+    moment_of: Callable,
 ) -> list[Any]:
     """STEPS moments of a search, each with the constraint's states in place of a trie's."""
     generator, rows = torch.Generator().manual_seed(len(passages)), len(passages)
@@ -35,15 +40,20 @@ def moments_of(
             logits[row, :, int(passages[row, start + step])] += 11
         moments.append(moment_of(logits, score_BK, state, input_ids))
         found = constraint.step(logits, score_BK, state, 2 * beams)
-        score_BK, chosen_BK = found.score_BC.masked_fill(found.token_BC == eos, float("-inf")).topk(beams)
+        score_BK, chosen_BK = found.score_BC.masked_fill(found.token_BC == eos, float("-inf")).topk(
+            beams
+        )
         state = constraint.follow(state, found, chosen_BK)
         row_BK = torch.arange(rows)[:, None] * beams + found.beam_BC.gather(1, chosen_BK)
-        input_ids = torch.cat([input_ids[row_BK.flatten()], found.token_BC.gather(1, chosen_BK).reshape(-1, 1)], 1)
+        input_ids = torch.cat(
+            [input_ids[row_BK.flatten()], found.token_BC.gather(1, chosen_BK).reshape(-1, 1)], 1
+        )
     return moments
 
 
 class NGrams:
-    """What transformers asks for: the next tokens of a prefix, from the n-grams of the row's passage.
+    """What transformers asks for: the next tokens of a prefix, from the n-grams of the row's
+    passage.
 
     As published, those of a step are made in it: `clear` forgets them.
     """
@@ -65,5 +75,7 @@ class NGrams:
     def _grams(self, passage: list[int], length: int) -> dict[tuple[int, ...], set[int]]:
         after: dict[tuple[int, ...], set[int]] = {}
         for start in range(PLACES - length):
-            after.setdefault(tuple(passage[start : start + length]), set()).add(passage[start + length])
+            after.setdefault(tuple(passage[start : start + length]), set()).add(
+                passage[start + length]
+            )
         return after

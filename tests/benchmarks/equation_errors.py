@@ -1,9 +1,11 @@
-"""What limits a solver of math word problems: accuracy by kinds of problems, and what the wrong equations get wrong.
+"""What limits a solver of math word problems: accuracy by kinds of problems, and what the wrong
+equations get wrong.
 
     nlpkit predict RUN dev.jsonl | python tests/benchmarks/equation_errors.py
 
-Reads lines with gold and `prediction`. The first table has the share of right answers by properties of the problem and
-its gold equation, the second the wrong ones by the first thing that differs, in this order:
+Reads lines with gold and `prediction`. The first table has the share of right answers by properties
+of the problem and its gold equation, the second the wrong ones by the first thing that differs, in
+this order:
 
     no value        the equation is no arithmetic or divides by zero
     other numbers   it uses other numbers of the problem, or one of them more or less often
@@ -22,7 +24,13 @@ from typing import Any
 import orjson
 
 from nlpkit.tasks.ape210k.arithmetic import EquationError, Number, parse
-from nlpkit.tasks.ape210k.equations import exact_answer, operators_of, parse_prediction, read_gold, rounded
+from nlpkit.tasks.ape210k.equations import (
+    exact_answer,
+    operators_of,
+    parse_prediction,
+    read_gold,
+    rounded,
+)
 from nlpkit.tasks.ape210k.numbers import copied, find_numbers
 
 NAMES = [chr(0x4E00 + index) for index in range(100)]
@@ -30,7 +38,9 @@ NAMES = [chr(0x4E00 + index) for index in range(100)]
 
 def leaves(equation: str, numbers: list[Number]) -> tuple[Counter[str], Counter[str]]:
     """How often an equation uses each number of the problem, and each constant."""
-    texts = [item.text for item in copied(parse(equation), numbers, NAMES) if isinstance(item, Number)]
+    texts = [
+        item.text for item in copied(parse(equation), numbers, NAMES) if isinstance(item, Number)
+    ]
     return Counter(t for t in texts if t in NAMES), Counter(t for t in texts if t not in NAMES)
 
 
@@ -48,7 +58,10 @@ def properties(gold: str, numbers: list[Number]) -> dict[str, str]:
         "constants": ", ".join(sorted(constants)) if constants.total() < 3 else "3 or more",
         "numbers in the text": str(min(len(numbers), 6)),
         "of them unused": str(min(unused, 3)),
-        "kind": next((name for sign, name in kinds if any(sign in number.text for number in numbers)), "whole"),
+        "kind": next(
+            (name for sign, name in kinds if any(sign in number.text for number in numbers)),
+            "whole",
+        ),
     }
 
 
@@ -57,7 +70,9 @@ def difference(gold: str, found: str, numbers: list[Number]) -> str:
     if exact_answer(found) is None:
         return "no value"
     try:
-        (numbers_1, constants_1), (numbers_2, constants_2) = (leaves(equation, numbers) for equation in (gold, found))
+        (numbers_1, constants_1), (numbers_2, constants_2) = (
+            leaves(equation, numbers) for equation in (gold, found)
+        )
     except EquationError:
         return "gold is no arithmetic"
     if numbers_1 != numbers_2:
@@ -75,7 +90,10 @@ def main(lines: Any) -> None:
         assert gold is not None
         numbers = [number for _, number in find_numbers(record["text"])]
         answers = [beam.answer for beam in prediction.beams]
-        hits = [a is not None and rounded(a) == rounded(gold.answer or "") for a in (prediction.answer, *answers)]
+        hits = [
+            a is not None and rounded(a) == rounded(gold.answer or "")
+            for a in (prediction.answer, *answers)
+        ]
         right["all", ""].append(hits[0])
         for name, value in properties(gold.equation, numbers).items():
             right[name, value].append(hits[0])

@@ -1,4 +1,5 @@
-"""The part of the generation benchmark that writes equations: the same BERT with random weights in every way.
+"""The part of the generation benchmark that writes equations: the same BERT with random weights in
+every way.
 
     python tests/benchmarks/generation_equations.py nlpkit FOLDER --tokens 9 --problems 128
 
@@ -7,8 +8,9 @@
     transformers        `generate` by batches of 32, cached, with prefix_allowed_tokens_fn for the same grammar
     bert4torch          one by one, uncached, any tokens (bert4torch_generation_peer.py, by the peer's interpreter)
 
-Every sequence has exactly `--tokens` tokens: the end is banned before and alone after. So the search is the same in
-every way, and `nlpkit` must write what `transformers` writes, `nlpkit free` what `bert4torch` writes.
+Every sequence has exactly `--tokens` tokens: the end is banned before and alone after. So the
+search is the same in every way, and `nlpkit` must write what `transformers` writes, `nlpkit free`
+what `bert4torch` writes.
 """
 
 from __future__ import annotations
@@ -45,10 +47,17 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     """Writes a BERT of 4 layers of 256 and the token ids of made-up problems."""
     tokenizer = save_bert(folder, *random_bert())
     tokens = NumberTokens(tokenizer, marked=False)
-    texts = [record["text"] for record in samples.records("ape210k", arguments.problems + BATCH, seed=1)]
+    texts = [
+        record["text"] for record in samples.records("ape210k", arguments.problems + BATCH, seed=1)
+    ]
     sources = [tokens.problem(text)[0].token_ids_T[1:-1].tolist() for text in texts]
     symbols = {symbol: tokens.symbols[symbol] for symbol in SYMBOLS}
-    ids = {"start": tokenizer.cls_id, "sep": tokenizer.sep_id, "end": tokenizer.sep_id, "symbols": symbols}
+    ids = {
+        "start": tokenizer.cls_id,
+        "sep": tokenizer.sep_id,
+        "end": tokenizer.sep_id,
+        "symbols": symbols,
+    }
     (folder / "sources.json").write_text(json.dumps({**ids, "sources": sources}))
 
 
@@ -62,21 +71,29 @@ def save_bert(folder: Path, encoder: Any, backend: Any) -> Any:
     """Writes a BERT with its head for all ways, and returns its tokenizer."""
     save_encoder(folder, encoder, backend)
     weights = safetensors.torch.load_file(folder / "model.safetensors")
-    weights["cls.predictions.decoder.weight"] = weights["bert.embeddings.word_embeddings.weight"].clone()
+    weights["cls.predictions.decoder.weight"] = weights[
+        "bert.embeddings.word_embeddings.weight"
+    ].clone()
     torch.save(weights, folder / "pytorch_model.bin")  # for the peer, which ties no weights
     return encoders.tokenizer_of(encoder, backend)
 
 
 def command(way: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
     """What measures a way, in a process of its own."""
-    options = [str(folder), "--beams=3", f"--tokens={arguments.tokens}", f"--threads={arguments.threads}"]
+    options = [
+        str(folder),
+        "--beams=3",
+        f"--tokens={arguments.tokens}",
+        f"--threads={arguments.threads}",
+    ]
     if way == "bert4torch":
         return [arguments.peer_python, str(PEER), *options, f"--problems={arguments.peer_problems}"]
     return [arguments.python, __file__, way, *options, f"--problems={arguments.problems}"]
 
 
 class Exactly:
-    """`Model` of nlpkit.decoding: the decoder, with no end before `tokens` tokens and nothing else after them."""
+    """`Model` of nlpkit.decoding: the decoder, with no end before `tokens` tokens and nothing else
+    after them."""
 
     def __init__(self, decoder: CachedDecoder, end_id: int, tokens: int):
         self.decoder, self.end_id, self.left = decoder, end_id, tokens
@@ -111,20 +128,29 @@ def ours(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> 
             constraint = EquationConstraint(
                 given["symbols"], given["end"], max_length=arguments.tokens, double_star=False
             )
-        rows = beam_search(model, constraint, len(sources), arguments.beams, arguments.tokens).lists()
+        rows = beam_search(
+            model, constraint, len(sources), arguments.beams, arguments.tokens
+        ).lists()
         return [row[0][0] for row in rows]
 
     return decode
 
 
 class PrefixBert(BertLMHeadModel):
-    """transformers' BERT decoder with the mask, segments and positions of a prefix language model, padded left."""
+    """transformers' BERT decoder with the mask, segments and positions of a prefix language model,
+    padded left."""
 
     source_length = 0
     renorm = False
     """Whether tokens are scored among the legal ones."""
 
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, past_key_values: Any = None, **_: Any) -> Any:
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        past_key_values: Any = None,
+        **_: Any,
+    ) -> Any:
         """The source, all of which sees itself, or one token more."""
         place_NT = (attention_mask.cumsum(1) - 1).clamp_min(0)[:, -input_ids.shape[1] :]
         written = attention_mask.shape[1] - self.source_length
@@ -132,7 +158,9 @@ class PrefixBert(BertLMHeadModel):
         hidden_N1QK = (attention_mask == 0)[:, None, None].expand(shape)
         output = super().forward(
             input_ids,
-            attention_mask=torch.zeros(shape).masked_fill(hidden_N1QK, torch.finfo(torch.float32).min),
+            attention_mask=torch.zeros(shape).masked_fill(
+                hidden_N1QK, torch.finfo(torch.float32).min
+            ),
             token_type_ids=torch.full_like(input_ids, int(written > 0)),
             position_ids=place_NT,
             past_key_values=past_key_values,
@@ -146,8 +174,11 @@ class PrefixBert(BertLMHeadModel):
         """The logits after so many written tokens, -inf for what the model must not write."""
         return logits
 
-    def write(self, sources: list[list[int]], given: dict[str, Any], beams: int, most: int, legal: Any) -> Any:
-        """The best sequence of each source, at most `most` tokens with the end, which is the last one in all.
+    def write(
+        self, sources: list[list[int]], given: dict[str, Any], beams: int, most: int, legal: Any
+    ) -> Any:
+        """The best sequence of each source, at most `most` tokens with the end, which is the last
+        one in all.
 
         `legal` maps what was written, a list, to the next tokens that are legal.
         """
@@ -160,7 +191,12 @@ class PrefixBert(BertLMHeadModel):
             written = row[length:].tolist()
             return [given["end"]] if given["end"] in written else legal(written)
 
-        options = {"num_beams": beams, "max_new_tokens": most, "do_sample": False, "length_penalty": 0.0}
+        options = {
+            "num_beams": beams,
+            "max_new_tokens": most,
+            "do_sample": False,
+            "length_penalty": 0.0,
+        }
         options |= {"pad_token_id": 0, "eos_token_id": given["end"], "use_cache": True}
         options |= {"prefix_allowed_tokens_fn": allowed, "renormalize_logits": self.renorm}
         output = self.generate(ids, attention_mask=mask, **options)
@@ -183,12 +219,17 @@ def theirs(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -
     model.end_id, model.tokens = given["end"], arguments.tokens
     allowed = next_symbols(given["symbols"], given["end"], arguments.tokens)
     return lambda sources: model.write(
-        sources, given, arguments.beams, arguments.tokens + 1, lambda written: allowed(tuple(written))
+        sources,
+        given,
+        arguments.beams,
+        arguments.tokens + 1,
+        lambda written: allowed(tuple(written)),
     )
 
 
 def next_symbols(symbols: dict[str, int], end_id: int, tokens: int) -> Any:
-    """The grammar of equations as a user writes it for transformers: written tokens without an end -> legal tokens."""
+    """The grammar of equations as a user writes it for transformers: written tokens without an end
+    -> legal tokens."""
     grammar = {**GRAMMAR, "star": GRAMMAR["operator"]}
     characters = {token: symbol for symbol, token in symbols.items()}
 
@@ -217,7 +258,9 @@ def next_symbols(symbols: dict[str, int], end_id: int, tokens: int) -> Any:
 
 def main() -> None:
     """Measures one way and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("way", choices=OWN)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, required=True)
@@ -227,7 +270,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     given = json.loads((arguments.folder / "sources.json").read_text())
-    decode = (theirs if arguments.way == "transformers" else ours)(arguments.folder, given, arguments)
+    decode = (theirs if arguments.way == "transformers" else ours)(
+        arguments.folder, given, arguments
+    )
     sources, found = given["sources"][: arguments.problems], []
     with torch.inference_mode():
         decode(given["sources"][:WARMUP])

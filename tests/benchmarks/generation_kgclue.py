@@ -1,4 +1,5 @@
-"""The part of the generation benchmark that writes keys of a knowledge base, the same BERT in every way, 3 beams.
+"""The part of the generation benchmark that writes keys of a knowledge base, the same BERT in every
+way, 3 beams.
 
     nlpkit train kgclue --encoder BERT --data train.json --dev dev.json --kb kb.tsv --epochs 1 --out RUN
     python tests/benchmarks/generation_speed.py --part kgclue --kb kb.tsv --data dev.json --run RUN --peer-python PYTHON
@@ -14,11 +15,12 @@ and with a knowledge base of a million triples, to see what constraints cost:
     bert4torch           one by one, uncached, nested dictionaries, with look-ahead (bert4torch_kgclue_peer.py)
     bert4torch off       the same without look-ahead
 
-`RUN` has a BERT, best one of 4 layers of 256, since all three read that. Where there is no run its weights are random:
-then keys have nothing to do with the question, and look-ahead has less to do than it has otherwise.
-`off` and `transformers` score in the same way and must write the same. With bert4torch equality is only counted: it
-cannot end a key that another goes on from, and drops finished beams that are not the best at that moment. What is timed
-goes from token ids to token ids; tokens per second are those of the best keys, their ends counted.
+`RUN` has a BERT, best one of 4 layers of 256, since all three read that. Where there is no run its
+weights are random: then keys have nothing to do with the question, and look-ahead has less to do
+than it has otherwise. `off` and `transformers` score in the same way and must write the same. With
+bert4torch equality is only counted: it cannot end a key that another goes on from, and drops
+finished beams that are not the best at that moment. What is timed goes from token ids to token ids;
+tokens per second are those of the best keys, their ends counted.
 """
 
 from __future__ import annotations
@@ -45,7 +47,10 @@ from nlpkit.tasks.kgclue.task import Settings
 
 BATCH, CHUNK, MOST_QUESTION = 32, 65536, 64
 PEER = Path(__file__).parent / "bert4torch_kgclue_peer.py"
-OWN, PEERS = ["sum", "power", "off", "free sum", "free off", "transformers"], ["bert4torch", "bert4torch off"]
+OWN, PEERS = (
+    ["sum", "power", "off", "free sum", "free off", "transformers"],
+    ["bert4torch", "bert4torch off"],
+)
 EQUAL = [("off", "transformers"), ("off", "bert4torch off"), ("power", "bert4torch")]
 RATIOS = [(own, other) for own in OWN[:3] for other in ("transformers", "bert4torch")]
 RATIOS += [("off", "bert4torch off"), ("sum", "free sum"), ("off", "free off")]
@@ -70,7 +75,12 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     with open(arguments.data, "rb") as lines:
         texts = [json.loads(line)["question"] for line in islice(lines, arguments.problems)]
     sources = [tokenizer.token_ids(text)[:MOST_QUESTION] for text in texts]
-    ids = {"start": tokenizer.cls_id, "sep": tokenizer.sep_id, "end": tokenizer.cls_id, "depth": trie.depth}
+    ids = {
+        "start": tokenizer.cls_id,
+        "sep": tokenizer.sep_id,
+        "end": tokenizer.cls_id,
+        "depth": trie.depth,
+    }
     (folder / "sources.json").write_text(json.dumps({**ids, "sources": sources}))
 
 
@@ -79,12 +89,19 @@ def command(way: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
     options = [str(folder), "--beams=3", f"--threads={arguments.threads}"]
     if way in PEERS:
         off = ["--off"] if way.endswith("off") else []
-        return [arguments.peer_python, str(PEER), *options, f"--problems={arguments.peer_problems}", *off]
+        return [
+            arguments.peer_python,
+            str(PEER),
+            *options,
+            f"--problems={arguments.peer_problems}",
+            *off,
+        ]
     return [arguments.python, __file__, way, *options, f"--problems={arguments.problems}"]
 
 
 class Unconstrained:
-    """`Constraint` without any: the best of all tokens, and no end; a step does what no search can do without."""
+    """`Constraint` without any: the best of all tokens, and no end; a step does what no search can
+    do without."""
 
     eos_id = -1
 
@@ -92,14 +109,18 @@ class Unconstrained:
         """See `Constraint`."""
         return torch.zeros((rows, 1), dtype=torch.int64)
 
-    def step(self, logits_BKV: torch.Tensor, score_BK: torch.Tensor, state_BK: Any, count: int, *_: Any) -> Candidates:
+    def step(
+        self, logits_BKV: torch.Tensor, score_BK: torch.Tensor, state_BK: Any, count: int, *_: Any
+    ) -> Candidates:
         """See `Constraint`."""
         score_BKV = logits_BKV.log_softmax(-1).add_(score_BK[..., None])
         score_BC, place_BC = score_BKV.flatten(1).topk(count)
         beam_BC, token_BC = place_BC // logits_BKV.shape[2], place_BC % logits_BKV.shape[2]
         return Candidates(score_BC, beam_BC, token_BC, token_BC)
 
-    def follow(self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
+    def follow(
+        self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
+    ) -> torch.Tensor:
         """See `Constraint`."""
         return chosen_BK
 
@@ -116,7 +137,8 @@ class Counting(CachedDecoder):
 
 
 def ours(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> Any:
-    """decode(sources, steps) -> (keys, steps) by nlpkit, under the trie where steps is None, else free."""
+    """decode(sources, steps) -> (keys, steps) by nlpkit, under the trie where steps is None, else
+    free."""
     encoder, tokenizer = encoders.load(str(folder), encoders.settings_of(str(folder))(), head=True)
     encoder.eval()
     table = TrieTable.of(KnowledgeBase.open(folder / "kb.trie", tokenizer).trie, given["end"])
@@ -129,9 +151,13 @@ def ours(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> 
         elif kind == "off":
             constraint = table
         else:
-            constraint = LookAhead(table, sources, given["sep"], Settings.coverage if kind == "sum" else None)
+            constraint = LookAhead(
+                table, sources, given["sep"], Settings.coverage if kind == "sum" else None
+            )
         most = given["depth"] if steps is None else steps
-        rows = beam_search(decoder, constraint, len(sources), arguments.beams, most, norm="renorm").lists()
+        rows = beam_search(
+            decoder, constraint, len(sources), arguments.beams, most, norm="renorm"
+        ).lists()
         return [row[0][0] if row else [] for row in rows], decoder.count
 
     return decode
@@ -154,12 +180,17 @@ def theirs(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -
             node = node[token]
         return list(node)
 
-    return lambda sources, _: (model.write(sources, given, arguments.beams, given["depth"] + 1, legal), 0)
+    return lambda sources, _: (
+        model.write(sources, given, arguments.beams, given["depth"] + 1, legal),
+        0,
+    )
 
 
 def main() -> None:
     """Measures one way and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("way", choices=OWN)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--problems", type=int, required=True)
@@ -168,7 +199,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     given = json.loads((arguments.folder / "sources.json").read_text())
-    decode = (theirs if arguments.way == "transformers" else ours)(arguments.folder, given, arguments)
+    decode = (theirs if arguments.way == "transformers" else ours)(
+        arguments.folder, given, arguments
+    )
     sources = given["sources"][: arguments.problems]
     batches = [sources[first : first + BATCH] for first in range(0, len(sources), BATCH)]
     with torch.inference_mode():

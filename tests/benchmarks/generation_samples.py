@@ -1,12 +1,14 @@
-"""Speed of sampling under a condition: with the cache against reading the whole prefix again in every step.
+"""Speed of sampling under a condition: with the cache against reading the whole prefix again in
+every step.
 
     python tests/benchmarks/generation_samples.py --batch 64 --length 128
 
-Both ways have one model (the shape of `tiny`, random weights), one constraint (ideographs alone, so that every sample
-has its full length), one sampler and the same seeds, and take turns; medians are compared. The published decoder
-(`AutoRegressiveDecoder.random_sample` of github.com/bojone/bert4keras) reads the whole prefix, and computes the logits
-at all its tokens; reading again is done here with the logits of the last token alone, which favours it.
-Run it on an idle machine. One JSON line.
+Both ways have one model (the shape of `tiny`, random weights), one constraint (ideographs alone, so
+that every sample has its full length), one sampler and the same seeds, and take turns; medians are
+compared. The published decoder (`AutoRegressiveDecoder.random_sample` of
+github.com/bojone/bert4keras) reads the whole prefix, and computes the logits at all its tokens;
+reading again is done here with the logits of the last token alone, which favours it. Run it on an
+idle machine. One JSON line.
 """
 
 from __future__ import annotations
@@ -75,7 +77,9 @@ def make(folder: Path, length: int, device: str) -> tuple[Task, Any]:
 
 def main() -> None:
     """Takes turns and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
@@ -89,7 +93,9 @@ def main() -> None:
     examples = [task.read({"label": "ab"[row % 2]}) for row in range(rows)]
     batch = task.collate(examples, targets=False).to(arguments.device)
     patterns = ["字" * length] * rows
-    constraint = task.metres.constraint(patterns, [0] * rows, model.encoder.vocabulary_size, arguments.device)
+    constraint = task.metres.constraint(
+        patterns, [0] * rows, model.encoder.vocabulary_size, arguments.device
+    )
     ways = {
         "cached": lambda: ConditionedDecoder(model, batch.sources, condition_BC),
         "recomputing": lambda: Recomputing(model.encoder, rows, task.tokenizer),
@@ -106,10 +112,21 @@ def main() -> None:
                 written[way] = [tokens for row in found for tokens, _ in row]
     speed = {way: rows / statistics.median(times) for way, times in seconds.items()}
     same = sum(a == b for a, b in zip(written["cached"], written["recomputing"], strict=True))
-    figures = {"batch": rows, "length": length, "device": arguments.device, "threads": arguments.threads}
+    figures = {
+        "batch": rows,
+        "length": length,
+        "device": arguments.device,
+        "threads": arguments.threads,
+    }
     figures |= {"samples_per_second": {way: round(value, 2) for way, value in speed.items()}}
     print(
-        json.dumps({**figures, "ratio": round(speed["cached"] / speed["recomputing"], 2), "same": f"{same} of {rows}"})
+        json.dumps(
+            {
+                **figures,
+                "ratio": round(speed["cached"] / speed["recomputing"], 2),
+                "same": f"{same} of {rows}",
+            }
+        )
     )
 
 

@@ -1,4 +1,5 @@
-"""What a knowledge base costs: building it, opening it from its triples and from its `.trie`, looking up, and memory.
+"""What a knowledge base costs: building it, opening it from its triples and from its `.trie`,
+looking up, and memory.
 
     python tests/benchmarks/kgclue_kb.py kb_dense.tsv
 
@@ -7,9 +8,10 @@
     first      opened from the `.trie`, which compiles it and leaves that beside it
     again      opened from the `.trie` ever after
 
-Every way is a process of its own; they take turns, medians are told. Memory is that of the process beyond what it had
-before: at its peak, and as it stays, of that `mapped` from files, which the system can take back. Looking up is asking
-for the objects of 10,000 subjects and predicates of the file. One JSON line goes to stdout.
+Every way is a process of its own; they take turns, medians are told. Memory is that of the process
+beyond what it had before: at its peak, and as it stays, of that `mapped` from files, which the
+system can take back. Looking up is asking for the objects of 10,000 subjects and predicates of the
+file. One JSON line goes to stdout.
 """
 
 from __future__ import annotations
@@ -32,9 +34,12 @@ LOOKED_UP = 10_000
 
 def memory() -> dict[str, float]:
     """Of this process, in MB."""
-    found = dict(re.findall(r"(VmHWM|VmRSS|RssFile):\s+(\d+)", Path("/proc/self/status").read_text()))
+    found = dict(
+        re.findall(r"(VmHWM|VmRSS|RssFile):\s+(\d+)", Path("/proc/self/status").read_text())
+    )
     return {
-        name: int(found[key]) / 1024 for name, key in (("peak", "VmHWM"), ("stays", "VmRSS"), ("mapped", "RssFile"))
+        name: int(found[key]) / 1024
+        for name, key in (("peak", "VmHWM"), ("stays", "VmRSS"), ("mapped", "RssFile"))
     }
 
 
@@ -53,7 +58,9 @@ def measure(way: str, triples: str, trie: Path) -> dict[str, float]:
     if way == "build":
         kb.trie.save(trie)
     opened = time.perf_counter()
-    missing = sum(triple not in kb.find(Name.of(triple.subject), triple.predicate) for triple in wanted)
+    missing = sum(
+        triple not in kb.find(Name.of(triple.subject), triple.predicate) for triple in wanted
+    )
     if missing:
         raise SystemExit(f"{way}: {missing} of {len(wanted)} triples are not found")
     looked_up = time.perf_counter()
@@ -64,7 +71,9 @@ def measure(way: str, triples: str, trie: Path) -> dict[str, float]:
 
 def main() -> None:
     """Takes turns and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("triples", help="subject, predicate and object in a line, tabs between")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
@@ -77,12 +86,21 @@ def main() -> None:
         trie, turns = Path(folder) / "kb.trie", []
         for _ in range(arguments.repeats):
             turns.append({way: _child(way, arguments.triples, trie) for way in WAYS})
-        size = {"trie_mb": trie.stat().st_size / 1e6, "compiled_mb": Path(f"{trie}.csr").stat().st_size / 1e6}
+        size = {
+            "trie_mb": trie.stat().st_size / 1e6,
+            "compiled_mb": Path(f"{trie}.csr").stat().st_size / 1e6,
+        }
     with open(arguments.triples, "rb") as lines:
-        summary: dict[str, Any] = {"triples": sum(1 for _ in lines), "keys": int(turns[0]["again"]["keys"]), **size}
+        summary: dict[str, Any] = {
+            "triples": sum(1 for _ in lines),
+            "keys": int(turns[0]["again"]["keys"]),
+            **size,
+        }
     for way in WAYS:
         names = [name for name in turns[0][way] if name != "keys"]
-        summary[way] = {name: round(statistics.median(turn[way][name] for turn in turns), 2) for name in names}
+        summary[way] = {
+            name: round(statistics.median(turn[way][name] for turn in turns), 2) for name in names
+        }
     print(json.dumps(summary))
 
 

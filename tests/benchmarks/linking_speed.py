@@ -1,12 +1,14 @@
-"""Texts per second and memory of entity linking, with the knowledge base of a run and with a million entities.
+"""Texts per second and memory of entity linking, with the knowledge base of a run and with a
+million entities.
 
     python tests/benchmarks/linking_speed.py --run RUN --kb kb_data --data dev.json --entities 0 1000000
 
-For each number the knowledge base is that of --kb, filled up with made-up entities (0: as it is); it is built, and the
-texts are linked, each in a process of its own. The run's model stays; habits are counted on --data, which matters for
-no timing. Prints a JSON line for each: seconds and peak memory of building, bytes on disk, milliseconds to open,
-microseconds to look up a text, texts per second of the filter of `predict` (the model loaded before), and its peak
-memory, in MiB. `base_mib` is that of the process with the model and without a knowledge base.
+For each number the knowledge base is that of --kb, filled up with made-up entities (0: as it is);
+it is built, and the texts are linked, each in a process of its own. The run's model stays; habits
+are counted on --data, which matters for no timing. Prints a JSON line for each: seconds and peak
+memory of building, bytes on disk, milliseconds to open, microseconds to look up a text, texts per
+second of the filter of `predict` (the model loaded before), and its peak memory, in MiB. `base_mib`
+is that of the process with the model and without a knowledge base.
 """
 
 from __future__ import annotations
@@ -28,12 +30,26 @@ def made_up(count: int, first: int) -> Iterator[dict]:
     from nlpkit.samples.world import World
 
     world = World("linking_speed")
-    draws = [world.person, world.book, world.firm, world.school, lambda: world.book() + world.place()]
+    draws = [
+        world.person,
+        world.book,
+        world.firm,
+        world.school,
+        lambda: world.book() + world.place(),
+    ]
     for number in range(first, first + count):
         name = draws[number % len(draws)]()
-        facts = [("作者", world.person()), ("出生地", world.place()), ("成立时间", world.date())][: 1 + number % 3]
+        facts = [("作者", world.person()), ("出生地", world.place()), ("成立时间", world.date())][
+            : 1 + number % 3
+        ]
         data = [{"predicate": predicate, "object": object_} for predicate, object_ in facts]
-        yield {"alias": [name], "subject_id": f"x{number}", "subject": name, "type": ["Thing"], "data": data}
+        yield {
+            "alias": [name],
+            "subject_id": f"x{number}",
+            "subject": name,
+            "type": ["Thing"],
+            "data": data,
+        }
 
 
 def peak_mib() -> float:
@@ -49,7 +65,11 @@ def build(kb: Path, data: Path, folder: Path) -> dict:
     start = time.perf_counter()
     prepare_lexicon(str(kb), list(read_jsonl(data)), folder, 62)
     seconds = round(time.perf_counter() - start, 2)
-    return {"build_s": seconds, "build_mib": peak_mib(), "file_mib": round((folder / "kb").stat().st_size / 2**20, 1)}
+    return {
+        "build_s": seconds,
+        "build_mib": peak_mib(),
+        "file_mib": round((folder / "kb").stat().st_size / 2**20, 1),
+    }
 
 
 def link(run: Path, data: Path, folder: Path, repeat: int) -> dict:
@@ -61,9 +81,14 @@ def link(run: Path, data: Path, folder: Path, repeat: int) -> dict:
     loaded = load(run)
     figures = {"base_mib": peak_mib()}
     start = time.perf_counter()
-    task = type(loaded.task)(replace(loaded.task.config, kb="", kb_sha256=None), loaded.tokenizer, folder)
+    task = type(loaded.task)(
+        replace(loaded.task.config, kb="", kb_sha256=None), loaded.tokenizer, folder
+    )
     task.lexicon.kb.matches("开")
-    figures |= {"open_ms": round(1000 * (time.perf_counter() - start), 1), "entities": len(task.lexicon.kb)}
+    figures |= {
+        "open_ms": round(1000 * (time.perf_counter() - start), 1),
+        "entities": len(task.lexicon.kb),
+    }
     lines = [Line("x:1", 1, line.raw) for line in read_lines(data)] * repeat
     texts = [line.record()["text"] for line in lines]
     start = time.perf_counter()
@@ -79,7 +104,9 @@ def link(run: Path, data: Path, folder: Path, repeat: int) -> dict:
 
 def main() -> None:
     """Reads the arguments; prints a line for each size of knowledge base."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--kb", type=Path, required=True, help="JSON lines")
     parser.add_argument("--data", type=Path, required=True)
@@ -105,11 +132,29 @@ def measure(arguments: argparse.Namespace, count: int) -> dict:
         with open(folder / "kb.jsonl", "wb") as stream:
             stream.writelines(own)
             more = made_up(max(0, count - len(own)), len(own))
-            stream.writelines(json.dumps(entity, ensure_ascii=False).encode() + b"\n" for entity in more)
+            stream.writelines(
+                json.dumps(entity, ensure_ascii=False).encode() + b"\n" for entity in more
+            )
         figures: dict = {}
         for step in ("build", "link"):
-            command = [sys.executable, __file__, "--run", arguments.run, "--kb", folder / "kb.jsonl"]
-            command += ["--data", arguments.data, "--folder", folder, "--repeat", arguments.repeat, "--step", step]
+            command = [
+                sys.executable,
+                __file__,
+                "--run",
+                arguments.run,
+                "--kb",
+                folder / "kb.jsonl",
+            ]
+            command += [
+                "--data",
+                arguments.data,
+                "--folder",
+                folder,
+                "--repeat",
+                arguments.repeat,
+                "--step",
+                step,
+            ]
             done = subprocess.run([str(part) for part in command], capture_output=True, check=True)
             figures |= json.loads(done.stdout)
         return figures

@@ -1,11 +1,13 @@
-"""Prediction speed of GPLinker: nlpkit and bert4torch, the filter and bare decoding; memory over long input.
+"""Prediction speed of GPLinker: nlpkit and bert4torch, the filter and bare decoding; memory over
+long input.
 
     python tests/benchmarks/prediction_speed.py --run RUN --data duie_dev.jsonl --peer-python PEER/bin/python
 
-`RUN` is a run of gplinker with `--encoder tiny` for the comparison with the peer, which has the same shape (BERT
-4 x 256) and predicts one sentence at a time, as its example does. Every measurement is a process of its own; they take
-turns and medians are compared. The filter's speed is that of `nlpkit predict` through a pipe without its start: from
-its first lines to its last. Run it on an idle machine.
+`RUN` is a run of gplinker with `--encoder tiny` for the comparison with the peer, which has the
+same shape (BERT 4 x 256) and predicts one sentence at a time, as its example does. Every
+measurement is a process of its own; they take turns and medians are compared. The filter's speed is
+that of `nlpkit predict` through a pipe without its start: from its first lines to its last. Run it
+on an idle machine.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ PEER = Path(__file__).parent / "bert4torch_peer.py"
 
 
 def bare(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Batched decoding of examples that are already read, again and again for at least `lines` sentences."""
+    """Batched decoding of examples that are already read, again and again for at least `lines`
+    sentences."""
     import torch
 
     torch.set_num_threads(arguments.threads)
@@ -40,15 +43,20 @@ def bare(arguments: argparse.Namespace) -> dict[str, Any]:
     predict_examples(run.task, run.model, examples[:WINDOW], precision=run.precision)
     started = time.perf_counter()
     for first in range(0, len(examples), WINDOW):
-        predict_examples(run.task, run.model, examples[first : first + WINDOW], precision=run.precision)
+        predict_examples(
+            run.task, run.model, examples[first : first + WINDOW], precision=run.precision
+        )
     return {"sentences_per_second": round(len(examples) / (time.perf_counter() - started), 1)}
 
 
 def pipe(arguments: argparse.Namespace, lines: int, raw: list[bytes]) -> dict[str, Any]:
-    """`nlpkit predict` on `lines` lines through pipes: its speed after the first window, and its peak memory."""
+    """`nlpkit predict` on `lines` lines through pipes: its speed after the first window, and its
+    peak memory."""
     command = [sys.executable, "-m", "cli.main", "predict", arguments.run]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
     assert process.stdin
     assert process.stdout
     if os.fork() == 0:  # the producer, so that neither side waits for the other
@@ -61,14 +69,19 @@ def pipe(arguments: argparse.Namespace, lines: int, raw: list[bytes]) -> dict[st
     count, first_count, started, ended = 0, 0, 0.0, 0.0
     while chunk := process.stdout.read1(1 << 20):  # type: ignore[attr-defined]
         count += chunk.count(b"\n")
-        ended = time.perf_counter()  # of the last lines, not of the process, which takes a while to leave torch
+        ended = (
+            time.perf_counter()
+        )  # of the last lines, not of the process, which takes a while to leave torch
         if not started and count >= 1024:
             started, first_count = ended, count
     seconds = ended - started
     process.wait()
     assert count == lines
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return {"sentences_per_second": round((count - first_count) / seconds, 1), "peak_rss_mb": round(peak, 1)}
+    return {
+        "sentences_per_second": round((count - first_count) / seconds, 1),
+        "peak_rss_mb": round(peak, 1),
+    }
 
 
 def child(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -87,9 +100,29 @@ def measure(name: str, arguments: argparse.Namespace, lines: int) -> dict[str, A
     if name.startswith("bert4torch"):
         mode = name.partition(" ")[2]
         weights = [f"--weights={arguments.peer_weights}-{mode}"] if arguments.peer_weights else []
-        command = [arguments.peer_python, str(PEER), "predict", "--mode", mode, "--limit", "300", *shared, *weights]
+        command = [
+            arguments.peer_python,
+            str(PEER),
+            "predict",
+            "--mode",
+            mode,
+            "--limit",
+            "300",
+            *shared,
+            *weights,
+        ]
     else:
-        command = [sys.executable, __file__, "--child", name, "--run", arguments.run, "--lines", str(lines), *shared]
+        command = [
+            sys.executable,
+            __file__,
+            "--child",
+            name,
+            "--run",
+            arguments.run,
+            "--lines",
+            str(lines),
+            *shared,
+        ]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     figures = {"name": name, "lines": lines, **json.loads(done.stdout)}
     print(json.dumps(figures), flush=True)
@@ -98,11 +131,18 @@ def measure(name: str, arguments: argparse.Namespace, lines: int) -> dict[str, A
 
 def main() -> None:
     """Takes turns and prints the medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", required=True)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--peer-python", help="interpreter with bert4torch; without it only nlpkit is measured")
-    parser.add_argument("--peer-weights", help="PREFIX of what `bert4torch_peer.py train --weights PREFIX-MODE` wrote")
+    parser.add_argument(
+        "--peer-python", help="interpreter with bert4torch; without it only nlpkit is measured"
+    )
+    parser.add_argument(
+        "--peer-weights",
+        help="PREFIX of what `bert4torch_peer.py train --weights PREFIX-MODE` wrote",
+    )
     parser.add_argument("--peer-modes", nargs="*", default=["tuned", "example"])
     parser.add_argument("--lines", type=int, default=8192)
     parser.add_argument("--memory-lines", type=int, nargs="*", default=[10_000, 1_000_000])
@@ -113,10 +153,23 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(child(arguments.child, arguments)))
         return
-    names = ["bare", "pipe", *(f"bert4torch {mode}" for mode in arguments.peer_modes if arguments.peer_python)]
-    turns = [[measure(name, arguments, arguments.lines) for name in names] for _ in range(arguments.repeats)]
-    speed = {n: statistics.median(turn[i]["sentences_per_second"] for turn in turns) for i, n in enumerate(names)}
-    memory = {lines: measure("memory", arguments, lines)["peak_rss_mb"] for lines in arguments.memory_lines}
+    names = [
+        "bare",
+        "pipe",
+        *(f"bert4torch {mode}" for mode in arguments.peer_modes if arguments.peer_python),
+    ]
+    turns = [
+        [measure(name, arguments, arguments.lines) for name in names]
+        for _ in range(arguments.repeats)
+    ]
+    speed = {
+        n: statistics.median(turn[i]["sentences_per_second"] for turn in turns)
+        for i, n in enumerate(names)
+    }
+    memory = {
+        lines: measure("memory", arguments, lines)["peak_rss_mb"]
+        for lines in arguments.memory_lines
+    }
     summary = {
         "sentences_per_second": speed,
         "pipe_share_of_bare": round(speed["pipe"] / speed["bare"], 3),

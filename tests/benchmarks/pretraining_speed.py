@@ -1,11 +1,12 @@
-"""Pretraining speed: `nlpkit encoder pretrain` and a plain `transformers` Trainer on the same model and text.
+"""Pretraining speed: `nlpkit encoder pretrain` and a plain `transformers` Trainer on the same model
+and text.
 
     python tests/benchmarks/pretraining_speed.py --text FILE
 
-The plain way is that of the library's examples: lines cut at 128 tokens, batches of 64 random lines padded to their
-longest, tokens masked by its collator, AdamW; in float32 as it comes, and with `bf16`. Counted are tokens of text:
-padding is none. Every measurement is a process of its own; they take turns and medians are compared. Run it on an idle
-machine.
+The plain way is that of the library's examples: lines cut at 128 tokens, batches of 64 random lines
+padded to their longest, tokens masked by its collator, AdamW; in float32 as it comes, and with
+`bf16`. Counted are tokens of text: padding is none. Every measurement is a process of its own; they
+take turns and medians are compared. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def nlpkit(arguments: argparse.Namespace) -> dict[str, Any]:
 
     config = PretrainConfig(tokens=10**9, optimizer=arguments.optimizer, evaluate_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
-        plan = PretrainPlan((arguments.text,), Path(folder) / "out", config, corpus=Path(arguments.corpus))
+        plan = PretrainPlan(
+            (arguments.text,), Path(folder) / "out", config, corpus=Path(arguments.corpus)
+        )
         made = open_pretraining(plan, accelerator_for("auto", config.precision))
         started = 0.0
         for event in made.events():
@@ -70,7 +73,9 @@ def plain(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from nlpkit.encoders import TOKENIZER
 
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    special = {
+        f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
+    }
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(TOKENIZER), **special)
     lines = Path(arguments.text).read_text(encoding="utf-8").splitlines()
     encoded = tokenizer(lines, truncation=True, max_length=LENGTH)["input_ids"]
@@ -87,8 +92,17 @@ def plain(arguments: argparse.Namespace) -> dict[str, Any]:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             times.append(time.perf_counter())
 
-    settings = {"per_device_train_batch_size": LINES, "learning_rate": 1e-3, "bf16": arguments.bf16, "report_to": []}
-    settings |= {"use_cpu": not torch.cuda.is_available(), "save_strategy": "no", "disable_tqdm": True}
+    settings = {
+        "per_device_train_batch_size": LINES,
+        "learning_rate": 1e-3,
+        "bf16": arguments.bf16,
+        "report_to": [],
+    }
+    settings |= {
+        "use_cpu": not torch.cuda.is_available(),
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
     settings |= {"max_steps": arguments.warmup + arguments.steps, "remove_unused_columns": False}
     with tempfile.TemporaryDirectory() as folder:
         trainer_settings: Any = transformers.TrainingArguments(output_dir=folder, **settings)
@@ -102,9 +116,23 @@ def plain(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One measurement in a process of its own."""
-    options = {"nlpkit": [], "nlpkit adamw": ["--optimizer=adamw"], "Trainer": [], "Trainer bf16": ["--bf16"]}[name]
+    options = {
+        "nlpkit": [],
+        "nlpkit adamw": ["--optimizer=adamw"],
+        "Trainer": [],
+        "Trainer bf16": ["--bf16"],
+    }[name]
     kind = "nlpkit" if name.startswith("nlpkit") else "plain"
-    command = [sys.executable, __file__, "--child", kind, "--text", arguments.text, "--corpus", arguments.corpus]
+    command = [
+        sys.executable,
+        __file__,
+        "--child",
+        kind,
+        "--text",
+        arguments.text,
+        "--corpus",
+        arguments.corpus,
+    ]
     command += [f"--steps={arguments.steps}", f"--warmup={arguments.warmup}", *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     figures = {"name": name, **json.loads(done.stdout.splitlines()[-1])}
@@ -114,7 +142,9 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Takes turns and prints the medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--text", required=True, help="plain text, some megabytes")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=5)
@@ -131,7 +161,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments.corpus = str(Path(folder) / "corpus")
         turns = [[measure(name, arguments) for name in names] for _ in range(arguments.repeats)]
-    speed = {n: statistics.median(turn[i]["tokens_per_second"] for turn in turns) for i, n in enumerate(names)}
+    speed = {
+        n: statistics.median(turn[i]["tokens_per_second"] for turn in turns)
+        for i, n in enumerate(names)
+    }
     ratios = {f"nlpkit / {name}": round(speed["nlpkit"] / speed[name], 2) for name in names[1:]}
     print(json.dumps({"tokens_per_second": speed, **ratios}))
 

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/reading_speed.py --data trial.jsonl RUN_OF_MRC_MLM RUN_OF_MRC_SEQ2SEQ RUN:beams=1 ...
 
-`RUN:key=value` is the run with a setting of its task changed. The runs are loaded once, take turns, and medians are
-told with the score, since speed depends on the length of what is answered. Reading the lines is not counted. Run it on
-an idle machine.
+`RUN:key=value` is the run with a setting of its task changed. The runs are loaded once, take turns,
+and medians are told with the score, since speed depends on the length of what is answered. Reading
+the lines is not counted. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def measured(run: Run, examples: list[Any]) -> tuple[float, list[Any]]:
 
 def main() -> None:
     """Prints one JSON object a run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--data", required=True)
     parser.add_argument("--lines", type=int, default=200)
@@ -55,7 +57,9 @@ def main() -> None:
     scores = {}
     for name, run in runs.items():
         _, predictions = measured(run, examples[name])  # to warm up
-        scores[name] = run.task.score(zip([e.gold for e in examples[name]], predictions, strict=True))
+        scores[name] = run.task.score(
+            zip([e.gold for e in examples[name]], predictions, strict=True)
+        )
     for _ in range(arguments.repeats):
         for name, run in runs.items():
             seconds[name].append(measured(run, examples[name])[0])

@@ -1,10 +1,11 @@
-"""A knowledge base without a share of the entities that texts mean: those mentions are NIL then, in all files alike.
+"""A knowledge base without a share of the entities that texts mean: those mentions are NIL then, in
+all files alike.
 
     python tests/benchmarks/reduced_kb.py --kb kb_data --data train.json dev.json --share 0.15 --seed 1 --out reduced
     nlpkit train entity_linking --data reduced/train.json --dev reduced/dev.json --set entity_linking.kb=reduced/kb_data
 
-Takes CCKS files as they are. A mention of an entity that went gets the `kb_id` NIL; where no other entity has its name,
-its name is no alias any more. Prints what was done as JSON.
+Takes CCKS files as they are. A mention of an entity that went gets the `kb_id` NIL; where no other
+entity has its name, its name is no alias any more. Prints what was done as JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from nlpkit.jsonl import dumps, read_jsonl, write_atomic
 
 def main() -> None:
     """Reads the arguments and writes the files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kb", type=Path, required=True)
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--share", type=float, default=0.15)
@@ -27,8 +30,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    meant = {m["kb_id"] for _, record in read_jsonl(arguments.data) for m in record["mention_data"]} - {"NIL"}
-    gone = set(random.Random(arguments.seed).sample(sorted(meant), round(arguments.share * len(meant))))
+    meant = {
+        m["kb_id"] for _, record in read_jsonl(arguments.data) for m in record["mention_data"]
+    } - {"NIL"}
+    gone = set(
+        random.Random(arguments.seed).sample(sorted(meant), round(arguments.share * len(meant)))
+    )
     left = [record for _, record in read_jsonl(arguments.kb) if record["subject_id"] not in gone]
     counts = {"meant": len(meant), "gone": len(gone), "left": len(left)}
     with write_atomic(arguments.out / arguments.kb.name) as stream:
@@ -37,7 +44,9 @@ def main() -> None:
         records = [record for _, record in read_jsonl(path)]
         with write_atomic(arguments.out / path.name) as stream:
             stream.writelines(dumps(without(record, gone)) + b"\n" for record in records)
-        counts[path.name] = sum(m["kb_id"] in gone for record in records for m in record["mention_data"])
+        counts[path.name] = sum(
+            m["kb_id"] in gone for record in records for m in record["mention_data"]
+        )
     print(json.dumps(counts))
 
 

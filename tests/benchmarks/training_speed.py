@@ -1,11 +1,11 @@
-"""Training speed of GPLinker: nlpkit against bert4torch, the same encoder shape (BERT 4 x 256) and sentences a step.
+"""Training speed of GPLinker: nlpkit against bert4torch, the same encoder shape (BERT 4 x 256) and
+sentences a step.
 
     python tests/benchmarks/training_speed.py --data duie_train.jsonl --peer-python PEER/bin/python
 
-`PEER` is a virtual environment with torch and bert4torch (see bert4torch_peer.py for what else that needs). Every
-measurement is a process of its own; they take turns, and medians over the turns are compared. Run it on an idle
-machine.
-One JSON line a measurement, then one with the ratios.
+`PEER` is a virtual environment with torch and bert4torch (see bert4torch_peer.py for what else that
+needs). Every measurement is a process of its own; they take turns, and medians over the turns are
+compared. Run it on an idle machine. One JSON line a measurement, then one with the ratios.
 """
 
 from __future__ import annotations
@@ -32,8 +32,18 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     from nlpkit.training.fit import Fit, Plan
     from nlpkit.training.loop import Step, train
 
-    values = {"train": {"batch_size": arguments.batch_size, "evaluate_every": 1e9}, "gplinker": {"replace": 0.0}}
-    plan = Plan("gplinker", (arguments.data,), Path(), encoder=arguments.encoder, values=(values,), device="cpu")
+    values = {
+        "train": {"batch_size": arguments.batch_size, "evaluate_every": 1e9},
+        "gplinker": {"replace": 0.0},
+    }
+    plan = Plan(
+        "gplinker",
+        (arguments.data,),
+        Path(),
+        encoder=arguments.encoder,
+        values=(values,),
+        device="cpu",
+    )
     sentences, started = 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         fit = Fit(plan, accelerator_for("cpu", arguments.precision), Path(folder))
@@ -56,11 +66,27 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One measurement in a process of its own."""
-    shared = ["--data", arguments.data, "--batch-size", str(arguments.batch_size), "--threads", str(arguments.threads)]
+    shared = [
+        "--data",
+        arguments.data,
+        "--batch-size",
+        str(arguments.batch_size),
+        "--threads",
+        str(arguments.threads),
+    ]
     if name.startswith("bert4torch"):
         mode = name.partition(" ")[2]
         steps = arguments.steps if mode == "tuned" else max(5, arguments.steps // 4)
-        command = [arguments.peer_python, str(PEER), "train", "--mode", mode, "--steps", str(steps), *shared]
+        command = [
+            arguments.peer_python,
+            str(PEER),
+            "train",
+            "--mode",
+            mode,
+            "--steps",
+            str(steps),
+            *shared,
+        ]
     else:
         command = [sys.executable, __file__, "--child", "--steps", str(arguments.steps), *shared]
         command += ["--encoder", arguments.encoder, "--precision", arguments.precision]
@@ -72,9 +98,13 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Takes turns and prints the medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True)
-    parser.add_argument("--peer-python", help="interpreter with bert4torch; without it only nlpkit is measured")
+    parser.add_argument(
+        "--peer-python", help="interpreter with bert4torch; without it only nlpkit is measured"
+    )
     parser.add_argument("--encoder", default="tiny")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -87,7 +117,10 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(ours(arguments)))
         return
-    names = ["nlpkit", *(["bert4torch tuned", "bert4torch example"] if arguments.peer_python else [])]
+    names = [
+        "nlpkit",
+        *(["bert4torch tuned", "bert4torch example"] if arguments.peer_python else []),
+    ]
     turns = [[measure(name, arguments) for name in names] for _ in range(arguments.repeats)]
     speed, memory = (
         {name: statistics.median(turn[i][key] for turn in turns) for i, name in enumerate(names)}
@@ -96,7 +129,14 @@ def main() -> None:
     ratios = {name: round(speed["nlpkit"] / speed[name], 2) for name in names[1:]}
     shares = {name: round(memory["nlpkit"] / memory[name], 2) for name in names[1:]}
     print(
-        json.dumps({"sentences_per_second": speed, "faster_than": ratios, "peak_rss_mb": memory, "memory_of": shares})
+        json.dumps(
+            {
+                "sentences_per_second": speed,
+                "faster_than": ratios,
+                "peak_rss_mb": memory,
+                "memory_of": shares,
+            }
+        )
     )
 
 

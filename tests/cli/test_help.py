@@ -1,4 +1,5 @@
-"""`--help` of every command is frozen: a setting is a `--set` key, not a new flag. UPDATE_GOLDEN=1 writes it anew."""
+"""`--help` of every command is frozen: a setting is a `--set` key, not a new flag. UPDATE_GOLDEN=1
+writes it anew."""
 
 import os
 from pathlib import Path
@@ -11,14 +12,24 @@ from cli.main import app
 GOLDEN = Path(__file__).parents[1] / "golden" / "help"
 COMMANDS = [
     *("", "train", "predict", "eval"),
-    *("data", "data convert", "data sample", "data check", "encoder", "encoder info", "encoder list"),
+    *(
+        "data",
+        "data convert",
+        "data sample",
+        "data check",
+        "encoder",
+        "encoder info",
+        "encoder list",
+    ),
     *("encoder pretrain", "trie", "trie build", "trie info"),
 ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_as_it_was(command):
-    result = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="nlpkit", env={"COLUMNS": "100"})
+    result = CliRunner().invoke(
+        app, [*command.split(), "--help"], prog_name="nlpkit", env={"COLUMNS": "100"}
+    )
     assert result.exit_code == 0, result.output
     file = GOLDEN / f"{command.replace(' ', '_') or 'nlpkit'}.txt"
     if os.environ.get("UPDATE_GOLDEN"):

@@ -42,5 +42,7 @@ def test_a_signal_to_end_is_passed_on():
 
 def is_running(process):
     """Whether there is such a process, a zombie not counted."""
-    found = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
+    )
     return bool(found.stdout.strip()) and not found.stdout.startswith("Z")

@@ -20,7 +20,10 @@ def lines_of(done):
 @pytest.fixture
 def odd_lines():
     """Fields and numbers that must survive, and texts of very different lengths."""
-    lines = [f'{{"id": {n}, "text": "{"他写了《长夜》。" * (n % 7)}", "x": {{"y": [1.10, 1e5]}}}}' for n in range(40)]
+    lines = [
+        f'{{"id": {n}, "text": "{"他写了《长夜》。" * (n % 7)}", "x": {{"y": [1.10, 1e5]}}}}'
+        for n in range(40)
+    ]
     return [*lines, '{"text":"a","big":123456789012345678901234567890,"prediction":0,"f":-0.0}']
 
 
@@ -47,7 +50,9 @@ def test_predict_gives_the_same_by_file_pipe_gz_and_batch_size(run, data, tmp_pa
 
 
 def test_only_output(run):
-    (line,) = lines_of(nlpkit("predict", run, "--only-output", stdin='{"text": "他写了《长夜》"}'.encode()))
+    (line,) = lines_of(
+        nlpkit("predict", run, "--only-output", stdin='{"text": "他写了《长夜》"}'.encode())
+    )
     assert list(line) == ["spo_list"]
 
 
@@ -108,15 +113,22 @@ def test_a_closed_pipe_is_silent_and_141(run, data, tmp_path):
     program = f'"{sys.executable}" -m cli.main predict {run} {data} | head -1; echo "${{PIPESTATUS[0]}}" >&2'
     done = subprocess.run(["bash", "-c", program], capture_output=True, timeout=120)
     assert len(done.stdout.splitlines()) == 1
-    assert done.stderr.decode().split() in (["141"], ["0"])  # 0 where all went into the pipe before head went away
+    assert done.stderr.decode().split() in (
+        ["141"],
+        ["0"],
+    )  # 0 where all went into the pipe before head went away
     many = write_lines(tmp_path / "many.jsonl", list(samples.records("gplinker", 500, seed=1)) * 6)
-    done = subprocess.run(["bash", "-c", program.replace(str(data), str(many))], capture_output=True, timeout=120)
+    done = subprocess.run(
+        ["bash", "-c", program.replace(str(data), str(many))], capture_output=True, timeout=120
+    )
     assert done.stderr.decode().split() == ["141"]
 
 
 def test_a_slow_producer_sees_its_lines(run):
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "predict", str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "cli.main", "predict", str(run)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     for text in ("first", "second"):
         process.stdin.write(json.dumps({"text": text}).encode() + b"\n")
@@ -153,7 +165,9 @@ def test_eval_scores_a_run_and_its_predictions_alike(run, data, tmp_path):
     by_run = json.loads(nlpkit("eval", run, "--data", data, "--by", "predicate").stdout)
     predicted = tmp_path / "predicted.jsonl"
     predicted.write_bytes(nlpkit("predict", run, data).stdout)
-    by_file = json.loads(nlpkit("eval", "--task", "gplinker", "--data", predicted, "--by", "predicate").stdout)
+    by_file = json.loads(
+        nlpkit("eval", "--task", "gplinker", "--data", predicted, "--by", "predicate").stdout
+    )
     assert by_run.pop("run") == str(run)
     by_run.pop("data"), by_file.pop("data")
     assert by_run == by_file
@@ -172,7 +186,9 @@ def test_eval_gates_errors_and_rules(run, data, tmp_path):
     assert sum(len(line["missed"]) for line in wrong) == metrics["gold"] - metrics["correct"]
     assert sum(len(line["extra"]) for line in wrong) == metrics["predicted"] - metrics["correct"]
     assert nlpkit("eval", run, "--data", data, "--min", "f1=0").returncode == 0
-    tolerant = json.loads(nlpkit("eval", run, "--data", data, "--set", "gplinker.match=tokens").stdout)
+    tolerant = json.loads(
+        nlpkit("eval", run, "--data", data, "--set", "gplinker.match=tokens").stdout
+    )
     assert tolerant["match"] == "tokens"
 
 
@@ -180,16 +196,40 @@ def test_eval_gates_errors_and_rules(run, data, tmp_path):
     ("arguments", "code", "says"),
     [
         (["trian"], 2, "Did you mean 'train'"),
-        (["train", "gplinkr", "--data", "x"], 2, 'unknown task "gplinkr"; did you mean "gplinker"?'),
+        (
+            ["train", "gplinkr", "--data", "x"],
+            2,
+            'unknown task "gplinkr"; did you mean "gplinker"?',
+        ),
         (["train", "gplinker"], 2, "--data"),
         (["train", "gplinker", "--data", "x", "--epoch", "3"], 2, "--epoch"),
         (["train", "gplinker", "--data", "no.jsonl"], 3, "no.jsonl: cannot be read: No such file"),
-        (["train", "gplinker", "--data", "{data}", "--set", "train.epoch=3"], 2, 'did you mean "epochs"'),
-        (["train", "gplinker", "--data", "{data}", "--set", "trian.epochs=3"], 2, 'did you mean "train"'),
-        (["train", "gplinker", "--data", "{data}", "--set", "train.epochs=many"], 2, "expected int, got 'many'"),
-        (["train", "gplinker", "--data", "{data}", "--set", "gplinker.head=efficent"], 2, 'did you mean "efficient"'),
+        (
+            ["train", "gplinker", "--data", "{data}", "--set", "train.epoch=3"],
+            2,
+            'did you mean "epochs"',
+        ),
+        (
+            ["train", "gplinker", "--data", "{data}", "--set", "trian.epochs=3"],
+            2,
+            'did you mean "train"',
+        ),
+        (
+            ["train", "gplinker", "--data", "{data}", "--set", "train.epochs=many"],
+            2,
+            "expected int, got 'many'",
+        ),
+        (
+            ["train", "gplinker", "--data", "{data}", "--set", "gplinker.head=efficent"],
+            2,
+            'did you mean "efficient"',
+        ),
         (["train", "gplinker", "--data", "{data}", "--encoder", "no/such"], 2, "no/such"),
-        (["train", "gplinker", "--data", "{data}", "--device", "tpu"], 2, "expected auto, cpu or cuda"),
+        (
+            ["train", "gplinker", "--data", "{data}", "--device", "tpu"],
+            2,
+            "expected auto, cpu or cuda",
+        ),
         (["predict", "no_run"], 2, "no_run: not a run directory"),
         (["predict", "{run}", "no.jsonl"], 3, "no.jsonl: cannot be read"),
         (["predict", "{run}", "--on-error", "ignore"], 2, "--on-error"),
@@ -198,7 +238,11 @@ def test_eval_gates_errors_and_rules(run, data, tmp_path):
         (["eval", "{run}", "--data", "{data}", "--min", "f1=nan"], 2, "expected metric=number"),
         (["train", "gplinker", "--data", "{data}", "--processes", "0"], 2, "--processes"),
         (["train", "gplinker", "--data", "{data}", "--learning-rate", "nan"], 2, "learning_rate"),
-        (["predict", "{run}", "{data}", "-o", "/tmp"], 1, "/tmp: cannot be written: Is a directory"),
+        (
+            ["predict", "{run}", "{data}", "-o", "/tmp"],
+            1,
+            "/tmp: cannot be written: Is a directory",
+        ),
         (["eval", "--task", "gplinker", "--data", "{data}"], 3, 'missing field "prediction"'),
         (["eval", "--data", "{data}"], 2, "a run directory or --task"),
         (["data", "convert", "duei"], 2, "duie"),
@@ -221,7 +265,10 @@ def test_wrong_usage_is_one_clear_line(run, data, tmp_path, arguments, code, say
     [
         ('{"text": "a"}', "no gold"),
         ('{"spo_list": []}', 'missing field "text"'),
-        ('{"text": "a", "spo_list": [{"subject": "a", "object": "a"}]}', 'spo_list[0]: missing field "predicate"'),
+        (
+            '{"text": "a", "spo_list": [{"subject": "a", "object": "a"}]}',
+            'spo_list[0]: missing field "predicate"',
+        ),
         ('{"text": "a", "spo_list": [["a", "p"]]}', "a list of three strings"),
         ('{"text": "a", "spo_list": {}}', "spo_list"),
         ("{", "not valid JSON"),
@@ -231,7 +278,17 @@ def test_a_bad_training_line_is_named(tmp_path, record, says):
     good = '{"text": "a b", "spo_list": [["a", "p", "b"]]}\n'
     file = tmp_path / "train.jsonl"
     file.write_text(good * 20 + record + "\n" + good)
-    arguments = ["train", "gplinker", "--data", file, "--dev", file, "--out", tmp_path / "run", *SMALL_FLAGS]
+    arguments = [
+        "train",
+        "gplinker",
+        "--data",
+        file,
+        "--dev",
+        file,
+        "--out",
+        tmp_path / "run",
+        *SMALL_FLAGS,
+    ]
     done = nlpkit(*arguments, check=False)
     assert done.returncode == 3, done.stderr.decode()
     assert f"error: {file}:21: " in done.stderr.decode()
@@ -261,24 +318,47 @@ def test_data_check_reports_by_file_and_line(tmp_path):
 def test_a_schema_file_closes_the_schema(tmp_path):
     schema, file = tmp_path / "schema.jsonl", tmp_path / "data.jsonl"
     schema.write_text('{"subject_type": "书", "predicate": "作者", "object_type": "人"}\n出版社\n')
-    triple = {"subject": "乙", "predicate": "作者", "object": "甲", "subject_type": "书", "object_type": "地点"}
+    triple = {
+        "subject": "乙",
+        "predicate": "作者",
+        "object": "甲",
+        "subject_type": "书",
+        "object_type": "地点",
+    }
     write_lines(file, [{"text": "甲写了乙", "spo_list": [triple]}])
-    arguments = ["train", "gplinker", "--data", file, "--dev", file, "--out", tmp_path / "run", *SMALL_FLAGS]
+    arguments = [
+        "train",
+        "gplinker",
+        "--data",
+        file,
+        "--dev",
+        file,
+        "--out",
+        tmp_path / "run",
+        *SMALL_FLAGS,
+    ]
     done = nlpkit(*arguments, "--set", f"gplinker.schema={schema}", check=False)
     assert done.returncode == 3
-    assert f'{file}:1: types of "作者" clash with the schema: expected 书-人, got 书-地点' in done.stderr.decode()
+    assert (
+        f'{file}:1: types of "作者" clash with the schema: expected 书-人, got 书-地点'
+        in done.stderr.decode()
+    )
 
 
 def test_no_permission_to_write_is_one_line(data, tmp_path):
     file = tmp_path / "file"
     file.write_text("")  # a folder cannot be made below a file, whoever asks
-    done = nlpkit("train", "gplinker", "--data", data, "--out", file / "run", *SMALL_FLAGS, check=False)
+    done = nlpkit(
+        "train", "gplinker", "--data", data, "--out", file / "run", *SMALL_FLAGS, check=False
+    )
     assert done.returncode == 2, done.stderr.decode()
     assert b"Traceback" not in done.stderr
 
 
 def test_dry_run_shows_groups_and_writes_nothing(data, tmp_path):
-    done = nlpkit("train", "gplinker", "--data", data, "--out", tmp_path / "run", "--dry-run", *SMALL_FLAGS)
+    done = nlpkit(
+        "train", "gplinker", "--data", data, "--out", tmp_path / "run", "--dry-run", *SMALL_FLAGS
+    )
     told = done.stderr.decode()
     assert "parameter groups" in told
     assert "peak memory" in told
@@ -288,7 +368,9 @@ def test_dry_run_shows_groups_and_writes_nothing(data, tmp_path):
 def test_help_is_quick_and_imports_no_torch():
     started = time.monotonic()
     done = nlpkit("--help")
-    assert time.monotonic() - started < 5  # the figure is in the README; this only catches an import of torch
+    assert (
+        time.monotonic() - started < 5
+    )  # the figure is in the README; this only catches an import of torch
     assert b"Usage" in done.stdout
     program = "import sys; import cli.main; print('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program]).strip() == b"False"

@@ -1,4 +1,5 @@
-"""`nlpkit trie`: what goes in is what can be completed, and what does not fit is refused by name."""
+"""`nlpkit trie`: what goes in is what can be completed, and what does not fit is refused by
+name."""
 
 import gzip
 import json
@@ -24,7 +25,12 @@ def report(*arguments, **options):
 
 def test_build_and_info_say_what_the_trie_holds(file):
     told = report("info", file)
-    assert (told["keys"], told["most_tokens"], told["vocabulary_size"], told["values"]) == (4, 5, 10_000, None)
+    assert (told["keys"], told["most_tokens"], told["vocabulary_size"], told["values"]) == (
+        4,
+        5,
+        10_000,
+        None,
+    )
     assert told["bytes"] == file.stat().st_size
     assert told["compiled_bytes"] == (file.parent / "keys.trie.csr").stat().st_size
 
@@ -65,14 +71,21 @@ def test_another_tokenizer_is_refused(file, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text("{}")
     (tmp_path / "other" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n北\n")
-    done = nlpkit("trie", "info", file, "--complete", "北", "--tokenizer", tmp_path / "other", check=False)
+    done = nlpkit(
+        "trie", "info", file, "--complete", "北", "--tokenizer", tmp_path / "other", check=False
+    )
     assert done.returncode == 2
     assert b"made with another tokenizer" in done.stderr
 
 
 def test_bad_lines_are_named(tmp_path):
-    done = nlpkit("trie", "build", "--kb", "-", "-o", tmp_path / "x", stdin=FACTS + b"a\tb\n", check=False)
-    assert (done.returncode, done.stderr) == (3, b"error: stdin:4: expected 3 columns between tabs, got 2\n")
+    done = nlpkit(
+        "trie", "build", "--kb", "-", "-o", tmp_path / "x", stdin=FACTS + b"a\tb\n", check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        3,
+        b"error: stdin:4: expected 3 columns between tabs, got 2\n",
+    )
     done = nlpkit("trie", "build", "-", "-o", tmp_path / "x", stdin=b"a\n\xff\n", check=False)
     assert done.returncode == 3
     assert b"stdin:1: not UTF-8" in done.stderr

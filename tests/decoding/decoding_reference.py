@@ -1,4 +1,5 @@
-"""References for the tests of decoding, in plain Python and float64: a model, a trie, brute force, beam search."""
+"""References for the tests of decoding, in plain Python and float64: a model, a trie, brute force,
+beam search."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ class TinyModel:
 
     def next(self, token_BK, beam_BK):
         self.steps += 1
-        old_BKH = torch.stack([state_KH[beam_K] for state_KH, beam_K in zip(self.state_BKH, beam_BK, strict=True)])
+        old_BKH = torch.stack(
+            [state_KH[beam_K] for state_KH, beam_K in zip(self.state_BKH, beam_BK, strict=True)]
+        )
         self.state_BKH = torch.tanh(0.5 * old_BKH + self.embed_VH[token_BK])
         return self.state_BKH @ self.out_HV
 
@@ -53,13 +56,16 @@ def next_of(sequences):
 
 
 class DictTrie:
-    """`Constraint` over the sequences of every row, by loops; the state is the number of a beginning."""
+    """`Constraint` over the sequences of every row, by loops; the state is the number of a
+    beginning."""
 
     eos_id = EOS
 
     def __init__(self, rows):
         self.legal = [next_of(sequences) for sequences in rows]
-        beginnings = {tuple(s[:cut]) for sequences in rows for s in sequences for cut in range(len(s) + 1)} | {()}
+        beginnings = {
+            tuple(s[:cut]) for sequences in rows for s in sequences for cut in range(len(s) + 1)
+        } | {()}
         self.beginnings = sorted(beginnings)
         self.number = {beginning: number for number, beginning in enumerate(self.beginnings)}
 
@@ -67,13 +73,19 @@ class DictTrie:
         return torch.full((rows, 1), self.number[()])
 
     def step(self, logits_BKV, score_BK, state_BK, count, norm="full", depth=None):
-        given = zip(self.legal, logits_BKV.double(), score_BK.tolist(), state_BK.tolist(), strict=True)
+        given = zip(
+            self.legal, logits_BKV.double(), score_BK.tolist(), state_BK.tolist(), strict=True
+        )
         found = [option for row in given for option in self._row(*row, count, norm)]
-        return Candidates(*(torch.tensor(column).view(-1, count) for column in zip(*found, strict=True)))
+        return Candidates(
+            *(torch.tensor(column).view(-1, count) for column in zip(*found, strict=True))
+        )
 
     def _row(self, legal, logits_KV, score_K, state_K, count, norm):
         found = []
-        for beam, (logits_V, score, state) in enumerate(zip(logits_KV, score_K, state_K, strict=True)):
+        for beam, (logits_V, score, state) in enumerate(
+            zip(logits_KV, score_K, state_K, strict=True)
+        ):
             if score == -math.inf:
                 continue
             beginning = self.beginnings[state]
@@ -129,8 +141,11 @@ def plain_beam_search(model, row, legal, beams, max_length, norm="full", normali
 
 
 def assert_same(found, expected, within=1e-4):
-    """Two lists of (sequence, score), best first, are equal, up to which of equally bad ones come last."""
+    """Two lists of (sequence, score), best first, are equal, up to which of equally bad ones come
+    last."""
     assert len(found) == len(expected)
     assert all(abs(a - b) < within for (_, a), (_, b) in zip(found, expected, strict=True))
     known = {tuple(sequence) for sequence, _ in expected}
-    assert all(tuple(sequence) in known for sequence, score in found if score > expected[-1][1] + within)
+    assert all(
+        tuple(sequence) in known for sequence, score in found if score > expected[-1][1] + within
+    )

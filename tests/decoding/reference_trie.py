@@ -1,4 +1,5 @@
-"""What the tests of tries compare with: sets of tuples, float64, and no cleverness. And the tries they are tried on."""
+"""What the tests of tries compare with: sets of tuples, float64, and no cleverness. And the tries
+they are tried on."""
 
 from importlib.metadata import version
 
@@ -26,14 +27,19 @@ def runs_triton():
     return kernels().INTERPRETED and tuple(map(int, version("triton").split(".")[:2])) >= (3, 7)
 
 
-needs_triton = pytest.mark.skipif(not runs_triton(), reason="needs Triton from 3.7 on for its interpreter, or a GPU")
-of_numpy = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's log(0) and inf - inf
+needs_triton = pytest.mark.skipif(
+    not runs_triton(), reason="needs Triton from 3.7 on for its interpreter, or a GPU"
+)
+of_numpy = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning"
+)  # the interpreter's log(0) and inf - inf
 WAYS = ["ragged", "fixed", pytest.param("fused", marks=[needs_triton, of_numpy])]
 
 
 @st.composite
 def key_lists(draw, vocabulary_size=None):
-    """(vocabulary size, keys in any order): short alphabets, so that keys begin alike, are equal, empty or none."""
+    """(vocabulary size, keys in any order): short alphabets, so that keys begin alike, are equal,
+    empty or none."""
     size = vocabulary_size or draw(st.sampled_from([4, 9, 32768, 32769, 65536, 70000]))
     alphabet = [0, 2, 3, size - 1, size - 2, *draw(st.lists(st.integers(0, size - 1), max_size=3))]
     key = st.lists(st.sampled_from(alphabet), max_size=draw(st.sampled_from([1, 3, 10]))).map(tuple)
@@ -42,7 +48,11 @@ def key_lists(draw, vocabulary_size=None):
 
 def continuations(keys, prefix):
     """(token, what follows) of a prefix, its end as (EOS, prefix)."""
-    deeper = {key[: len(prefix) + 1] for key in keys if key[: len(prefix)] == prefix and len(key) > len(prefix)}
+    deeper = {
+        key[: len(prefix) + 1]
+        for key in keys
+        if key[: len(prefix)] == prefix and len(key) > len(prefix)
+    }
     return sorted((key[-1], key) for key in deeper) + [(EOS, prefix)] * (prefix in keys)
 
 
@@ -53,11 +63,15 @@ def expected(keys_B, prefix_BK, logits_BKV, score_BK, norm):
         keys_B, prefix_BK, logits_BKV.double(), score_BK.double(), strict=True
     ):
         row = []
-        for beam, (prefix, logits_V, score) in enumerate(zip(prefixes, logits_KV, scores, strict=True)):
+        for beam, (prefix, logits_V, score) in enumerate(
+            zip(prefixes, logits_KV, scores, strict=True)
+        ):
             legal = continuations(keys, prefix) if prefix is not None and score > -np.inf else []
             of_legal = logits_V[[token for token, _ in legal]]
             total = torch.logsumexp(logits_V if norm == "full" else of_legal, 0)
-            row += [(float(score + logits_V[token] - total), beam, token, end) for token, end in legal]
+            row += [
+                (float(score + logits_V[token] - total), beam, token, end) for token, end in legal
+            ]
         rows.append(sorted(row, reverse=True))
     return rows
 
@@ -98,7 +112,11 @@ def check(found, rows, table, count):
         assert scores.shape == (count,)
         best = torch.tensor([score for score, *_ in candidates[:known]], dtype=torch.float64)
         torch.testing.assert_close(scores[:known].double(), best, rtol=1e-5, atol=1e-5)
-        parts = (found.beam_BC[row].tolist(), found.token_BC[row].tolist(), found.state_BC[row].tolist())
+        parts = (
+            found.beam_BC[row].tolist(),
+            found.token_BC[row].tolist(),
+            found.state_BC[row].tolist(),
+        )
         places = list(zip(*parts, strict=True))
         legal = {}
         for score, beam, token, prefix in candidates:
@@ -113,7 +131,8 @@ def check(found, rows, table, count):
 
 
 def walk(cases, way, norm, beams, count, seed, dtype=torch.float32):
-    """A search through one trie for all rows or one for each, with dead beams; every step is checked."""
+    """A search through one trie for all rows or one for each, with dead beams; every step is
+    checked."""
     torch.manual_seed(seed)
     key_sets = [set(keys) for _, keys in cases]
     rows = len(key_sets) if len(key_sets) > 1 else seed % 3 + 1
@@ -127,7 +146,10 @@ def walk(cases, way, norm, beams, count, seed, dtype=torch.float32):
         going_BC = found.score_BC.masked_fill(found.token_BC == EOS, NOWHERE)
         score_BK, chosen_BK = going_BC.topk(min(beams, count))
         state_BK = on_host.follow(state_BK, found, chosen_BK).masked_fill(score_BK == NOWHERE, -1)
-        beam_BK, token_BK = found.beam_BC.gather(1, chosen_BK).tolist(), found.token_BC.gather(1, chosen_BK).tolist()
+        beam_BK, token_BK = (
+            found.beam_BC.gather(1, chosen_BK).tolist(),
+            found.token_BC.gather(1, chosen_BK).tolist(),
+        )
         prefix_BK = [
             [(*prefix_BK[row][b], t) if s >= 0 else None for b, t, s in zip(*parts, strict=True)]
             for row, parts in enumerate(zip(beam_BK, token_BK, state_BK.tolist(), strict=True))

@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from decoding_reference import EOS, TinyModel, V, assert_same, every_sequence, next_of, plain_beam_search
+from decoding_reference import (
+    EOS,
+    TinyModel,
+    V,
+    assert_same,
+    every_sequence,
+    next_of,
+    plain_beam_search,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,12 +23,20 @@ ROWS = st.lists(PASSAGES, min_size=1, max_size=3)
 
 
 def pieces(passages, may_be_empty):
-    found = {tuple(p[i:j]) for p in passages for i in range(len(p)) for j in range(i + 1, len(p) + 1)}
+    found = {
+        tuple(p[i:j]) for p in passages for i in range(len(p)) for j in range(i + 1, len(p) + 1)
+    }
     return sorted(found | ({()} if may_be_empty else set()))
 
 
 @settings(max_examples=60)
-@given(ROWS, st.integers(0, 10**6), st.sampled_from(["full", "renorm"]), st.booleans(), st.sampled_from([1, 2, 60]))
+@given(
+    ROWS,
+    st.integers(0, 10**6),
+    st.sampled_from(["full", "renorm"]),
+    st.booleans(),
+    st.sampled_from([1, 2, 60]),
+)
 def test_the_best_pieces(rows, seed, norm, may_be_empty, beams):
     model = TinyModel(len(rows), seed)
     constraint = PassageConstraint(rows, EOS, may_be_empty=may_be_empty)
@@ -29,7 +45,9 @@ def test_the_best_pieces(rows, seed, norm, may_be_empty, beams):
         legal = next_of(pieces(passages, may_be_empty))
         assert_same(found[row], plain_beam_search(model, row, legal, beams, 7, norm))
         if beams == 60:
-            assert {tuple(s) for s, _ in found[row]} == set(every_sequence(model, row, legal, 7, norm))
+            assert {tuple(s) for s, _ in found[row]} == set(
+                every_sequence(model, row, legal, 7, norm)
+            )
 
 
 @settings(max_examples=40)

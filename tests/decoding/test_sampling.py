@@ -32,7 +32,11 @@ def texts(found):
 def test_frequencies_are_the_probabilities(temperature):
     count = 1500
     drawn = sample(
-        Repeated(count), DictTrie([SEQUENCES] * count), [(7, n) for n in range(count)], 4, temperature=temperature
+        Repeated(count),
+        DictTrie([SEQUENCES] * count),
+        [(7, n) for n in range(count)],
+        4,
+        temperature=temperature,
     )
     model = Repeated(1)
     model.out_HV = model.out_HV / temperature
@@ -46,12 +50,18 @@ def test_frequencies_are_the_probabilities(temperature):
 
 
 @settings(max_examples=40)
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.integers(0, 9), st.sampled_from([None, 1, 2]))
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=4),
+    st.integers(0, 9),
+    st.sampled_from([None, 1, 2]),
+)
 def test_a_row_does_not_see_the_others(seeds, seed, top_k):
     options = {"temperature": 1.5, "top_k": top_k, "top_p": 0.9}
     together = texts(sample(TinyModel(len(seeds), seed), Free(V, EOS), seeds, 6, **options))
     for row, own in enumerate(seeds):
-        assert texts(sample(TinyModel(1, seed, first_row=row), Free(V, EOS), [own], 6, **options)) == [together[row]]
+        assert texts(
+            sample(TinyModel(1, seed, first_row=row), Free(V, EOS), [own], 6, **options)
+        ) == [together[row]]
 
 
 def test_the_least_probable_are_cut():
@@ -60,7 +70,10 @@ def test_the_least_probable_are_cut():
     best = sorted(range(V), key=lambda token: -p[token])
 
     def firsts(**options):
-        return {text[0] if text else EOS for text in texts(sample(model, Free(V, EOS), range(count), 1, **options))}
+        return {
+            text[0] if text else EOS
+            for text in texts(sample(model, Free(V, EOS), range(count), 1, **options))
+        }
 
     assert firsts() >= {token for token in range(V) if p[token] > 0.02}
     assert firsts(top_k=1) == {best[0]}
@@ -81,7 +94,9 @@ def test_dead_ends_and_the_greatest_length():
     assert free.length_BK.tolist() == [[3]] * 5
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}]
+)
 def test_wrong_settings(wrong):
     with pytest.raises(SettingsError, match="sampling: expected"):
         sample(TinyModel(1), Free(V, EOS), [0], 3, **wrong)

@@ -33,7 +33,9 @@ quick = settings(max_examples=60)
 @given(ROWS, SEEDS, NORMS, st.booleans(), st.integers(0, 5))
 def test_enough_beams_equal_brute_force(rows, seed, norm, normalised, max_length):
     model, trie = TinyModel(len(rows), seed), DictTrie(rows)
-    found = beam_search(model, trie, len(rows), 45, max_length, norm=norm, length_normalised=normalised)
+    found = beam_search(
+        model, trie, len(rows), 45, max_length, norm=norm, length_normalised=normalised
+    )
     for row, (sequences, hypotheses) in enumerate(zip(rows, found.lists(), strict=True)):
         expected = every_sequence(model, row, next_of(sequences), max_length, norm, normalised)
         assert_same(hypotheses, sorted(expected.items(), key=lambda item: -item[1]))
@@ -43,9 +45,14 @@ def test_enough_beams_equal_brute_force(rows, seed, norm, normalised, max_length
 @given(ROWS, SEEDS, NORMS, st.booleans(), st.integers(1, 4), st.integers(0, 5))
 def test_few_beams_equal_a_plain_beam_search(rows, seed, norm, normalised, beams, max_length):
     model, trie = TinyModel(len(rows), seed), DictTrie(rows)
-    found = beam_search(model, trie, len(rows), beams, max_length, norm=norm, length_normalised=normalised)
+    found = beam_search(
+        model, trie, len(rows), beams, max_length, norm=norm, length_normalised=normalised
+    )
     for row, (sequences, hypotheses) in enumerate(zip(rows, found.lists(), strict=True)):
-        assert_same(hypotheses, plain_beam_search(model, row, next_of(sequences), beams, max_length, norm, normalised))
+        assert_same(
+            hypotheses,
+            plain_beam_search(model, row, next_of(sequences), beams, max_length, norm, normalised),
+        )
 
 
 @quick
@@ -55,7 +62,10 @@ def test_without_a_constraint(seed, normalised, beams, max_length):
     found = beam_search(model, Free(V, EOS), 3, beams, max_length, length_normalised=normalised)
     for row, hypotheses in enumerate(found.lists()):
         assert_same(
-            hypotheses, plain_beam_search(model, row, lambda _: set(range(V)), beams, max_length, "full", normalised)
+            hypotheses,
+            plain_beam_search(
+                model, row, lambda _: set(range(V)), beams, max_length, "full", normalised
+            ),
         )
 
 
@@ -100,10 +110,17 @@ def test_what_is_missing_and_where_sequences_end():
 
 def test_at_the_greatest_length_only_an_end_is_legal():
     rows = [[(1, 2, 3), (4,)], [(1, 2, 3)]]
-    assert [[s for s, _ in row] for row in beam_search(TinyModel(2), DictTrie(rows), 2, 2, 2).lists()] == [[[4]], []]
+    assert [
+        [s for s, _ in row] for row in beam_search(TinyModel(2), DictTrie(rows), 2, 2, 2).lists()
+    ] == [[[4]], []]
     full = beam_search(TinyModel(2), DictTrie([[()]] * 2), 2, 1, 0).score_BK[:, 0]
-    assert full.tolist() == pytest.approx([TinyModel(2).log_probs(row, ())[EOS] for row in range(2)], abs=1e-5)
-    assert beam_search(TinyModel(2), DictTrie([[()]] * 2), 2, 1, 0, norm="renorm").score_BK.tolist() == [[0.0]] * 2
+    assert full.tolist() == pytest.approx(
+        [TinyModel(2).log_probs(row, ())[EOS] for row in range(2)], abs=1e-5
+    )
+    assert (
+        beam_search(TinyModel(2), DictTrie([[()]] * 2), 2, 1, 0, norm="renorm").score_BK.tolist()
+        == [[0.0]] * 2
+    )
 
 
 @pytest.mark.parametrize("normalised", [False, True])
@@ -121,7 +138,11 @@ def test_it_stops_when_nothing_better_can_come(normalised):
 def test_no_gram_comes_twice(seed, size):
     def legal(prefix):
         grams = [prefix[i : i + size] for i in range(len(prefix) - size + 1)]
-        return {t for t in range(V) if t == EOS or (*prefix, t)[-size:] not in grams or len(prefix) + 1 < size}
+        return {
+            t
+            for t in range(V)
+            if t == EOS or (*prefix, t)[-size:] not in grams or len(prefix) + 1 < size
+        }
 
     model = TinyModel(2, seed)
     found = beam_search(NoRepeat(model, size), Free(V, EOS), 2, 3, 6, norm="renorm")

@@ -1,4 +1,5 @@
-"""The search and the trie together: with enough beams the best keys of the whole trie, by brute force."""
+"""The search and the trie together: with enough beams the best keys of the whole trie, by brute
+force."""
 
 import itertools
 
@@ -12,14 +13,18 @@ from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.decoding.trie.token_trie import TokenTrie
 
 VOCABULARY, EOS = 7, 6
-KEYS = st.lists(st.lists(st.integers(0, 5), max_size=4).map(tuple), min_size=1, max_size=12, unique=True)
+KEYS = st.lists(
+    st.lists(st.integers(0, 5), max_size=4).map(tuple), min_size=1, max_size=12, unique=True
+)
 
 
 class Bigrams:
     """A model whose scores depend on the row, the last token and the length."""
 
     def __init__(self, rows, seed):
-        self.table = torch.randn((rows, 6, VOCABULARY + 1, VOCABULARY), generator=torch.Generator().manual_seed(seed))
+        self.table = torch.randn(
+            (rows, 6, VOCABULARY + 1, VOCABULARY), generator=torch.Generator().manual_seed(seed)
+        )
         self.length = 0
 
     def first(self):
@@ -42,7 +47,9 @@ class Bigrams:
 @given(KEYS, st.integers(0, 99))
 @settings(max_examples=60)
 def test_enough_beams_find_the_best_keys_of_the_trie(keys, seed):
-    trie = TokenTrie.from_sequences(keys, VOCABULARY, values=["".join(map(str, key)) for key in keys])
+    trie = TokenTrie.from_sequences(
+        keys, VOCABULARY, values=["".join(map(str, key)) for key in keys]
+    )
     model = Bigrams(2, seed)
     found = beam_search(model, TrieTable.of(trie, EOS), 2, beams=16, max_length=4)
     for row in range(2):
@@ -54,7 +61,9 @@ def test_enough_beams_find_the_best_keys_of_the_trie(keys, seed):
         states = found.state_BK[row, : len(keys)].tolist()
         ends = [trie.key_range(state)[0] for state in states]
         assert trie.keys(ends) == [key for _, key in expected]
-        assert [list(trie.values.of(end)) for end in ends] == [["".join(map(str, key))] for _, key in expected]
+        assert [list(trie.values.of(end)) for end in ends] == [
+            ["".join(map(str, key))] for _, key in expected
+        ]
 
 
 def test_renormalised_scores_are_probabilities_over_the_keys():

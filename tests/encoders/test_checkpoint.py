@@ -58,7 +58,8 @@ Save = Callable[..., Path]
 
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    """Saves a small model of the class with a vocab.txt; the keyword arguments are settings of its config."""
+    """Saves a small model of the class with a vocab.txt; the keyword arguments are settings of its
+    config."""
 
     def save(class_name: str = "BertModel", shard_size: str = "1GB", **settings: Any) -> Path:
         torch.manual_seed(0)
@@ -77,7 +78,9 @@ def edit_config(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+def edit_weights(
+    folder: Path, edit: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+) -> None:
     path = folder / "model.safetensors"
     safetensors.torch.save_file(edit(safetensors.torch.load_file(path)), path)
 
@@ -89,13 +92,16 @@ def to_pickle(folder: Path) -> None:
 
 
 def assert_same_hidden(folder: Path, reference: Any, **options: Any) -> None:
-    """The loaded encoder gives the hidden states of transformers' own model, padding and segments included."""
+    """The loaded encoder gives the hidden states of transformers' own model, padding and segments
+    included."""
     encoder = load_encoder(folder, **options).eval()
     token_ids_BT = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(2))
     mask_BT = torch.arange(9) < torch.tensor([9, 6])[:, None]
     segment_ids_BT = (torch.arange(9) > 4).long().expand(2, 9)
     with torch.no_grad():
-        own_BTH = reference.eval()(token_ids_BT, attention_mask=mask_BT.long(), token_type_ids=segment_ids_BT)[0]
+        own_BTH = reference.eval()(
+            token_ids_BT, attention_mask=mask_BT.long(), token_type_ids=segment_ids_BT
+        )[0]
         hidden_BTH = encoder(Tokens(token_ids_BT, segment_ids_BT, mask_BT))
     torch.testing.assert_close(hidden_BTH[mask_BT], own_BTH[mask_BT], rtol=0, atol=1e-5)
 
@@ -119,11 +125,18 @@ def auto_model(folder: Path) -> Any:
         ("RoFormerForMaskedLM", "roformer", {"embedding_size": 16}),
     ],
 )
-def test_every_family_loads_exactly(save: Save, class_name: str, architecture: str, settings: dict) -> None:
+def test_every_family_loads_exactly(
+    save: Save, class_name: str, architecture: str, settings: dict
+) -> None:
     folder = save(class_name, **settings)
     report = inspect(folder)
     assert report.architecture == architecture
-    assert (report.problems, report.disagreements, report.missing, report.unexpected) == ([], [], [], [])
+    assert (report.problems, report.disagreements, report.missing, report.unexpected) == (
+        [],
+        [],
+        [],
+        [],
+    )
     assert bool(report.heads) == (class_name not in ("ElectraModel", "RoFormerModel"))
     assert report.sizes == {**report.sizes, **SMALL}
     encoder = load_encoder(folder)
@@ -195,8 +208,13 @@ def test_another_kind_of_model_is_refused(tmp_path: Path, class_name: str, setti
 
 def test_two_encoders_in_one_file_are_refused(save: Save) -> None:
     folder = save("BertForMaskedLM")
-    edit_weights(folder, lambda w: w | {name.replace("bert.", "teacher."): t.clone() for name, t in w.items()})
-    with pytest.raises(SettingsError, match="expected one encoder in the weights, got 2: bert., teacher."):
+    edit_weights(
+        folder,
+        lambda w: w | {name.replace("bert.", "teacher."): t.clone() for name, t in w.items()},
+    )
+    with pytest.raises(
+        SettingsError, match="expected one encoder in the weights, got 2: bert., teacher."
+    ):
         load_encoder(folder)
 
 
@@ -221,12 +239,15 @@ def test_a_wrong_hidden_size_is_named(save: Save) -> None:
     folder = save()
     edit_config(folder, hidden_size=64)
     assert inspect(folder).disagreements == ["config.json says hidden_size 64, the weights have 32"]
-    with pytest.raises(SettingsError, match=rf"not fit .*{WORDS}: expected \(60, 64\), got \(60, 32\).* more$"):
+    with pytest.raises(
+        SettingsError, match=rf"not fit .*{WORDS}: expected \(60, 64\), got \(60, 32\).* more$"
+    ):
         load_encoder(folder)
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"), [(1, "no place in .*encoder.layer.1"), (3, "are missing: encoder.layer.2")]
+    ("layers", "message"),
+    [(1, "no place in .*encoder.layer.1"), (3, "are missing: encoder.layer.2")],
 )
 def test_a_wrong_number_of_blocks(save: Save, layers: int, message: str) -> None:
     folder = save()
@@ -269,7 +290,9 @@ def test_roformer_positions_tell_the_heads(save: Save) -> None:
 def test_roformer_positions_are_computed_where_left_out(save: Save) -> None:
     folder = save("RoFormerModel")
     reference = auto_model(folder)
-    edit_weights(folder, lambda w: {key: tensor for key, tensor in w.items() if "embed_positions" not in key})
+    edit_weights(
+        folder, lambda w: {key: tensor for key, tensor in w.items() if "embed_positions" not in key}
+    )
     assert inspect(folder).problems == []
     assert_same_hidden(folder, reference)
 
@@ -311,7 +334,11 @@ def test_gamma_and_beta_of_old_exports(save: Save) -> None:
 def test_half_precision_is_loaded_as_float32(save: Save, dtype: torch.dtype) -> None:
     folder = save()
     edit_weights(folder, lambda w: {key: tensor.to(dtype) for key, tensor in w.items()})
-    edit_config(folder, dtype=str(dtype).removeprefix("torch."), torch_dtype=str(dtype).removeprefix("torch."))
+    edit_config(
+        folder,
+        dtype=str(dtype).removeprefix("torch."),
+        torch_dtype=str(dtype).removeprefix("torch."),
+    )
     assert inspect(folder).dtype == str(dtype).removeprefix("torch.")
     assert {parameter.dtype for parameter in load_encoder(folder).parameters()} == {torch.float32}
     assert_same_hidden(folder, auto_model(folder).float())
@@ -464,7 +491,9 @@ def test_no_tokenizer_is_no_obstacle_to_the_report(save: Save) -> None:
 # Sources
 
 
-def test_a_hub_id_is_downloaded_without_pickles(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_is_downloaded_without_pickles(
+    save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, calls = save(), []
 
     def snapshot_download(repo_id: str, allow_patterns: list[str]) -> str:
@@ -483,7 +512,11 @@ def test_a_hub_id_is_downloaded_without_pickles(save: Save, monkeypatch: pytest.
 def test_an_unknown_or_unreachable_id_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    for error in (LocalEntryNotFoundError("offline\nand so on"), HFValidationError("bad id"), OSError()):
+    for error in (
+        LocalEntryNotFoundError("offline\nand so on"),
+        HFValidationError("bad id"),
+        OSError(),
+    ):
 
         def snapshot_download(*_: Any, error: Exception = error, **__: Any) -> str:
             raise error
@@ -507,7 +540,8 @@ def test_a_path_is_never_taken_for_an_id(source: str, monkeypatch: pytest.Monkey
 def test_a_cached_model_loads_offline(
     save: Save, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real client with its network switched off, over a cache laid out as the client lays it out."""
+    """The real client with its network switched off, over a cache laid out as the client lays it
+    out."""
     folder, cache = save(), tmp_path_factory.mktemp("cache")
     model = cache / "models--owner--name"
     (model / "refs").mkdir(parents=True)
@@ -517,7 +551,9 @@ def test_a_cached_model_loads_offline(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert load_encoder("owner/name").depth == 2
-    with pytest.raises(SettingsError, match="^owner/other: no such directory, and the hub does not give it: "):
+    with pytest.raises(
+        SettingsError, match="^owner/other: no such directory, and the hub does not give it: "
+    ):
         load_encoder("owner/other")
 
 
@@ -563,7 +599,9 @@ def test_info_of_nothing_is_a_settings_error(tmp_path: Path) -> None:
         ("RoFormerForMaskedLM", {"embedding_size": 16}),
     ],
 )
-def test_the_masked_lm_head_gives_the_logits_of_transformers(save: Save, class_name: str, settings: dict) -> None:
+def test_the_masked_lm_head_gives_the_logits_of_transformers(
+    save: Save, class_name: str, settings: dict
+) -> None:
     folder = save(class_name, **settings)
     encoder = load_encoder(folder, head=True).eval()
     theirs = getattr(transformers, class_name).from_pretrained(folder).eval()
@@ -583,7 +621,9 @@ def test_a_head_that_is_missing_or_not_tied_is_an_error(save: Save) -> None:
     with pytest.raises(SettingsError, match="built without its masked-LM head"):
         load_encoder(folder).token_logits(torch.zeros(1, 32))
     folder = save("BertForMaskedLM")
-    edit_weights(folder, lambda weights: {**weights, "cls.predictions.decoder.weight": torch.ones(60, 32)})
+    edit_weights(
+        folder, lambda weights: {**weights, "cls.predictions.decoder.weight": torch.ones(60, 32)}
+    )
     with pytest.raises(SettingsError, match="is not the embeddings"):
         load_encoder(folder, head=True)
 
@@ -597,4 +637,6 @@ def test_a_saved_encoder_is_a_checkpoint_of_its_own(save: Save, tmp_path: Path) 
     assert (report.problems, report.disagreements, report.dtype) == ([], [], "bfloat16")
     loaded = load_encoder(again, head=True)
     for name, tensor in loaded.state_dict().items():
-        torch.testing.assert_close(tensor, encoder.state_dict()[name].bfloat16().float(), rtol=0, atol=0)
+        torch.testing.assert_close(
+            tensor, encoder.state_dict()[name].bfloat16().float(), rtol=0, atol=0
+        )

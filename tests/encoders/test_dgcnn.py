@@ -12,7 +12,8 @@ def test_the_gradient_by_hand_is_that_of_the_formula():
     mask[1, 4:] = 0
     keep = torch.tensor([[0.0, 1.25, 1.25, 1.25]] * 2, dtype=torch.float64)[:, None]
     x, weight, bias = (
-        torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in [(2, 6, 4), (8, 12), (8,)]
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+        for shape in [(2, 6, 4), (8, 12), (8,)]
     )
     for dilation in (1, 2, 9):
 
@@ -42,15 +43,26 @@ def test_the_backward_lstm_starts_at_the_end_of_each_text():
 def test_a_text_alone_has_the_states_it_has_in_a_batch():
     encoder, tokenizer = load("dgcnn", settings_of("dgcnn")())
     encoder.eval()
-    encodings = [tokenizer.encode(text) for text in ("沈从文，1902年生于湖南凤凰。", "他写了《长河》")]
+    encodings = [
+        tokenizer.encode(text) for text in ("沈从文，1902年生于湖南凤凰。", "他写了《长河》")
+    ]
     together = encoder(tokenizer.collate(encodings))
     for row, encoding in enumerate(encodings):
         alone = encoder(tokenizer.collate([encoding]))
-        torch.testing.assert_close(together[row, : len(encoding)], alone[0, : len(encoding)], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            together[row, : len(encoding)], alone[0, : len(encoding)], atol=1e-5, rtol=1e-5
+        )
 
 
 def test_spec_builds_the_same_architecture():
     encoder = Dgcnn(50, {"hidden_size": 16, "dilations": (1, 2), "lstm_layers": 1})
     again = build(encoder.spec())
-    assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in encoder.named_parameters()}
-    assert sorted({encoder.depth_of(name) for name, _ in encoder.named_parameters()}) == [0, 1, 2, 3]
+    assert {n: p.shape for n, p in again.named_parameters()} == {
+        n: p.shape for n, p in encoder.named_parameters()
+    }
+    assert sorted({encoder.depth_of(name) for name, _ in encoder.named_parameters()}) == [
+        0,
+        1,
+        2,
+        3,
+    ]

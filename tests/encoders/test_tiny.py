@@ -32,7 +32,9 @@ def test_it_is_what_its_record_says():
     assert made["steps"] >= record["reached"]["step"] > 0
     assert made["held_out"]["masked_perplexity"] == record["reached"]["masked_perplexity"]
     assert record["vocabulary_sha256"] == inspect(encoders.TINY).vocabulary_sha256
-    assert str(record["reached"]["masked_perplexity"]) in (encoders.TINY / "README.md").read_text(encoding="utf-8")
+    assert str(record["reached"]["masked_perplexity"]) in (encoders.TINY / "README.md").read_text(
+        encoding="utf-8"
+    )
     assert json.loads(nlpkit("encoder", "list").stdout)["tiny"] == made
 
 
@@ -50,14 +52,20 @@ def test_random_weights_are_asked_for_by_name():
     trained, _ = encoders.load("tiny", config())
     random, _ = encoders.load("tiny", config(random=True))
     assert trained.spec() == random.spec()
-    for (name, one), other in zip(trained.state_dict().items(), random.state_dict().values(), strict=True):
+    for (name, one), other in zip(
+        trained.state_dict().items(), random.state_dict().values(), strict=True
+    ):
         if "weight" in name and "LayerNorm" not in name:
             assert not torch.equal(one, other), name
 
 
 @pytest.mark.parametrize(
     ("settings", "optimizer", "rate"),
-    [({}, "muon", 1e-3), ({"optimizer": "adamw"}, "adamw", 3e-4), ({"learning_rate": 2e-4}, "muon", 2e-4)],
+    [
+        ({}, "muon", 1e-3),
+        ({"optimizer": "adamw"}, "adamw", 3e-4),
+        ({"learning_rate": 2e-4}, "muon", 2e-4),
+    ],
 )
 def test_it_learns_by_the_optimizer_that_made_it(settings, optimizer, rate):
     encoder, _ = encoders.load("tiny", encoders.settings_of("tiny")())

@@ -1,4 +1,5 @@
-"""The encoder over `transformers`: no leak, no effect of padding, the same numbers as the models themselves."""
+"""The encoder over `transformers`: no leak, no effect of padding, the same numbers as the models
+themselves."""
 
 from __future__ import annotations
 
@@ -19,8 +20,18 @@ SMALL = {
     "max_position_embeddings": 40,
     "initializer_range": 0.2,  # ten times the usual: a leak shows
 }
-FAMILIES = {"bert": {}, "ernie": {"use_task_id": True}, "electra": {"embedding_size": 16}, "roformer": {}}
-KERNELS = [("bert", "sdpa"), ("ernie", "sdpa"), ("electra", "sdpa"), *((family, "eager") for family in FAMILIES)]
+FAMILIES = {
+    "bert": {},
+    "ernie": {"use_task_id": True},
+    "electra": {"embedding_size": 16},
+    "roformer": {},
+}
+KERNELS = [
+    ("bert", "sdpa"),
+    ("ernie", "sdpa"),
+    ("electra", "sdpa"),
+    *((family, "eager") for family in FAMILIES),
+]
 
 
 @dataclass
@@ -60,14 +71,20 @@ class TestAttention:
             changed = tokens.token_ids_BT.clone()
             changed[:, position:] = 3
             other_BTH = encoder(replace(tokens, token_ids_BT=changed), "prefix")
-            torch.testing.assert_close(other_BTH[:, :position], hidden_BTH[:, :position], rtol=0, atol=1e-5)
+            torch.testing.assert_close(
+                other_BTH[:, :position], hidden_BTH[:, :position], rtol=0, atol=1e-5
+            )
             assert (other_BTH[:, position:] - hidden_BTH[:, position:]).abs().amax() > 1e-2
 
-    def test_prefix_source_is_bidirectional_and_seen_by_the_target(self, family: str, kernel: str) -> None:
+    def test_prefix_source_is_bidirectional_and_seen_by_the_target(
+        self, family: str, kernel: str
+    ) -> None:
         encoder, tokens = make_encoder(family, kernel), make_tokens([9], source=4)
         changed = tokens.token_ids_BT.clone()
         changed[:, 3] = 3
-        difference_BTH = encoder(replace(tokens, token_ids_BT=changed), "prefix") - encoder(tokens, "prefix")
+        difference_BTH = encoder(replace(tokens, token_ids_BT=changed), "prefix") - encoder(
+            tokens, "prefix"
+        )
         assert (difference_BTH.abs().amax(-1) > 1e-4).all()
 
     def test_full_sees_everything(self, family: str, kernel: str) -> None:
@@ -81,7 +98,9 @@ class TestAttention:
     def test_padding_changes_nothing(self, family: str, kernel: str, attention: str) -> None:
         encoder, lengths = make_encoder(family, kernel), [12, 5, 9, 1]
         tokens = make_tokens(lengths)
-        noisy = torch.where(tokens.mask_BT, tokens.token_ids_BT, 7)  # whatever stands in the padding
+        noisy = torch.where(
+            tokens.mask_BT, tokens.token_ids_BT, 7
+        )  # whatever stands in the padding
         hidden_BTH = encoder(replace(tokens, token_ids_BT=noisy), attention)
         assert hidden_BTH.isfinite().all()
         for row, length in enumerate(lengths):
@@ -92,7 +111,9 @@ class TestAttention:
     def test_full_equals_the_model_itself(self, family: str, kernel: str) -> None:
         encoder, tokens = make_encoder(family, kernel), make_tokens([7, 7])
         with torch.no_grad():
-            own_BTH = encoder.model(input_ids=tokens.token_ids_BT, token_type_ids=tokens.segment_ids_BT)[0]
+            own_BTH = encoder.model(
+                input_ids=tokens.token_ids_BT, token_type_ids=tokens.segment_ids_BT
+            )[0]
         torch.testing.assert_close(encoder(tokens), own_BTH, rtol=0, atol=1e-5)
 
     def test_every_weight_learns(self, family: str, kernel: str) -> None:
@@ -101,7 +122,9 @@ class TestAttention:
         idle = [n for n, p in encoder.named_parameters() if p.requires_grad and p.grad is None]
         assert idle == []
 
-    def test_mixed_precision_stays_finite_where_a_row_sees_nothing(self, family: str, kernel: str) -> None:
+    def test_mixed_precision_stays_finite_where_a_row_sees_nothing(
+        self, family: str, kernel: str
+    ) -> None:
         encoder, tokens = make_encoder(family, kernel), make_tokens([6, 6])
         tokens.mask_BT[1] = False
         with torch.autocast("cpu", torch.bfloat16):
@@ -174,7 +197,9 @@ def test_wrong_settings(wrong: dict, message: str) -> None:
 
 
 def test_a_half_precision_config_still_makes_float32() -> None:
-    encoder = TransformerEncoder({**small_config("bert"), "dtype": "float16", "torch_dtype": "float16"})
+    encoder = TransformerEncoder(
+        {**small_config("bert"), "dtype": "float16", "torch_dtype": "float16"}
+    )
     assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
 
 

@@ -1,4 +1,5 @@
-"""The filter on a task made for the test: order, windows, errors of the reader, lines that come slowly."""
+"""The filter on a task made for the test: order, windows, errors of the reader, lines that come
+slowly."""
 
 import time
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ MODEL = torch.nn.Linear(1, 1)
 
 @dataclass
 class Echo:
-    """Predicts the text it was given, in windows of four characters; notes the sizes of its batches."""
+    """Predicts the text it was given, in windows of four characters; notes the sizes of its
+    batches."""
 
     batches: list
     assesses = False

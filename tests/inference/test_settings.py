@@ -1,4 +1,5 @@
-"""Settings that `predict` and `eval` take over those of the training: all of them count, or are refused by name."""
+"""Settings that `predict` and `eval` take over those of the training: all of them count, or are
+refused by name."""
 
 import json
 
@@ -14,7 +15,18 @@ def trained(tmp_path_factory):
     """(run, its data)."""
     folder = tmp_path_factory.mktemp("settings")
     data = write_lines(folder / "data.jsonl", samples.records("ner", 40, 1))
-    nlpkit("train", "ner", "--data", data, "--dev", data, "--out", folder / "run", "--epochs=1", *SMALL_FLAGS)
+    nlpkit(
+        "train",
+        "ner",
+        "--data",
+        data,
+        "--dev",
+        data,
+        "--out",
+        folder / "run",
+        "--epochs=1",
+        *SMALL_FLAGS,
+    )
     return folder / "run", data
 
 
@@ -30,7 +42,10 @@ def test_a_setting_changes_what_is_loaded_and_nothing_else(trained):
     folder, data = trained
     plain, changed = run.load(folder), run.load(folder, values={"ner": {"threshold": 1e9}})
     assert {**vars(plain.task.config), "threshold": 1e9} == vars(changed.task.config)
-    assert json.loads(nlpkit("eval", folder, "--data", data, "--set=ner.threshold=1e9").stdout)["f1"] == 0
+    assert (
+        json.loads(nlpkit("eval", folder, "--data", data, "--set=ner.threshold=1e9").stdout)["f1"]
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,6 +73,10 @@ def test_weights_that_lack_a_tensor_are_refused(trained, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     weights, plain = run.load_tensors(folder / "model.safetensors")
     lost = sorted(weights)[0]
-    run.save_tensors(tmp_path / "model.safetensors", {k: v for k, v in weights.items() if k != lost}, plain)
-    with pytest.raises(SettingsError, match="does not fit the settings: .*" + lost.replace(".", r"\.")):
+    run.save_tensors(
+        tmp_path / "model.safetensors", {k: v for k, v in weights.items() if k != lost}, plain
+    )
+    with pytest.raises(
+        SettingsError, match="does not fit the settings: .*" + lost.replace(".", r"\.")
+    ):
         run.load(tmp_path)

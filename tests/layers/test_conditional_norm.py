@@ -23,12 +23,19 @@ SMALL = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
-FAMILIES = {"bert": {}, "ernie": {"use_task_id": True}, "electra": {"embedding_size": 16}, "roformer": {}}
+FAMILIES = {
+    "bert": {},
+    "ernie": {"use_task_id": True},
+    "electra": {"embedding_size": 16},
+    "roformer": {},
+}
 NORMS = 1 + 2 * SMALL["num_hidden_layers"]
 
 
 def make(family):
-    encoder = TransformerEncoder({**SMALL, **FAMILIES[family], "model_type": family}, head=True).eval()
+    encoder = TransformerEncoder(
+        {**SMALL, **FAMILIES[family], "model_type": family}, head=True
+    ).eval()
     for module in encoder.modules():
         if isinstance(module, nn.LayerNorm):  # a norm of some training
             nn.init.normal_(module.weight, 1, 0.3)
@@ -86,7 +93,9 @@ def test_it_is_its_formula(seed, width, size):
             x_H = hidden_BTH[row, token]
             mean = x_H.mean()
             normal_H = (x_H - mean) / math.sqrt(((x_H - mean) ** 2).mean() + norm.eps)
-            torch.testing.assert_close(found[row, token], normal_H * gain_H + bias_H, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(
+                found[row, token], normal_H * gain_H + bias_H, rtol=1e-9, atol=1e-9
+            )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -97,9 +106,13 @@ def test_a_row_sees_its_own_condition(family):
     with torch.no_grad(), conditions.given(condition_BC):
         together_BTH = encoder(tokens, "prefix")
     for row in range(3):
-        alone = TokenBatch(*(part[row : row + 1] for part in vars(tokens).values() if part is not None))
+        alone = TokenBatch(
+            *(part[row : row + 1] for part in vars(tokens).values() if part is not None)
+        )
         with torch.no_grad(), conditions.given(condition_BC[row : row + 1]):
-            torch.testing.assert_close(encoder(alone, "prefix")[0], together_BTH[row], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                encoder(alone, "prefix")[0], together_BTH[row], rtol=1e-4, atol=1e-5
+            )
         with torch.no_grad(), conditions.given(condition_BC[row : row + 1] + 1):
             assert (encoder(alone, "prefix")[0] - together_BTH[row]).abs().max() > 0.01
 
@@ -108,7 +121,9 @@ def test_statistics_are_those_of_float32():
     conditions = Conditions()
     module = ConditionalNorm(nn.LayerNorm(64), 2, conditions)
     nn.init.ones_(module.gain_HC)
-    hidden_BTH = (torch.randn(1, 4, 64) + 50).bfloat16()  # in bfloat16 the mean itself would be off by a tenth
+    hidden_BTH = (
+        torch.randn(1, 4, 64) + 50
+    ).bfloat16()  # in bfloat16 the mean itself would be off by a tenth
     with conditions.given(torch.ones(1, 2)):
         expected = nn.functional.layer_norm(hidden_BTH.double(), (64,)) * 3
         assert (module(hidden_BTH.float()) - expected).abs().max() < 1e-3
@@ -124,7 +139,10 @@ def test_the_maps_have_no_weight_decay_and_the_rate_of_their_layer(family):
     maps = [name for name in rates if name.endswith("_HC")]
     assert len(maps) == 2 * NORMS
     assert all(rates[name].weight_decay == 0 and not rates[name].hidden for name in maps)
-    assert all(rates[name].learning_rate == rates[name.rsplit(".", 1)[0] + ".weight"].learning_rate for name in maps)
+    assert all(
+        rates[name].learning_rate == rates[name.rsplit(".", 1)[0] + ".weight"].learning_rate
+        for name in maps
+    )
     assert any(group.weight_decay for group in groups)
 
 

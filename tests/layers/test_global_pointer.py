@@ -5,7 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss, overlap_loss, rotate
+from nlpkit.layers.global_pointer import (
+    GlobalPointer,
+    PairScores,
+    multilabel_loss,
+    overlap_loss,
+    rotate,
+)
 
 
 def random_scores(seed, factorised, scale, batch=3, tokens=7, heads=5):
@@ -14,13 +20,21 @@ def random_scores(seed, factorised, scale, batch=3, tokens=7, heads=5):
     def uniform(*shape):
         return (torch.rand(*shape, generator=generator, dtype=torch.float64) * 2 - 1) * scale
 
-    content_BT = torch.arange(tokens) < torch.randint(0, tokens + 1, (batch, 1), generator=generator)
+    content_BT = torch.arange(tokens) < torch.randint(
+        0, tokens + 1, (batch, 1), generator=generator
+    )
     allowed_BTT = content_BT[:, :, None] & content_BT[:, None, :]
     if factorised:
-        parts = uniform(batch, tokens, tokens), uniform(batch, tokens, heads), uniform(batch, tokens, heads)
+        parts = (
+            uniform(batch, tokens, tokens),
+            uniform(batch, tokens, heads),
+            uniform(batch, tokens, heads),
+        )
     else:
         parts = uniform(batch, heads, tokens, tokens), None, None
-    scores = PairScores(*(part if part is None else part.float().requires_grad_() for part in parts), allowed_BTT)
+    scores = PairScores(
+        *(part if part is None else part.float().requires_grad_() for part in parts), allowed_BTT
+    )
     cells = allowed_BTT[:, None].expand(-1, heads, -1, -1).nonzero()
     chosen = torch.rand(len(cells), generator=generator) < 0.05
     return scores, cells[chosen]
@@ -32,7 +46,9 @@ def reference_loss(scores, gold_N4):
     gold_BPTT[tuple(gold_N4.T)] = True
 
     def one_plus(values):
-        return torch.cat([values.flatten(2), torch.zeros(*values.shape[:2], 1).double()], 2).logsumexp(2)
+        return torch.cat(
+            [values.flatten(2), torch.zeros(*values.shape[:2], 1).double()], 2
+        ).logsumexp(2)
 
     infinity = float("inf")
     return one_plus((-dense_BPTT).masked_fill(~gold_BPTT, -infinity)) + one_plus(
@@ -48,7 +64,9 @@ def test_loss_and_gradient_equal_the_dense_reference(seed, factorised, scale):
     ours, reference = sum(multilabel_loss(scores, gold_N4)), reference_loss(scores, gold_N4)
     torch.testing.assert_close(ours, reference, rtol=1e-6, atol=1e-6)
     for mine, theirs in zip(
-        torch.autograd.grad(ours.sum(), leaves), torch.autograd.grad(reference.sum(), leaves), strict=True
+        torch.autograd.grad(ours.sum(), leaves),
+        torch.autograd.grad(reference.sum(), leaves),
+        strict=True,
     ):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
@@ -61,9 +79,13 @@ def test_where_gold_may_be_missing_only_what_overlaps_it_counts(seed):
     gold_N4 = cells_N4[cells_N4[:, 2] <= cells_N4[:, 3]]
     dense_BPTT = scores.dense().double()
     others_BPTT = torch.zeros_like(dense_BPTT, dtype=torch.bool)
-    spans = [{(i, j) for b, _, i, j in gold_N4.tolist() if b == text} for text in range(len(dense_BPTT))]
+    spans = [
+        {(i, j) for b, _, i, j in gold_N4.tolist() if b == text} for text in range(len(dense_BPTT))
+    ]
     for b, _, i, j in others_BPTT.logical_not().nonzero().tolist():
-        others_BPTT[b, :, i, j] = (i, j) not in spans[b] and any(i <= last and first <= j for first, last in spans[b])
+        others_BPTT[b, :, i, j] = (i, j) not in spans[b] and any(
+            i <= last and first <= j for first, last in spans[b]
+        )
     expected = torch.log1p(dense_BPTT.exp().masked_fill(~others_BPTT, 0).sum((2, 3)))
     torch.testing.assert_close(overlap_loss(scores, gold_N4), expected, rtol=1e-6, atol=1e-6)
 
@@ -74,7 +96,9 @@ def test_a_dominating_gold_score_leaves_the_negative_part_exact():
     pair[0, 0, 0, 1] = 30.0
     scores = PairScores(pair, None, None, torch.ones(1, 2, 2, dtype=torch.bool))
     loss = sum(multilabel_loss(scores, torch.tensor([[0, 0, 0, 1]])))
-    expected = torch.log1p(3 * torch.tensor(-20.0).double().exp()) + torch.log1p(torch.tensor(-30.0).double().exp())
+    expected = torch.log1p(3 * torch.tensor(-20.0).double().exp()) + torch.log1p(
+        torch.tensor(-30.0).double().exp()
+    )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -94,13 +118,19 @@ def test_cells_rows_and_dense_agree(efficient):
     scores = pointer(torch.randn(2, 5, 8), content_BT)
     dense_BPTT = scores.dense()
     assert dense_BPTT.shape == (2, 3, 5, 5)
-    torch.testing.assert_close(scores.rows(torch.tensor([1]), torch.tensor([2]))[0], dense_BPTT[1, 2])
+    torch.testing.assert_close(
+        scores.rows(torch.tensor([1]), torch.tensor([2]))[0], dense_BPTT[1, 2]
+    )
     b, i, j = torch.tensor([0, 1]), torch.tensor([3, 2]), torch.tensor([1, 2])
-    torch.testing.assert_close(scores.cells(b, i, j), torch.stack([dense_BPTT[0, :, 3, 1], dense_BPTT[1, :, 2, 2]]))
+    torch.testing.assert_close(
+        scores.cells(b, i, j), torch.stack([dense_BPTT[0, :, 3, 1], dense_BPTT[1, :, 2, 2]])
+    )
 
 
 def test_an_ordered_pointer_scores_no_span_that_ends_before_it_starts():
-    scores = GlobalPointer(8, 2, head_size=4)(torch.randn(1, 6, 8), torch.ones(1, 6, dtype=torch.bool))
+    scores = GlobalPointer(8, 2, head_size=4)(
+        torch.randn(1, 6, 8), torch.ones(1, 6, dtype=torch.bool)
+    )
     assert torch.isinf(scores.dense()[0, :, 3, 2]).all()
     assert torch.isfinite(scores.dense()[0, :, 2, 3]).all()
 

@@ -1,4 +1,5 @@
-"""The prefix language model: its layout, its loss, no leak, and decoding with a cache as without."""
+"""The prefix language model: its layout, its loss, no leak, and decoding with a cache as
+without."""
 
 from types import SimpleNamespace
 
@@ -11,7 +12,15 @@ from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.search import beam_search
 from nlpkit.encoders.transformer import TransformerEncoder
 from nlpkit.errors import SettingsError
-from nlpkit.layers.prefix_lm import LATER, CachedDecoder, Pair, PrefixLM, collate_pairs, collate_sources, disturbed
+from nlpkit.layers.prefix_lm import (
+    LATER,
+    CachedDecoder,
+    Pair,
+    PrefixLM,
+    collate_pairs,
+    collate_sources,
+    disturbed,
+)
 
 V, CLS, SEP = 50, 1, 2
 SMALL = {
@@ -29,9 +38,17 @@ FAMILIES = {
     "electra": {"embedding_size": 16},
     "roformer": {"rotary_value": True},
 }
-KERNELS = [*((family, "eager") for family in FAMILIES), *((f, "sdpa") for f in ("bert", "ernie", "electra"))]
+KERNELS = [
+    *((family, "eager") for family in FAMILIES),
+    *((f, "sdpa") for f in ("bert", "ernie", "electra")),
+]
 TOKENIZER = SimpleNamespace(cls_id=CLS, sep_id=SEP, pad_id=0, max_length=40)
-PAIRS = [Pair([7, 8, 9], [10, 11]), Pair([20], [21, 22, 23, 24]), Pair([5, SEP, 6, 30, 31], []), Pair([], [12])]
+PAIRS = [
+    Pair([7, 8, 9], [10, 11]),
+    Pair([20], [21, 22, 23, 24]),
+    Pair([5, SEP, 6, 30, 31], []),
+    Pair([], [12]),
+]
 PAIRS.append(Pair([7, 8], [11, 10, 11]))
 
 
@@ -53,7 +70,10 @@ def uncached(encoder, source, written):
 def test_the_layout_by_hand():
     batch = collate_pairs([Pair([7, 8], [9], shown=[33]), Pair([5], [])], TOKENIZER, end_id=4)
     tokens = batch.tokens
-    assert tokens.token_ids_BT.tolist() == [[CLS, 7, 8, SEP, 33, 0, 0, 0], [CLS, 5, SEP, 0, 0, 0, 0, 0]]
+    assert tokens.token_ids_BT.tolist() == [
+        [CLS, 7, 8, SEP, 33, 0, 0, 0],
+        [CLS, 5, SEP, 0, 0, 0, 0, 0],
+    ]
     assert tokens.segment_ids_BT.tolist() == [[0, 0, 0, 0, 1, 0, 0, 0], [0] * 8]
     assert tokens.mask_BT.sum(1).tolist() == [5, 3]
     assert tokens.content_BT.int().tolist() == [[0, 1, 1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0]]
@@ -61,7 +81,10 @@ def test_the_layout_by_hand():
     assert batch.targets_N.tolist() == [9, 4, 4]
     assert batch.count_B.tolist() == [2, 1]
     alone = collate_sources([[7, 8], [5]], TOKENIZER)
-    assert alone.token_ids_BT.tolist() == [[CLS, 7, 8, SEP, 0, 0, 0, 0], [CLS, 5, SEP, 0, 0, 0, 0, 0]]
+    assert alone.token_ids_BT.tolist() == [
+        [CLS, 7, 8, SEP, 0, 0, 0, 0],
+        [CLS, 5, SEP, 0, 0, 0, 0, 0],
+    ]
     assert not alone.segment_ids_BT.any()
     assert collate_sources([[9] * 35], TOKENIZER).token_ids_BT.shape == (1, 40)
 
@@ -72,7 +95,8 @@ def test_the_loss_is_the_sum_over_the_targets_and_the_same_alone():
     for pair, loss in zip(PAIRS, loss_B, strict=True):
         wanted = [*pair.target, SEP]
         by_token = [
-            -uncached(encoder, pair.source, pair.target[:t]).log_softmax(0)[wanted[t]] for t in range(len(wanted))
+            -uncached(encoder, pair.source, pair.target[:t]).log_softmax(0)[wanted[t]]
+            for t in range(len(wanted))
         ]
         torch.testing.assert_close(loss, sum(by_token), rtol=0, atol=1e-4)
 
@@ -83,7 +107,9 @@ def test_later_targets_do_not_leak(family):
     target = [10, 11, 12, 13, 14]
     logits_NV = model.logits(collate_pairs([Pair([7, 8, 9], target)], TOKENIZER))
     for position in range(5):
-        other = collate_pairs([Pair([7, 8, 9], target[:position] + [40] * (5 - position))], TOKENIZER)
+        other = collate_pairs(
+            [Pair([7, 8, 9], target[:position] + [40] * (5 - position))], TOKENIZER
+        )
         changed_NV = model.logits(other)
         seen = slice(position + 1)
         torch.testing.assert_close(changed_NV[seen], logits_NV[seen], rtol=0, atol=1e-12)
@@ -100,13 +126,17 @@ def test_with_the_cache_as_without(family, kernel):
     for step in range(8):
         for row, source in enumerate(sources):
             for beam, tokens in enumerate(written[row]):
-                torch.testing.assert_close(logits_BKV[row, beam], uncached(encoder, source, tokens), rtol=0, atol=1e-5)
+                torch.testing.assert_close(
+                    logits_BKV[row, beam], uncached(encoder, source, tokens), rtol=0, atol=1e-5
+                )
         token_BK = torch.randint(5, V, (len(sources), beams), generator=random)
         beam_BK = torch.randint(0, 1 if step == 0 else beams, token_BK.shape, generator=random)
         logits_BKV = decoder.next(token_BK, beam_BK)
         written = [
             [[*written[row][beam], token] for token, beam in zip(tokens, from_beams, strict=True)]
-            for row, (tokens, from_beams) in enumerate(zip(token_BK.tolist(), beam_BK.tolist(), strict=True))
+            for row, (tokens, from_beams) in enumerate(
+                zip(token_BK.tolist(), beam_BK.tolist(), strict=True)
+            )
         ]
 
 
@@ -139,7 +169,9 @@ def test_a_batch_decodes_as_its_rows_alone(family):
 
     def decode(sources):
         decoder = CachedDecoder(encoder, collate_sources(sources, TOKENIZER))
-        return beam_search(decoder, Free(V, SEP, banned=[0, CLS]), len(sources), 3, 6, norm="renorm").lists()
+        return beam_search(
+            decoder, Free(V, SEP, banned=[0, CLS]), len(sources), 3, 6, norm="renorm"
+        ).lists()
 
     for source, together in zip(sources, decode(sources), strict=True):
         [alone] = decode([source])
@@ -155,7 +187,9 @@ def test_kept_rows_go_on_as_if_alone(family, rows):
     decoder.first()
     decoder.keep(torch.tensor(rows))
     for step, (tokens, beams) in enumerate((([12, 13], [0, 0]), ([14, 15], [0, 1]))):
-        logits_BKV = decoder.next(torch.tensor([tokens] * len(rows)), torch.tensor([beams] * len(rows)))
+        logits_BKV = decoder.next(
+            torch.tensor([tokens] * len(rows)), torch.tensor([beams] * len(rows))
+        )
         for row, logits_KV in zip(rows, logits_BKV, strict=True):
             for beam in range(2):
                 written = [12 + beam, 14 + beam][: step + 1]
@@ -173,7 +207,9 @@ def test_it_learns_five_pairs_and_writes_them():
         optimizer.step()
     sources = collate_sources([pair.source for pair in PAIRS], TOKENIZER)
     for beams in (1, 4):
-        found = beam_search(CachedDecoder(encoder, sources), Free(V, SEP), len(PAIRS), beams, 6).lists()
+        found = beam_search(
+            CachedDecoder(encoder, sources), Free(V, SEP), len(PAIRS), beams, 6
+        ).lists()
         assert [row[0][0] for row in found] == [pair.target for pair in PAIRS]
     passages = [[[3, *pair.target, 4], [9]] for pair in PAIRS]
     constraint = PassageConstraint(passages, SEP, may_be_empty=True)
@@ -194,21 +230,26 @@ def test_a_pair_without_target_costs_nothing_and_changes_nothing():
     assert batch.count_B.tolist() == [3, 0, 5]
     loss_B = PrefixLM(encoder)(batch)
     assert loss_B[1] == 0
-    torch.testing.assert_close(loss_B[[0, 2]], PrefixLM(encoder)(collate_pairs([PAIRS[0], PAIRS[1]], TOKENIZER)))
+    torch.testing.assert_close(
+        loss_B[[0, 2]], PrefixLM(encoder)(collate_pairs([PAIRS[0], PAIRS[1]], TOKENIZER))
+    )
     alone_B = PrefixLM(encoder)(collate_pairs([nothing], TOKENIZER))
     alone_B.sum().backward()
     assert alone_B.tolist() == [0.0]
 
 
 def own_guesses(encoder, batch, passes):
-    """TeaForN's loss, token by token: in pass i a target token's place holds the vector that had to predict it."""
+    """TeaForN's loss, token by token: in pass i a target token's place holds the vector that had to
+    predict it."""
     tokens = batch.tokens
     words_BTE = encoder.word_vectors(tokens.token_ids_BT)
     losses = []
     for number in range(passes):
         hidden_BTH = encoder(tokens, "prefix", words_BTE.clone())
         logits_NV = encoder.token_logits(hidden_BTH.flatten(0, 1)[batch.places_N])
-        losses.append(-logits_NV.log_softmax(1)[torch.arange(len(logits_NV)), batch.targets_N] * LATER**number)
+        losses.append(
+            -logits_NV.log_softmax(1)[torch.arange(len(logits_NV)), batch.targets_N] * LATER**number
+        )
         for row, ids in enumerate(tokens.segment_ids_BT.tolist()):
             for place, segment in enumerate(ids):
                 if segment:
@@ -223,14 +264,20 @@ def test_further_passes_read_the_guesses_of_the_one_before(family):
     for passes in (1, 2, 3):
         wanted = own_guesses(encoder, batch, passes)
         torch.testing.assert_close(PrefixLM(encoder, passes)(batch), wanted, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(PrefixLM(encoder, 1)(batch), PrefixLM(encoder)(batch), rtol=0, atol=0)
+    torch.testing.assert_close(
+        PrefixLM(encoder, 1)(batch), PrefixLM(encoder)(batch), rtol=0, atol=0
+    )
 
 
 def test_no_later_target_leaks_through_the_guesses():
     encoder, target = make_encoder().double(), [10, 11, 12, 13]
-    for position in range(4):  # the tokens from here on change; what is predicted up to here must not
+    for position in range(
+        4
+    ):  # the tokens from here on change; what is predicted up to here must not
         batches = [
-            collate_pairs([Pair([7, 8], target, shown=target[:position] + [new] * (4 - position))], TOKENIZER)
+            collate_pairs(
+                [Pair([7, 8], target, shown=target[:position] + [new] * (4 - position))], TOKENIZER
+            )
             for new in (40, 41)
         ]
         for batch in batches:
@@ -249,7 +296,9 @@ def test_disturbed_targets():
     drawn = [disturbed(target, random) for _ in range(200)]
     changed = [np.mean(np.array(ids) != target) for ids in drawn]
     assert 0.4 < np.mean([c > 0 for c in changed]) < 0.6
-    assert np.mean([c for c in changed if c]) == pytest.approx(0.3 * 0.75, abs=0.02)  # a quarter draws itself
+    assert np.mean([c for c in changed if c]) == pytest.approx(
+        0.3 * 0.75, abs=0.02
+    )  # a quarter draws itself
     assert all(len(ids) == 100 and set(ids) <= set(target) for ids in drawn)
     assert disturbed([], random, 1.0) == []
     assert disturbed(target, random, 0.0) == target

@@ -1,4 +1,5 @@
-"""The latent variant of cln: its loss in parts, annealing, what z is good for, texts between two texts."""
+"""The latent variant of cln: its loss in parts, annealing, what z is good for, texts between two
+texts."""
 
 import json
 
@@ -19,7 +20,9 @@ TEXTS = ["云在山上走。", "月亮落下去了！", "他没有来", "雨停�
 
 def make(folder, records, **settings):
     torch.manual_seed(0)
-    shape = encoders.ShapeConfig(layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=64, dropout=0.0)
+    shape = encoders.ShapeConfig(
+        layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=64, dropout=0.0
+    )
     encoder, backend = encoders.for_pretraining(None, shape)
     config = Settings(latent=8, max_length=12, annealing=600, free=1.0, **settings)
     config = Task.prepare(config, [(f"f:{n}", record) for n, record in enumerate(records)], folder)
@@ -31,7 +34,9 @@ def test_the_divergence_is_that_of_two_normal_distributions():
     mean, log_variance = torch.randn(3, 5).double(), torch.randn(3, 5).double()
     q = torch.distributions.Normal(mean, (log_variance / 2).exp())
     p = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
-    torch.testing.assert_close(divergence(mean, log_variance), torch.distributions.kl_divergence(q, p))
+    torch.testing.assert_close(
+        divergence(mean, log_variance), torch.distributions.kl_divergence(q, p)
+    )
 
 
 def test_cost_is_annealed_and_free_up_to_a_bound():
@@ -46,7 +51,10 @@ def test_cost_is_annealed_and_free_up_to_a_bound():
 
 def test_a_draw_has_the_mean_and_the_variance_of_the_posterior():
     latent = Latent(4, 2, 2, 0.0, 1).train()
-    mean_BZ, log_variance_BZ = torch.tensor([[3.0, -1.0]] * 20_000), torch.tensor([[0.0, 2.0]] * 20_000)
+    mean_BZ, log_variance_BZ = (
+        torch.tensor([[3.0, -1.0]] * 20_000),
+        torch.tensor([[0.0, 2.0]] * 20_000),
+    )
     z_BZ = latent.draw(mean_BZ, log_variance_BZ)
     torch.testing.assert_close(z_BZ.mean(0), mean_BZ[0], atol=0.1, rtol=0)
     torch.testing.assert_close(z_BZ.var(0), log_variance_BZ[0].exp(), atol=0.3, rtol=0)
@@ -139,8 +147,15 @@ def test_without_latent_vectors_there_is_nothing_between(tmp_path):
 def test_a_setting_makes_it_from_the_command_line(tmp_path):
     data, run = tmp_path / "data.jsonl", tmp_path / "run"
     data.write_bytes(nlpkit("data", "sample", "cln", "--count", 20).stdout)
-    flags = ["--set=train.precision=fp32", "--epochs=1", "--encoder=tiny", "--set=cln.max_length=12"]
-    nlpkit("train", "cln", "--data", data, "--dev", data, "--out", run, "--set=cln.latent=4", *flags)
+    flags = [
+        "--set=train.precision=fp32",
+        "--epochs=1",
+        "--encoder=tiny",
+        "--set=cln.max_length=12",
+    ]
+    nlpkit(
+        "train", "cln", "--data", data, "--dev", data, "--out", run, "--set=cln.latent=4", *flags
+    )
     line = json.dumps({"between": ["下次还来！", "白花了钱。"]}).encode()
     out = json.loads(nlpkit("predict", run, "--set=cln.samples=3", stdin=line).stdout)
     assert len(out["prediction"]["texts"]) == 3

@@ -1,4 +1,5 @@
-"""Texts to tokens on disk, blocks of them in an order, blocks to masked words and continued prefixes."""
+"""Texts to tokens on disk, blocks of them in an order, blocks to masked words and continued
+prefixes."""
 
 import gzip
 import lzma
@@ -55,7 +56,9 @@ def test_a_corpus_holds_every_line_once_and_holds_some_out(tmp_path):
     assert [source.weight for source in corpus.sources] == [1.0, 0.5, 1.0]
     parts = [source.tokens for source in corpus.sources] + [corpus.held_out]
     found = [line for part in parts for line in lines_of(part)]
-    assert Counter(found) == Counter(tuple(BACKEND.encode(line, add_special_tokens=False).ids) for line in LINES)
+    assert Counter(found) == Counter(
+        tuple(BACKEND.encode(line, add_special_tokens=False).ids) for line in LINES
+    )
     assert 0 < len(lines_of(corpus.held_out)) < 20
     again = load_corpus(tmp_path / "corpus", texts, BACKEND, encode=False)
     assert np.array_equal(again.sources[1].tokens, corpus.sources[1].tokens)
@@ -71,7 +74,10 @@ def lines_of(tokens):
 
 @pytest.mark.parametrize(
     ("content", "error", "message"),
-    [(b"good\nbad \xff\n", DataError, r"t.txt:2: not UTF-8"), (None, DataError, "t.txt: cannot be read")],
+    [
+        (b"good\nbad \xff\n", DataError, r"t.txt:2: not UTF-8"),
+        (None, DataError, "t.txt: cannot be read"),
+    ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path, content, error, message):
     if content is not None:
@@ -111,7 +117,11 @@ def test_weights_are_shares_of_a_pass_and_five_fifths_are_a_whole():
     assert len({start for source, start in five if source == 0}) == 100
     one = Counter(start // 10 for source, start in five[: blocks.per_pass] if source == 1)
     assert sum(one.values()) == 200
-    assert blocks[7] == Blocks([1010, 1010], [0.2, 2.0], 10, seed=1)[7] != Blocks([1010, 1010], [0.2, 2.0], 10, 2)[7]
+    assert (
+        blocks[7]
+        == Blocks([1010, 1010], [0.2, 2.0], 10, seed=1)[7]
+        != Blocks([1010, 1010], [0.2, 2.0], 10, 2)[7]
+    )
     with pytest.raises(SettingsError, match="too little text"):
         Blocks([15], [1.0], 10, 1)
 
@@ -131,7 +141,9 @@ def test_whole_words_are_masked_and_their_tokens_asked_for():
     assert not asked[:, [0, -1]].any()
     asked = asked[:, 1:-1]
     assert np.array_equal(ids[asked], batch.targets_N.numpy())
-    assert np.array_equal(asked[:, 1:][~begins[:, 1:]], asked[:, :-1][~begins[:, 1:]])  # inside a word all or nothing
+    assert np.array_equal(
+        asked[:, 1:][~begins[:, 1:]], asked[:, :-1][~begins[:, 1:]]
+    )  # inside a word all or nothing
     shown = batch.tokens.token_ids_BT[:, 1:-1].numpy()
     assert np.array_equal(shown[~asked], ids[~asked])
     assert 0.2 < asked.mean() < 0.3
@@ -154,16 +166,22 @@ def test_tokens_are_drawn_by_their_probabilities():
 
 def test_replaced_tokens_are_what_the_encoder_expects_and_told_from_the_text():
     torch.manual_seed(0)
-    shape = encoders.ShapeConfig(layers=2, hidden_size=32, heads=2, intermediate_size=48, max_length=64)
+    shape = encoders.ShapeConfig(
+        layers=2, hidden_size=32, heads=2, intermediate_size=48, max_length=64
+    )
     model = Pretrainer(encoders.for_pretraining(None, shape)[0], detects=True).double().eval()
     blocks = some_blocks(3, 30)
-    batch, masked = (made(blocks, randoms(3), 0.3, SYMBOLS) for made in (replaced_batch, masked_batch))
+    batch, masked = (
+        made(blocks, randoms(3), 0.3, SYMBOLS) for made in (replaced_batch, masked_batch)
+    )
     assert torch.equal(batch.tokens.token_ids_BT, masked.tokens.token_ids_BT)
     assert torch.equal(batch.targets_N, masked.targets_N)
     assert len(batch.dice_N) == len(batch.places_N) == len(set(batch.dice_N.tolist()))
 
     length = batch.tokens.token_ids_BT.shape[1]
-    text_BT = torch.tensor([[SYMBOLS.cls_id, *(b & (word_bit(b) - 1)).tolist(), SYMBOLS.sep_id] for b in blocks])
+    text_BT = torch.tensor(
+        [[SYMBOLS.cls_id, *(b & (word_bit(b) - 1)).tolist(), SYMBOLS.sep_id] for b in blocks]
+    )
     shown_BT = text_BT.clone()
     with torch.no_grad():
         logits_BTV = model.encoder.token_logits(model.encoder(batch.tokens))
@@ -171,20 +189,28 @@ def test_replaced_tokens_are_what_the_encoder_expects_and_told_from_the_text():
             row, column = divmod(place, length)
             sums = np.cumsum(logits_BTV[row, column].softmax(-1).numpy())
             shown_BT[row, column] = int((sums <= number).sum())
-        score_BT = model.detector(model.encoder(replace(batch.tokens, token_ids_BT=shown_BT)))[..., 0]
+        score_BT = model.detector(model.encoder(replace(batch.tokens, token_ids_BT=shown_BT)))[
+            ..., 0
+        ]
         replaced_BT = shown_BT != text_BT
-        expected = torch.where(replaced_BT, (1 + (-score_BT).exp()).log(), (1 + score_BT.exp()).log())
+        expected = torch.where(
+            replaced_BT, (1 + (-score_BT).exp()).log(), (1 + score_BT.exp()).log()
+        )
         found = model(batch)
         logits_M, replaced_M = model.detect(batch)
     assert 0.1 < replaced_BT.double().mean() < 0.5
     assert torch.equal(replaced_M, replaced_BT.flatten())
     torch.testing.assert_close(logits_M, score_BT.flatten().float())
-    torch.testing.assert_close(found, DETECTION_WEIGHT * expected.flatten().float(), atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(
+        found, DETECTION_WEIGHT * expected.flatten().float(), atol=1e-3, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_finding_replaced_tokens_teaches_all_but_the_head_that_drew_them(bf16):
-    shape = encoders.ShapeConfig(layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=64)
+    shape = encoders.ShapeConfig(
+        layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=64
+    )
     model = Pretrainer(encoders.for_pretraining(None, shape)[0], detects=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         losses = model(replaced_batch(some_blocks(3, 30), randoms(3), 0.3, SYMBOLS))
@@ -194,9 +220,12 @@ def test_finding_replaced_tokens_teaches_all_but_the_head_that_drew_them(bf16):
 
 
 def test_a_prefix_is_continued_without_a_look_ahead():
-    """No loss of a token changes when a later token of the target does, and all of the source is seen."""
+    """No loss of a token changes when a later token of the target does, and all of the source is
+    seen."""
     torch.manual_seed(0)
-    shape = encoders.ShapeConfig(layers=2, hidden_size=32, heads=2, intermediate_size=48, max_length=64)
+    shape = encoders.ShapeConfig(
+        layers=2, hidden_size=32, heads=2, intermediate_size=48, max_length=64
+    )
     model = Pretrainer(encoders.for_pretraining(None, shape)[0]).double().eval()
     blocks = some_blocks(3, 30)
     batch = prefix_batch(blocks, randoms(3), SYMBOLS)

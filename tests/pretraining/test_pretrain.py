@@ -31,7 +31,9 @@ FEW = {
     "evaluate_every": 1536,
     "precision": "fp32",
 }
-FLAGS = [f"--set=encoder.{k}={v}" for k, v in SMALL.items()] + [f"--set=pretrain.{k}={v}" for k, v in FEW.items()]
+FLAGS = [f"--set=encoder.{k}={v}" for k, v in SMALL.items()] + [
+    f"--set=pretrain.{k}={v}" for k, v in FEW.items()
+]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,10 @@ def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(text, tmp_path,
     found = weights(again)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     files = ("model.safetensors", "metrics.jsonl", "config.json", "tokenizer.json")
-    assert all((tmp_path / "straight" / n).read_bytes() == (tmp_path / "stopped" / n).read_bytes() for n in files)
+    assert all(
+        (tmp_path / "straight" / n).read_bytes() == (tmp_path / "stopped" / n).read_bytes()
+        for n in files
+    )
     assert not (tmp_path / "stopped" / "corpus").exists()
 
 
@@ -113,7 +118,9 @@ def test_two_processes_equal_one(text, tmp_path):
         assert json.loads(done.stdout)["encoder"] == str(out)
         found.append(safetensors.torch.load_file(out / "model.safetensors"))
     for name in found[0]:  # stored in bfloat16: apart by one rounding at most
-        torch.testing.assert_close(found[0][name].float(), found[1][name].float(), atol=1e-5, rtol=2**-7)
+        torch.testing.assert_close(
+            found[0][name].float(), found[1][name].float(), atol=1e-5, rtol=2**-7
+        )
 
 
 @pytest.mark.parametrize("family", ["roformer", "bert"])
@@ -139,8 +146,12 @@ def test_it_learns_and_transformers_reads_the_result(text, tmp_path, family):
 def test_it_learns_to_find_replaced_tokens(text, tmp_path):
     """Soon, while the encoder still draws tokens that no text has there."""
     out = tmp_path / "out"
-    made = opened(plan(text, out, tokens=10_000, learning_rate=5e-3, average=0.5, replaced_share=0.7))
-    made.held_out = [made._block(made.blocks[0], place) for place in range(64)]  # what is held out is too little
+    made = opened(
+        plan(text, out, tokens=10_000, learning_rate=5e-3, average=0.5, replaced_share=0.7)
+    )
+    made.held_out = [
+        made._block(made.blocks[0], place) for place in range(64)
+    ]  # what is held out is too little
     kinds = [made.kind_of(step)[1] for step in range(1000)]
     assert 200 < kinds.count("prefix") < 300
     assert 650 < kinds.count("replaced") < 750
@@ -148,20 +159,36 @@ def test_it_learns_to_find_replaced_tokens(text, tmp_path):
     weights(made)
     assert made.evaluate()["replaced_f1"] > 0.9
     assert "replace others" in (out / "README.md").read_text()
-    assert not any("detector" in name for name in safetensors.torch.load_file(out / "model.safetensors"))
+    assert not any(
+        "detector" in name for name in safetensors.torch.load_file(out / "model.safetensors")
+    )
 
 
 def test_a_pretraining_goes_on_from_an_encoder(text, tmp_path):
-    nlpkit("encoder", "pretrain", text, "--out", tmp_path / "one", *FLAGS, "--corpus", tmp_path / "corpus")
+    nlpkit(
+        "encoder",
+        "pretrain",
+        text,
+        "--out",
+        tmp_path / "one",
+        *FLAGS,
+        "--corpus",
+        tmp_path / "corpus",
+    )
     assert (tmp_path / "corpus" / "corpus.json").exists()
     nlpkit("encoder", "pretrain", text, "--out", tmp_path / "two", *FLAGS[len(SMALL):], "--start", tmp_path / "one",
            "--corpus", tmp_path / "corpus")  # fmt: skip
-    ends = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
+    ends = [
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])
+        for name in ("one", "two")
+    ]
     assert ends[1]["masked_perplexity"] < ends[0]["masked_perplexity"]
     one, two = (encoders.record_of(str(tmp_path / name)) for name in ("one", "two"))
     assert encoders.stages_of(two) == [one, two]
     assert encoders.tokens_of(two) == one["tokens"] + two["tokens"] == 2 * one["tokens"] > 0
-    assert f"which had read {one['tokens']:,} tokens" in (tmp_path / "two" / "README.md").read_text()
+    assert (
+        f"which had read {one['tokens']:,} tokens" in (tmp_path / "two" / "README.md").read_text()
+    )
     assert one["shape"] == two["shape"]
 
 
@@ -185,12 +212,20 @@ def test_refusals(text, tmp_path):
     [
         (["--set=pretrain.lenght=3"], 2, 'did you mean "length"'),
         (["--set=pretrain.mask_share=1.5"], 2, "mask_share: expected a share between 0 and 1"),
-        (["--set=pretrain.replaced_share=0.8"], 2, "replaced_share: expected less than 1 with prefix_share"),
+        (
+            ["--set=pretrain.replaced_share=0.8"],
+            2,
+            "replaced_share: expected less than 1 with prefix_share",
+        ),
         (["--start", "dgcnn"], 2, "no masked-LM head"),
         (["--tokens", "0"], 2, "tokens: expected at least 1"),
         (["--set=pretrain.optimizer=sgd"], 2, "expected adamw or muon"),
         (["--set=pretrain.schedule=rising"], 2, "schedule"),
-        (["--set=pretrain.length=9999", "--set=pretrain.batch_tokens=9999"], 2, "pretrain.length: expected 8 to 512"),
+        (
+            ["--set=pretrain.length=9999", "--set=pretrain.batch_tokens=9999"],
+            2,
+            "pretrain.length: expected 8 to 512",
+        ),
     ],
 )
 def test_wrong_settings_are_named(text, tmp_path, arguments, code, message):
@@ -213,5 +248,7 @@ print(sum(sizes) * 4 // resource.getpagesize(), resource.getrusage(resource.RUSA
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_taken_again_without_new_pages():
-    written, new = subprocess.run([sys.executable, "-c", PAGES], stdout=subprocess.PIPE, check=True).stdout.split()
+    written, new = subprocess.run(
+        [sys.executable, "-c", PAGES], stdout=subprocess.PIPE, check=True
+    ).stdout.split()
     assert int(new) < int(written) / 2  # not none: glibc leaves gaps between aligned blocks

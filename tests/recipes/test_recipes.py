@@ -1,4 +1,5 @@
-"""Recipes: raw lines in and records out, places of bad lines, and each recipe as a filter in a shell."""
+"""Recipes: raw lines in and records out, places of bad lines, and each recipe as a filter in a
+shell."""
 
 from __future__ import annotations
 
@@ -16,7 +17,13 @@ DUIE_1 = {
     "postag": [{"word": "《", "pos": "w"}],
     "text": "《雾灯》是许蓁的小说",
     "spo_list": [
-        {"predicate": "作者", "object_type": "人物", "subject_type": "图书作品", "object": "许蓁", "subject": "雾灯"}
+        {
+            "predicate": "作者",
+            "object_type": "人物",
+            "subject_type": "图书作品",
+            "object": "许蓁",
+            "subject": "雾灯",
+        }
     ],
 }
 DUIE_2 = {
@@ -34,7 +41,14 @@ DUIE_2 = {
 DUIE_LOCAL = {
     "id": 7,
     "text": "许蓁配音船长",
-    "spo_list": [{"subject": "许蓁", "predicate": "配音", "object": "船长", "object_extra": {"inWork": "雾灯"}}],
+    "spo_list": [
+        {
+            "subject": "许蓁",
+            "predicate": "配音",
+            "object": "船长",
+            "object_extra": {"inWork": "雾灯"},
+        }
+    ],
 }
 AUTHOR = {
     "subject": "雾灯",
@@ -43,7 +57,13 @@ AUTHOR = {
     "subject_type": "图书作品",
     "object_type": "人物",
 }
-ROLE = {"subject": "许蓁", "predicate": "饰演", "object": "船长", "subject_type": "人物", "object_type": "角色"}
+ROLE = {
+    "subject": "许蓁",
+    "predicate": "饰演",
+    "object": "船长",
+    "subject_type": "人物",
+    "object_type": "角色",
+}
 
 GOLDEN = {
     "duie": (
@@ -56,12 +76,18 @@ GOLDEN = {
     ),
     "news_sro": (
         [
-            {"text": "许蓁任职船厂\n", "sro_list": [{"subject": "许蓁", "object": "船厂", "relation": "任职"}]},
+            {
+                "text": "许蓁任职船厂\n",
+                "sro_list": [{"subject": "许蓁", "object": "船厂", "relation": "任职"}],
+            },
             {"text": "今天下雨。\u3000", "sro_list": []},
             {"id": 3, "text": "没有标注"},
         ],
         [
-            {"text": "许蓁任职船厂\n", "spo_list": [{"subject": "许蓁", "predicate": "任职", "object": "船厂"}]},
+            {
+                "text": "许蓁任职船厂\n",
+                "spo_list": [{"subject": "许蓁", "predicate": "任职", "object": "船厂"}],
+            },
             {"text": "今天下雨。\u3000", "spo_list": []},
             {"id": 3, "text": "没有标注"},
         ],
@@ -108,12 +134,24 @@ GOLDEN = {
     ),
     "math23k": (
         [
-            {"id": "1", "original_text": "7的(1/2)", "equation": "x=7*(1/2)", "ans": "3((1)/(2))", "split": "train"},
+            {
+                "id": "1",
+                "original_text": "7的(1/2)",
+                "equation": "x=7*(1/2)",
+                "ans": "3((1)/(2))",
+                "split": "train",
+            },
             {"id": "2", "original_text": "[9-(1+2)]*2", "equation": "x=[9-(1+2)]*2", "ans": "12"},
             {"id": "3", "original_text": "没有答案"},
         ],
         [
-            {"id": "1", "text": "7的(1/2)", "equation": "x=7*(1/2)", "answer": "3((1)/(2))", "split": "train"},
+            {
+                "id": "1",
+                "text": "7的(1/2)",
+                "equation": "x=7*(1/2)",
+                "answer": "3((1)/(2))",
+                "split": "train",
+            },
             {"id": "2", "text": "[9-(1+2)]*2", "equation": "x=[9-(1+2)]*2", "answer": "12"},
             {"id": "3", "text": "没有答案"},
         ],
@@ -165,9 +203,17 @@ SQUAD = {
                         {
                             "id": "A_0",
                             "question": "灯塔何时建成？",
-                            "answers": [{"text": "1921年", "answer_start": 2}, {"text": "1921年", "answer_start": 2}],
+                            "answers": [
+                                {"text": "1921年", "answer_start": 2},
+                                {"text": "1921年", "answer_start": 2},
+                            ],
                         },
-                        {"id": "A_1", "question": "谁建了灯塔？", "is_impossible": True, "answers": []},
+                        {
+                            "id": "A_1",
+                            "question": "谁建了灯塔？",
+                            "is_impossible": True,
+                            "answers": [],
+                        },
                         {"id": "A_2", "question": "何时重修？"},
                     ],
                 }
@@ -189,7 +235,10 @@ GOLDEN |= {
                 "q_key": "Q_0",
                 "question_tokens": ["谁", "写", "了", "Fog", "Lamp", "?"],
                 "evidences": [
-                    {"evidence_tokens": ["许蓁", "写", "Fog", "Lamp", "3"], "golden_answers": [["许", "蓁"]]},
+                    {
+                        "evidence_tokens": ["许蓁", "写", "Fog", "Lamp", "3"],
+                        "golden_answers": [["许", "蓁"]],
+                    },
                     {"evidence_tokens": ["by", "Xu", "Zhen"], "golden_answers": [["Xu", "Zhen"]]},
                     {"evidence_tokens": ["今天", "下雨"], "golden_answers": [["no_answer"]]},
                 ],
@@ -216,7 +265,11 @@ GOLDEN |= {
 
 GOLDEN["ccks_el"] = (
     [
-        {"text_id": "7", "text": "许蓁写了雾灯", "mention_data": [{"kb_id": "19", "mention": "雾灯", "offset": "4"}]},
+        {
+            "text_id": "7",
+            "text": "许蓁写了雾灯",
+            "mention_data": [{"kb_id": "19", "mention": "雾灯", "offset": "4"}],
+        },
         {
             "text_id": 8,
             "text": "雾灯由许蓁导演",
@@ -228,19 +281,34 @@ GOLDEN["ccks_el"] = (
         {"text_id": "9", "text": "没有标注"},
     ],
     [
-        {"text_id": "7", "text": "许蓁写了雾灯", "mentions": [{"start": 4, "end": 6, "entity": "19"}]},
+        {
+            "text_id": "7",
+            "text": "许蓁写了雾灯",
+            "mentions": [{"start": 4, "end": 6, "entity": "19"}],
+        },
         {
             "text_id": 8,
             "text": "雾灯由许蓁导演",
-            "mentions": [{"start": 0, "end": 2, "entity": None}, {"start": 3, "end": 5, "entity": None}],
+            "mentions": [
+                {"start": 0, "end": 2, "entity": None},
+                {"start": 3, "end": 5, "entity": None},
+            ],
         },
         {"text_id": "9", "text": "没有标注"},
     ],
 )
 
 BAD = [
-    ("kgclue", '{"question": "谁？", "answer": "甲 ||| 乙"}', 'expected "subject ||| predicate ||| object"'),
-    ("kgclue", '{"question": "谁？", "answer": "甲 ||| ||| 乙"}', 'expected "subject ||| predicate ||| object"'),
+    (
+        "kgclue",
+        '{"question": "谁？", "answer": "甲 ||| 乙"}',
+        'expected "subject ||| predicate ||| object"',
+    ),
+    (
+        "kgclue",
+        '{"question": "谁？", "answer": "甲 ||| ||| 乙"}',
+        'expected "subject ||| predicate ||| object"',
+    ),
     ("kgclue", '{"answer": "甲 ||| 乙 ||| 丙"}', 'missing field "question"'),
     ("nlpcc_kbqa", "<triple id=3>\t甲 ||| 乙", 'expected "subject ||| predicate ||| object"'),
     ("nlpcc_kbqa", "<triple id=4>\t甲 ||| 乙 ||| 丙", "triple 4 without its question"),
@@ -250,17 +318,41 @@ BAD = [
         '{"text": "甲乙", "mention_data": [{"mention": "乙", "offset": "0", "kb_id": "1"}]}',
         'offset 0 is "甲" in the text: expected "乙"',
     ),
-    ("ccks_el", '{"text": "甲", "mention_data": [{"mention": "甲", "offset": -1, "kb_id": "1"}]}', "got -1"),
-    ("ccks_el", '{"text": "甲", "mention_data": [{"mention": "甲", "offset": "0"}]}', 'missing field "kb_id"'),
+    (
+        "ccks_el",
+        '{"text": "甲", "mention_data": [{"mention": "甲", "offset": -1, "kb_id": "1"}]}',
+        "got -1",
+    ),
+    (
+        "ccks_el",
+        '{"text": "甲", "mention_data": [{"mention": "甲", "offset": "0"}]}',
+        'missing field "kb_id"',
+    ),
     ("duie", "[]", "expected a JSON object"),
     ("duie", '{"spo_list": []}', 'missing field "text"'),
     ("duie", '{"text": "甲", "spo_list": {}}', 'field "spo_list": expected list, got dict'),
     ("duie", '{"text": "甲", "spo_list": ["乙"]}', 'expected an object with "object", got str'),
-    ("duie", '{"text": "甲", "spo_list": [{"object": "乙", "predicate": "丙"}]}', 'missing field "subject"'),
+    (
+        "duie",
+        '{"text": "甲", "spo_list": [{"object": "乙", "predicate": "丙"}]}',
+        'missing field "subject"',
+    ),
     ("duie", '{"text": "甲", "spo_list": [{"object": {"inWork": "乙"}}]}', 'missing slot "@value"'),
-    ("duie", '{"text": "甲", "spo_list": [{"object": {"@value": 1}}]}', 'slot "@value": expected str, got int'),
-    ("duie", '{"text": "甲", "spo_list": [{"object": "乙", "object_extra": "丙"}]}', '"object_extra": expected dict'),
-    ("news_sro", '{"text": "甲", "sro_list": [{"subject": "甲", "object": "乙"}]}', 'missing field "relation"'),
+    (
+        "duie",
+        '{"text": "甲", "spo_list": [{"object": {"@value": 1}}]}',
+        'slot "@value": expected str, got int',
+    ),
+    (
+        "duie",
+        '{"text": "甲", "spo_list": [{"object": "乙", "object_extra": "丙"}]}',
+        '"object_extra": expected dict',
+    ),
+    (
+        "news_sro",
+        '{"text": "甲", "sro_list": [{"subject": "甲", "object": "乙"}]}',
+        'missing field "relation"',
+    ),
     ("news_sro", '{"text": null}', 'field "text": expected str, got NoneType'),
     (
         "cluener",
@@ -268,16 +360,30 @@ BAD = [
         'span [0, 0] is "甲" in the text: expected "乙"',
     ),
     ("cluener", '{"text": "甲乙", "label": {"name": {"乙": [[-1, -1]]}}}', "span [-1, -1]"),
-    ("cluener", '{"text": "甲乙", "label": {"name": {"乙": [1, 1]}}}', 'span of "乙": expected [first, last], got 1'),
-    ("cluener", '{"text": "甲乙", "label": {"name": ["乙"]}}', 'field "name": expected dict, got list'),
+    (
+        "cluener",
+        '{"text": "甲乙", "label": {"name": {"乙": [1, 1]}}}',
+        'span of "乙": expected [first, last], got 1',
+    ),
+    (
+        "cluener",
+        '{"text": "甲乙", "label": {"name": ["乙"]}}',
+        'field "name": expected dict, got list',
+    ),
     ("ape210k", '{"text": "甲"}', 'missing field "original_text"'),
     ("ape210k", '{"original_text": "甲", "equation": "x=1"}', 'missing field "ans"'),
-    ("math23k", '{"original_text": "甲", "equation": 1, "ans": "1"}', 'field "equation": expected str, got int'),
+    (
+        "math23k",
+        '{"original_text": "甲", "equation": 1, "ans": "1"}',
+        'field "equation": expected str, got int',
+    ),
 ]
 
 
 def lines(records) -> bytes:
-    return b"".join((r.encode() if isinstance(r, str) else orjson.dumps(r)) + b"\n" for r in records)
+    return b"".join(
+        (r.encode() if isinstance(r, str) else orjson.dumps(r)) + b"\n" for r in records
+    )
 
 
 def convert(recipe, path, **options):
@@ -307,7 +413,9 @@ def test_three_raw_lines_give_three_records(recipe, raw):
 
 def test_byte_order_mark_line_ends_blank_lines_and_gz_are_accepted(recipe, raw, tmp_path):
     windows = tmp_path / "windows.json.gz"
-    windows.write_bytes(gzip.compress(b"\xef\xbb\xbf" + raw.read_bytes().replace(b"\n", b"\r\n\r\n")))
+    windows.write_bytes(
+        gzip.compress(b"\xef\xbb\xbf" + raw.read_bytes().replace(b"\n", b"\r\n\r\n"))
+    )
     assert convert(recipe, windows) == GOLDEN[recipe][1]
 
 
@@ -344,7 +452,10 @@ def test_a_bad_line_is_named_by_file_and_line(recipe, line, why, tmp_path):
             {
                 "id": "Q_0",
                 "question": "谁写的？",
-                "passages": [{"passage": "许蓁写的", "answer": "许蓁"}, {"passage": "今天下雨", "answer": ""}],
+                "passages": [
+                    {"passage": "许蓁写的", "answer": "许蓁"},
+                    {"passage": "今天下雨", "answer": ""},
+                ],
             }
         ],
     ],
@@ -353,7 +464,12 @@ def test_a_bad_line_is_named_by_file_and_line(recipe, line, why, tmp_path):
 def test_webqa_is_read_in_its_other_formats(tmp_path, raw, indent):
     path = tmp_path / "raw.json"
     path.write_bytes(orjson.dumps(raw, option=indent))
-    expected = {"id": "Q_0", "question": "谁写的？", "passages": ["许蓁写的", "今天下雨"], "answers": ["许蓁"]}
+    expected = {
+        "id": "Q_0",
+        "question": "谁写的？",
+        "passages": ["许蓁写的", "今天下雨"],
+        "answers": ["许蓁"],
+    }
     assert convert("webqa", path) == [expected]
 
 
@@ -376,9 +492,18 @@ QUESTION = ("data", 0, "paragraphs", 0, "qas", 0)
         ([], ': expected an object with "data", got list'),
         ({}, ': missing field "data"'),
         (changed("data", 0, value="x"), ': data[0]: expected an object with "paragraphs", got str'),
-        (changed(*QUESTION[:4], "context", value=3), ': data[0].paragraphs[0]: field "context": expected str, got int'),
-        (changed(*QUESTION, value="x"), ': data[0].paragraphs[0].qas[0]: expected an object with "question", got str'),
-        (changed(*QUESTION, "answers", value=["x"]), '.qas[0]: expected an object with "text", got str'),
+        (
+            changed(*QUESTION[:4], "context", value=3),
+            ': data[0].paragraphs[0]: field "context": expected str, got int',
+        ),
+        (
+            changed(*QUESTION, value="x"),
+            ': data[0].paragraphs[0].qas[0]: expected an object with "question", got str',
+        ),
+        (
+            changed(*QUESTION, "answers", value=["x"]),
+            '.qas[0]: expected an object with "text", got str',
+        ),
         (
             changed(*QUESTION, "answers", 0, "text", value="1922年"),
             '.qas[0]: answer "1922年" is not in its paragraph',
@@ -398,7 +523,10 @@ def test_what_is_not_squad_is_named_by_its_place(tmp_path, raw, why):
     ("raw", "why"),
     [
         (b'{"question_tokens": ["x"]}', ':1: missing field "evidences"'),
-        (b'{"question_tokens": "x", "evidences": []}', ':1: field "question_tokens": expected list, got str'),
+        (
+            b'{"question_tokens": "x", "evidences": []}',
+            ':1: field "question_tokens": expected list, got str',
+        ),
         (b'{"question_tokens": [3], "evidences": []}', ":1: expected a list of tokens, got [3]"),
         (b'{"Q_0": {"evidences": {"a": {"evidence": "x"}}}}', ': Q_0: missing field "answer"'),
         (b'{"Q_0": 3}', ': Q_0: expected an object with "passages", got int'),
@@ -420,7 +548,10 @@ def test_answers_beside_their_offsets_are_counted(tmp_path, capsys):
     path = tmp_path / "raw.json"
     path.write_bytes(orjson.dumps(changed(*QUESTION, "answers", 1, "answer_start", value=3)))
     assert convert("cmrc2018", path) == SQUAD_RECORDS
-    assert capsys.readouterr().err == "1 of 3 questions have an answer beside its offset; its text is taken\n"
+    assert (
+        capsys.readouterr().err
+        == "1 of 3 questions have an answer beside its offset; its text is taken\n"
+    )
 
 
 def test_good_lines_before_a_bad_one_are_written_first():
@@ -476,29 +607,54 @@ def test_duie_seen_takes_a_thousandth_of_the_triples(tmp_path):
     path = tmp_path / "raw.json"
     rare = {"text": "乙甲", "spo_list": [{"subject": "甲", "predicate": "号", "object": "乙"}]}
     path.write_bytes(lines([DUIE_1] * 1000 + [rare]))
-    assert {tuple(record["predicates"]) for record in convert("duie", path, complete_for="seen")} == {("作者",)}
+    assert {
+        tuple(record["predicates"]) for record in convert("duie", path, complete_for="seen")
+    } == {("作者",)}
     path.write_bytes(lines([DUIE_1] * 999 + [rare]))
-    records = [orjson.loads(line) for line in shell("duie", "--complete-for", "seen", path).stdout.splitlines()]
+    records = [
+        orjson.loads(line)
+        for line in shell("duie", "--complete-for", "seen", path).stdout.splitlines()
+    ]
     assert {tuple(record["predicates"]) for record in records} == {("作者", "号")}
     assert records[-1]["spo_list"] == rare["spo_list"]
 
 
 def test_duie_tells_the_version_that_a_line_was_annotated_for(tmp_path):
     def line(*triples):
-        return {"text": "甲乙", "spo_list": [{"subject": "甲", "predicate": p, "object": o} for p, o in triples]}
+        return {
+            "text": "甲乙",
+            "spo_list": [{"subject": "甲", "predicate": p, "object": o} for p, o in triples],
+        }
 
     path = tmp_path / "raw.json"
     slot = {"@value": "乙"}
-    told = [line(("作者", "乙")), line(("作者", "乙"), ("民族", "乙")), line(("校长", "乙")), line(("作者", slot))]
-    path.write_bytes(lines([*told, line(("民族", "乙"), ("校长", "乙")), line(), {"text": "没有标注"}]))
+    told = [
+        line(("作者", "乙")),
+        line(("作者", "乙"), ("民族", "乙")),
+        line(("校长", "乙")),
+        line(("作者", slot)),
+    ]
+    path.write_bytes(
+        lines([*told, line(("民族", "乙"), ("校长", "乙")), line(), {"text": "没有标注"}])
+    )
     *given, none = convert("duie", path, complete_for="version")
     found = [record["predicates"] for record in given]
     assert none == {"text": "没有标注"}
-    assert [len(names) for names in found] == [41, 49, 48, 48, 56, 41]  # 1.0 has 49 relations, 2.0 has 48
+    assert [len(names) for names in found] == [
+        41,
+        49,
+        48,
+        48,
+        56,
+        41,
+    ]  # 1.0 has 49 relations, 2.0 has 48
     assert all(len(names) == len(set(names)) for names in found)
     assert "身高" in found[1]
     assert "身高" not in found[0] + found[2] + found[3]
-    sloted = [record["predicates"] for record in list(convert("duie", path, complete_for="version", slots=True))[:-1]]
+    sloted = [
+        record["predicates"]
+        for record in list(convert("duie", path, complete_for="version", slots=True))[:-1]
+    ]
     assert [len(names) for names in sloted] == [41, 49, 55, 55, 63, 41]
 
 
@@ -511,13 +667,19 @@ def test_every_recipe_has_its_golden_lines_and_an_unknown_one_a_near_miss():
 
 def test_options_are_read_from_settings():
     settings = ["slots=true", "complete-for=作者,导演"]
-    assert data_recipes.parse_options("duie", settings) == {"slots": True, "complete_for": "作者,导演"}
+    assert data_recipes.parse_options("duie", settings) == {
+        "slots": True,
+        "complete_for": "作者,导演",
+    }
     assert data_recipes.parse_options("cluener", []) == {}
 
 
 @pytest.mark.parametrize(
     ("setting", "why"),
-    [("slot=true", 'unknown option "slot"; did you mean "slots"'), ("slots=ja", 'expected true or false, got "ja"')],
+    [
+        ("slot=true", 'unknown option "slot"; did you mean "slots"'),
+        ("slots=ja", 'expected true or false, got "ja"'),
+    ],
 )
 def test_a_wrong_option_is_a_settings_error(setting, why):
     with pytest.raises(SettingsError, match=why):

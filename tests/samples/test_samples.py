@@ -1,4 +1,5 @@
-"""Made-up data: the same bytes for a seed, gold that is exact and complete, names that held-out lines do not repeat."""
+"""Made-up data: the same bytes for a seed, gold that is exact and complete, names that held-out
+lines do not repeat."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def test_samples_has_the_two_tasks():
 
 @pytest.mark.parametrize("task", samples.tasks())
 def test_a_seed_gives_the_same_bytes_and_another_seed_another_world(task):
-    first, again, other = (orjson.dumps(list(samples.records(task, 50, seed))) for seed in (3, 3, 4))
+    first, again, other = (
+        orjson.dumps(list(samples.records(task, 50, seed))) for seed in (3, 3, 4)
+    )
     assert first == again
     assert first != other
 
@@ -75,20 +78,29 @@ def test_every_subject_and_object_occurs_and_has_the_types_of_its_relation():
         for triple in record["spo_list"]:
             assert triple["subject"] in record["text"]
             assert triple["object"] in record["text"]
-            assert (triple["subject_type"], triple["object_type"]) == gplinker.RELATIONS[triple["predicate"]]
+            assert (triple["subject_type"], triple["object_type"]) == gplinker.RELATIONS[
+                triple["predicate"]
+            ]
 
 
 def test_a_text_that_words_a_relation_is_labelled_with_it():
     for record in gplinker.records(COUNT, 1):
         predicates = {triple["predicate"] for triple in record["spo_list"]}
-        assert {relation for word, relation in TRIGGERS.items() if word in record["text"]} <= predicates, record
+        assert {
+            relation for word, relation in TRIGGERS.items() if word in record["text"]
+        } <= predicates, record
 
 
 def test_spouses_are_stated_both_ways():
     for record in gplinker.records(COUNT, 2):
-        triples = {(triple["subject"], triple["predicate"], triple["object"]) for triple in record["spo_list"]}
+        triples = {
+            (triple["subject"], triple["predicate"], triple["object"])
+            for triple in record["spo_list"]
+        }
         assert len(triples) == len(record["spo_list"])
-        assert {(o, gplinker.INVERSE[p], s) for s, p, o in triples if p in gplinker.INVERSE} <= triples
+        assert {
+            (o, gplinker.INVERSE[p], s) for s, p, o in triples if p in gplinker.INVERSE
+        } <= triples
 
 
 def test_relation_data_has_all_relations_and_the_cases_that_show_a_mistake():
@@ -105,7 +117,9 @@ def test_relation_data_has_all_relations_and_the_cases_that_show_a_mistake():
 
 
 def _pairs_of(record, predicate):
-    return len({(t["subject"], t["object"]) for t in record["spo_list"] if t["predicate"] == predicate})
+    return len(
+        {(t["subject"], t["object"]) for t in record["spo_list"] if t["predicate"] == predicate}
+    )
 
 
 def test_spans_are_sorted_disjoint_and_hold_names():
@@ -113,7 +127,10 @@ def test_spans_are_sorted_disjoint_and_hold_names():
     for record in ner.records(COUNT, 0):
         text, entities = record["text"], record["entities"]
         ends = [0] + [entity["end"] for entity in entities]
-        assert all(end <= entity["start"] < entity["end"] for end, entity in zip(ends, entities, strict=False))
+        assert all(
+            end <= entity["start"] < entity["end"]
+            for end, entity in zip(ends, entities, strict=False)
+        )
         for entity in entities:
             assert entity["end"] <= len(text)
             if entity["label"] in brackets:
@@ -127,7 +144,9 @@ def test_every_occurrence_of_an_entity_is_labelled_or_lies_inside_a_longer_name(
             name = record["text"][start:end]
             for match in re.finditer(re.escape(name), record["text"]):
                 inside = any(s <= match.start() and match.end() <= e for s, e in spans)
-                assert inside or re.match(r".{0,4}(大学|学院)", record["text"][match.end() :]), record
+                assert inside or re.match(r".{0,4}(大学|学院)", record["text"][match.end() :]), (
+                    record
+                )
 
 
 def test_all_labels_occur():

@@ -24,9 +24,15 @@ def make(folder, records, **settings):
 
 
 def test_labels_are_strings_or_whole_numbers(tmp_path):
-    task, _ = make(tmp_path, [{"text": "好", "label": 1}, {"text": "坏", "label": "0"}, {"text": "没有"}])
+    task, _ = make(
+        tmp_path, [{"text": "好", "label": 1}, {"text": "坏", "label": "0"}, {"text": "没有"}]
+    )
     assert task.labels == ["0", "1"]
-    assert task.read({"text": "好", "label": 1}).gold == task.read({"text": "好", "label": "1"}).gold == Prediction("1")
+    assert (
+        task.read({"text": "好", "label": 1}).gold
+        == task.read({"text": "好", "label": "1"}).gold
+        == Prediction("1")
+    )
     for label in (True, 1.5, [], " ", {"a": 1}):
         with pytest.raises(RecordError, match='field "label": expected a string or a whole number'):
             task.read({"text": "好", "label": label})
@@ -50,7 +56,9 @@ def test_scores_by_hand(tmp_path):
 def test_a_long_text_has_the_mean_of_its_windows_weighted_by_their_tokens(tmp_path):
     task, model = make(tmp_path, [{"text": "", "label": label} for label in "abc"], max_length=32)
     torch.nn.init.normal_(model.classifier.weight, std=2)
-    example = task.read({"text": "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏闰余成岁律吕调阳云腾致雨"})
+    example = task.read(
+        {"text": "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏闰余成岁律吕调阳云腾致雨"}
+    )
     windows = task.windows(example)
     assert len(windows) > 1
     p_WL = model.logits(task.collate(windows, targets=False).tokens).softmax(1)
@@ -71,7 +79,9 @@ def test_padding_does_not_count(tmp_path):
 
 
 def test_ten_thousand_labels(tmp_path):
-    task, model = make(tmp_path, [{"text": str(n), "label": n} for n in range(10_000)], candidates=3)
+    task, model = make(
+        tmp_path, [{"text": str(n), "label": n} for n in range(10_000)], candidates=3
+    )
     start = time.monotonic()
     (prediction,) = predict_examples(task, model, [task.read({"text": "好"})])
     assert time.monotonic() - start < 10
@@ -80,12 +90,21 @@ def test_ten_thousand_labels(tmp_path):
 
 
 def test_data_check_names_labels_that_training_has_not(tmp_path):
-    data = write_lines(tmp_path / "a.jsonl", [{"text": "好", "label": "x"}, {"text": " ", "label": "x"}])
-    dev = write_lines(tmp_path / "b.jsonl", [{"text": "坏", "label": "y"}, {"text": "坏"}, {"label": "x"}])
+    data = write_lines(
+        tmp_path / "a.jsonl", [{"text": "好", "label": "x"}, {"text": " ", "label": "x"}]
+    )
+    dev = write_lines(
+        tmp_path / "b.jsonl", [{"text": "坏", "label": "y"}, {"text": "坏"}, {"label": "x"}]
+    )
     done = nlpkit("data", "check", "classification", data, "--dev", dev, check=False)
     summary = json.loads(done.stdout)
     assert done.returncode == 3
-    assert summary["findings"] == {"empty text": 1, "unknown label": 1, "no gold": 1, "unreadable": 1}
+    assert summary["findings"] == {
+        "empty text": 1,
+        "unknown label": 1,
+        "no gold": 1,
+        "unreadable": 1,
+    }
     assert (summary["facts"], summary["lost"]) == (3, 1)
 
 
@@ -93,12 +112,19 @@ def test_it_trains_and_predicts_from_the_command_line(tmp_path):
     lines = nlpkit("data", "sample", "classification", "--count", 200).stdout
     (tmp_path / "data.jsonl").write_bytes(lines)
     run = tmp_path / "run"
-    flags = ["--set=train.learning_rate=1e-2", "--set=train.precision=fp32", "--epochs=4", *SMALL_FLAGS]
+    flags = [
+        "--set=train.learning_rate=1e-2",
+        "--set=train.precision=fp32",
+        "--epochs=4",
+        *SMALL_FLAGS,
+    ]
     nlpkit("train", "classification", "--data", tmp_path / "data.jsonl", "--out", run, *flags)
     metrics = json.loads(nlpkit("eval", run, "--data", tmp_path / "data.jsonl").stdout)
     assert metrics["accuracy"] > 0.9
     assert metrics["macro_f1"] > 0.9
-    out = nlpkit("predict", run, stdin='{"text": "下次还来！", "id": 7}\n{"text": ""}\n'.encode()).stdout.splitlines()
+    out = nlpkit(
+        "predict", run, stdin='{"text": "下次还来！", "id": 7}\n{"text": ""}\n'.encode()
+    ).stdout.splitlines()
     first = json.loads(out[0])
     assert first["id"] == 7
     assert first["prediction"]["label"] == "好评"

@@ -29,7 +29,9 @@ SIZES = {
 STILL = {"dropout": 0.0, "embedding_dropout": 0.0, "hide_word": 0.0, "hide_character": 0.0}
 
 
-BERT = encoders.ShapeConfig(layers=2, hidden_size=64, heads=2, intermediate_size=128, max_length=512, dropout=0.0)
+BERT = encoders.ShapeConfig(
+    layers=2, hidden_size=64, heads=2, intermediate_size=128, max_length=512, dropout=0.0
+)
 
 
 def small_encoder(with_head):
@@ -120,13 +122,17 @@ def test_settings_have_defaults_and_a_docstring_each(case):
     for field in dataclasses.fields(case.task.Config):
         assert field.default is not dataclasses.MISSING
         assert f"    {field.name}:" in source
-        assert source.split(f"    {field.name}:", 1)[1].split("\n")[1].strip().startswith('"""'), field.name
+        assert source.split(f"    {field.name}:", 1)[1].split("\n")[1].strip().startswith('"""'), (
+            field.name
+        )
 
 
 def test_every_parameter_gets_a_gradient(case):
     case.model.train()
     case.model(case.task.collate(case.examples)).sum().backward()
-    without = [name for name, p in case.model.named_parameters() if p.requires_grad and p.grad is None]
+    without = [
+        name for name, p in case.model.named_parameters() if p.requires_grad and p.grad is None
+    ]
     assert not without
 
 
@@ -140,7 +146,9 @@ def test_the_loss_of_a_batch_is_that_of_its_examples_alone(case):
 
 def test_it_learns_its_sample_by_heart(trained):
     predictions = predict_examples(trained.task, trained.model, trained.examples, assess="brief")
-    metrics = trained.task.score((e.gold, p) for e, p in zip(trained.examples, predictions, strict=True))
+    metrics = trained.task.score(
+        (e.gold, p) for e, p in zip(trained.examples, predictions, strict=True)
+    )
     assert metrics[trained.task.monitor] >= LEARNT.get(trained.name, 1.0)
 
 
@@ -151,8 +159,12 @@ def test_a_text_alone_is_decoded_as_in_a_batch(trained):
 
 
 def test_it_predicts_without_gold(trained):
-    gold_fields = {key for _, record in trained.records for key in record} - GIVEN_OF.get(trained.name, GIVEN)
-    bare = [{k: v for k, v in record.items() if k not in gold_fields} for _, record in trained.records]
+    gold_fields = {key for _, record in trained.records for key in record} - GIVEN_OF.get(
+        trained.name, GIVEN
+    )
+    bare = [
+        {k: v for k, v in record.items() if k not in gold_fields} for _, record in trained.records
+    ]
     examples = [trained.task.read(record) for record in bare]
     assert all(example.gold is None for example in examples)
     expected = predict_examples(trained.task, trained.model, trained.examples)
@@ -179,10 +191,15 @@ def test_a_prediction_reads_back_as_itself(trained):
 
 def test_tuning_never_scores_worse_than_the_threshold_of_the_loss(trained):
     golds = [example.gold for example in trained.examples]
-    loose = predict_examples(trained.task, trained.model, trained.examples, loose=True, assess="brief")
+    loose = predict_examples(
+        trained.task, trained.model, trained.examples, loose=True, assess="brief"
+    )
     strict = predict_examples(trained.task, trained.model, trained.examples, assess="brief")
     _, tuned = trained.task.tune(zip(golds, loose, strict=True))
-    scores = [trained.task.score(zip(golds, p, strict=True))[trained.task.monitor] for p in (tuned, strict)]
+    scores = [
+        trained.task.score(zip(golds, p, strict=True))[trained.task.monitor]
+        for p in (tuned, strict)
+    ]
     assert scores[0] >= scores[1]
 
 
@@ -239,7 +256,9 @@ def test_a_wrong_record_names_its_field(case, value):
 
 def test_empty_and_odd_texts_are_decoded(trained):
     for text in ("", " ", "\n", "𠮷😀\u200d", "x" * 3000):
-        (prediction,) = predict_examples(trained.task, trained.model, [trained.task.read(bare(trained.name, text))])
+        (prediction,) = predict_examples(
+            trained.task, trained.model, [trained.task.read(bare(trained.name, text))]
+        )
         assert trained.task.facts(prediction) is not None
 
 
@@ -247,7 +266,12 @@ def test_the_sample_grammar_makes_records_of_the_task(case):
     records = list(samples.records(case.run.config["task"], 50, seed=3))
     assert records == list(samples.records(case.run.config["task"], 50, seed=3))
     examples = [case.task.read(record) for record in records]
-    lost = [f for e in examples for f in case.task.report(e) if f.lost is not None and not f.kind.startswith("unknown")]
+    lost = [
+        f
+        for e in examples
+        for f in case.task.report(e)
+        if f.lost is not None and not f.kind.startswith("unknown")
+    ]
     assert not lost
 
 

@@ -1,4 +1,5 @@
-"""Filling in masks: places, order, long texts, answers that do not fit, and encoders as they come."""
+"""Filling in masks: places, order, long texts, answers that do not fit, and encoders as they
+come."""
 
 import json
 import re
@@ -38,14 +39,20 @@ def filled(task, made, text):
 def test_a_mask_is_one_token_and_keeps_its_place(task):
     encoding = task.read({"text": "Ａ[MASK]b [MASK][MASK]😀"}).encoding
     (columns,) = (encoding.token_ids_T == task.mask_id).nonzero()
-    assert [(encoding.starts_T[c], encoding.ends_T[c]) for c in columns] == [(1, 7), (9, 15), (15, 21)]
+    assert [(encoding.starts_T[c], encoding.ends_T[c]) for c in columns] == [
+        (1, 7),
+        (9, 15),
+        (15, 21),
+    ]
     assert len(encoding) == 2 + 3 + 4
 
 
 @pytest.mark.parametrize("text", ["[MASK]", "中[MASK]国[MASK]", "a[MASK]" * 100])
 def test_every_mask_is_filled_and_nothing_else_changes(task, made, text):
     prediction = filled(task, made, text)
-    assert [(m.start, m.end) for m in prediction.masks] == [m.span() for m in re.finditer(r"\[MASK\]", text)]
+    assert [(m.start, m.end) for m in prediction.masks] == [
+        m.span() for m in re.finditer(r"\[MASK\]", text)
+    ]
     left = text
     for mask in prediction.masks:
         assert len(mask.candidates) == 5
@@ -94,7 +101,9 @@ def test_what_does_not_fit_is_said(task, record, message):
 
 
 def test_a_vocabulary_without_masks_is_refused():
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2}, unk_token="[UNK]"))
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2}, unk_token="[UNK]")
+    )
     with pytest.raises(SettingsError, match=r"no \[MASK\]"):
         Task(Settings(), Tokenizer(backend), None)
 
@@ -103,7 +112,9 @@ def test_an_encoder_is_predicted_with_and_trained_as_it_is(made, tmp_path):
     encoder, backend = made
     (tmp_path / "encoder").mkdir()
     save_encoder(tmp_path / "encoder", encoder, backend)
-    data = write_lines(tmp_path / "data.jsonl", [{"id": 7, "text": "中[MASK]", "answer": "国"}] * 12)
+    data = write_lines(
+        tmp_path / "data.jsonl", [{"id": 7, "text": "中[MASK]", "answer": "国"}] * 12
+    )
     (line, *_) = nlpkit("predict", tmp_path / "encoder", data).stdout.splitlines()
     assert json.loads(line)["prediction"]["text"].startswith("中")
     out = tmp_path / "run"
@@ -115,7 +126,17 @@ def test_an_encoder_is_predicted_with_and_trained_as_it_is(made, tmp_path):
 def test_an_encoder_without_the_head_is_refused(tmp_path):
     data = write_lines(tmp_path / "data.jsonl", [{"text": "中[MASK]", "answer": "国"}] * 20)
     done = nlpkit(
-        "train", "fill_mask", "--data", data, "--dev", data, "--encoder", "dgcnn", "--out", tmp_path / "o", check=False
+        "train",
+        "fill_mask",
+        "--data",
+        data,
+        "--dev",
+        data,
+        "--encoder",
+        "dgcnn",
+        "--out",
+        tmp_path / "o",
+        check=False,
     )
     assert done.returncode == 2
     assert "dgcnn has no masked-LM head" in done.stderr.decode()

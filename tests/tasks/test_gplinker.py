@@ -1,4 +1,5 @@
-"""GPLinker: labels by hand, decoding against brute force, scores by hand, silence that is not "no"."""
+"""GPLinker: labels by hand, decoding against brute force, scores by hand, silence that is not
+"no"."""
 
 import itertools
 import json
@@ -28,7 +29,9 @@ def parts(tmp_path):
 def test_all_occurrences_are_labelled(parts):
     task, _ = parts
     example = task.read({"text": "甲乙甲", "spo_list": [["甲", "p", "乙"]]})
-    entity, head, tail = (cells.tolist() for cells in task.labels(example.encoding, example.gold.spo_list))
+    entity, head, tail = (
+        cells.tolist() for cells in task.labels(example.encoding, example.gold.spo_list)
+    )
     assert entity == [[0, 1, 1], [0, 3, 3], [1, 2, 2]]  # tokens, [CLS] is 0
     assert head == tail == [[0, 1, 2], [0, 3, 2]]
 
@@ -36,7 +39,9 @@ def test_all_occurrences_are_labelled(parts):
 def test_nested_and_longer_spans_are_labelled_by_their_ends(parts):
     task, _ = parts
     example = task.read({"text": "云岭大学", "spo_list": [["云岭大学", "q", "云岭"]]})
-    entity, head, tail = (cells.tolist() for cells in task.labels(example.encoding, example.gold.spo_list))
+    entity, head, tail = (
+        cells.tolist() for cells in task.labels(example.encoding, example.gold.spo_list)
+    )
     assert entity == [[0, 1, 4], [1, 1, 2]]
     assert (head, tail) == ([[1, 1, 1]], [[1, 4, 2]])
 
@@ -49,9 +54,17 @@ def brute_force(task, model, batch, threshold):
     for row, encoding in enumerate(batch.encodings):
         found = {}
         for (sh, st), (oh, ot), p in itertools.product(spans, spans, range(len(task.predicates))):
-            score = min(entity[row, 0, sh, st], entity[row, 1, oh, ot], head[row, p, sh, oh], tail[row, p, st, ot])
+            score = min(
+                entity[row, 0, sh, st],
+                entity[row, 1, oh, ot],
+                head[row, p, sh, oh],
+                tail[row, p, st, ot],
+            )
             if score > threshold:
-                subject, object_ = (encoding.text[slice(*encoding.char_span(s))] for s in ((sh, st + 1), (oh, ot + 1)))
+                subject, object_ = (
+                    encoding.text[slice(*encoding.char_span(s))]
+                    for s in ((sh, st + 1), (oh, ot + 1))
+                )
                 key = subject, task.predicates[p], object_
                 found[key] = max(found.get(key, -1e9), score.item())
         yield found
@@ -67,7 +80,9 @@ def test_decoding_finds_what_brute_force_finds(parts, head, seed):
     task.config = replace(task.config, head=head, initial_score=0.0, threshold=-0.5)
     model = task.build_model(encoder).eval()
     with torch.no_grad():
-        batch = task.collate([task.read({"text": text}) for text in ("甲乙丙", "", "云岭ab", "甲")], targets=False)
+        batch = task.collate(
+            [task.read({"text": text}) for text in ("甲乙丙", "", "云岭ab", "甲")], targets=False
+        )
         expected = list(brute_force(task, model, batch, -0.5))
         found = [{t.key: t.score for t in p.spo_list} for p in task.decode(model, batch)]
     assert [set(f) for f in found] == [set(e) for e in expected]
@@ -80,7 +95,11 @@ def test_pairs_are_all_pairs_of_a_text_however_few_at_once():
     s, o = torch.tensor([0, 0, 2, 3]), torch.tensor([0, 1, 2, 2])
     expected = [(i, j) for i in range(4) for j in range(4) if s[i] == o[j]]
     for most in (1, 2, 100):
-        pairs = [pair for some in pairs_in_rows(s, o, most) for pair in zip(*(t.tolist() for t in some), strict=True)]
+        pairs = [
+            pair
+            for some in pairs_in_rows(s, o, most)
+            for pair in zip(*(t.tolist() for t in some), strict=True)
+        ]
         assert pairs == expected
     assert not list(pairs_in_rows(s[:0], o, 5))
 
@@ -110,11 +129,16 @@ def test_the_tolerant_rule_compares_tokens(parts):
     gold, other = Prediction([Triple("ＡＢ", "p", "乙")]), Prediction([Triple("ab", "p", "乙")])
     assert task.score([(gold, other)])["f1"] == 0
     task.config = replace(task.config, match="tokens")
-    assert task.score([(gold, other)]) == {**task.score([(gold, other)]), "f1": 1.0, "match": "tokens"}
+    assert task.score([(gold, other)]) == {
+        **task.score([(gold, other)]),
+        "f1": 1.0,
+        "match": "tokens",
+    }
 
 
 def test_silence_on_a_relation_that_was_not_annotated_is_no_no(parts):
-    """The loss of a line annotated for p alone has no gradient on q, nor on entities it may have left out."""
+    """The loss of a line annotated for p alone has no gradient on q, nor on entities it may have
+    left out."""
     task, encoder = parts
     model = task.build_model(encoder)
 
@@ -160,7 +184,9 @@ def test_the_schema_leaves_out_what_no_line_can_teach():
 def test_duie_2_objects_are_read(parts):
     task, _ = parts
     slots = {"@value": "乙", "inWork": "丙"}
-    example = task.read({"text": "甲乙丙", "spo_list": [{"subject": "甲", "predicate": "p", "object": slots}]})
+    example = task.read(
+        {"text": "甲乙丙", "spo_list": [{"subject": "甲", "predicate": "p", "object": slots}]}
+    )
     assert task.facts(example.gold) == {("甲", "p", "乙"): "p"}
 
 
@@ -168,6 +194,10 @@ def test_check_names_what_the_model_cannot_see(parts):
     task, _ = parts
     triples = [["甲", "p", "乙"], ["丁", "p", "乙"], ["甲", "r", "乙"]]
     findings = list(task.report(task.read({"text": "甲乙甲", "spo_list": triples})))
-    assert {f.kind for f in findings} == {"occurs more than once", "not in the text", "unknown predicate"}
+    assert {f.kind for f in findings} == {
+        "occurs more than once",
+        "not in the text",
+        "unknown predicate",
+    }
     assert {f.lost for f in findings if f.lost} == {("丁", "p", "乙"), ("甲", "r", "乙")}
     assert json.dumps([f.message for f in findings])

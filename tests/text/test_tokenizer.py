@@ -13,7 +13,9 @@ from nlpkit.text.tokenizer import Tokenizer, occurrences
 from nlpkit.text.vocabulary import build, character_tokenizer, common_characters
 from nlpkit.text.words import BUCKETS, TAGS, word_features, word_starts
 
-ODD = st.text(st.sampled_from("中文Ａ１ａZ 　\t\n…，。①㎏Ⅳﬁé𠮷😀👨‍👩‍👧\u0301İß"), max_size=30) | st.text(max_size=30)
+ODD = st.text(
+    st.sampled_from("中文Ａ１ａZ 　\t\n…，。①㎏Ⅳﬁé𠮷😀👨‍👩‍👧\u0301İß"), max_size=30
+) | st.text(max_size=30)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,22 @@ def characters():
 @pytest.fixture(scope="module")
 def wordpiece():
     """A BERT tokenizer with pieces of words, as checkpoints have it."""
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "中", "文", "a", "##b", "##c", "ab", "1", "##2", "，", "."]
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "中",
+        "文",
+        "a",
+        "##b",
+        "##c",
+        "ab",
+        "1",
+        "##2",
+        "，",
+        ".",
+    ]
     backend = tokenizers.BertWordPieceTokenizer({token: i for i, token in enumerate(vocabulary)})
     return Tokenizer(backend._tokenizer)
 
@@ -113,7 +130,9 @@ def test_a_word_is_one_word():
 
 def test_a_vocabulary_of_frequencies():
     common = common_characters()
-    vocabulary = build(["㐂㐂㐂㐅㐅Ａ中", "㐆\ue000\ue000\ue000\ue000"], size=5 + 69 + len(common) + 2)
+    vocabulary = build(
+        ["㐂㐂㐂㐅㐅Ａ中", "㐆\ue000\ue000\ue000\ue000"], size=5 + 69 + len(common) + 2
+    )
     assert vocabulary[-2:] == ["㐂", "㐅"]  # by frequency; characters for private use are none
     tokenizer = Tokenizer(character_tokenizer(vocabulary))
     unknown = tokenizer.backend.token_to_id("[UNK]")
@@ -130,7 +149,11 @@ def test_the_vocabulary_that_ships_knows_the_common_characters_of_both_scripts()
     assert backend.encode("２０２４年ABC", add_special_tokens=False).tokens == list("2024年abc")
 
 
-@given(st.lists(st.tuples(st.text("abc", max_size=3), st.text("ab", min_size=1, max_size=3)), max_size=4))
+@given(
+    st.lists(
+        st.tuples(st.text("abc", max_size=3), st.text("ab", min_size=1, max_size=3)), max_size=4
+    )
+)
 def test_replaced_spans_lie_where_their_strings_are(parts):
     text, spans, strings = "", [], []
     for between, inside in parts:

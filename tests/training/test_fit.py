@@ -1,4 +1,5 @@
-"""The trainer: exact accumulation, exact resume, processes, kill -9, refusals, averages, groups and schedules."""
+"""The trainer: exact accumulation, exact resume, processes, kill -9, refusals, averages, groups and
+schedules."""
 
 import json
 import signal
@@ -28,7 +29,8 @@ def plan(data, out, encoder=(), **train):
 
 @pytest.fixture
 def double():
-    """Weights and gradients in float64: Adam blows float32's rounding of tiny gradients up to the size of a step."""
+    """Weights and gradients in float64: Adam blows float32's rounding of tiny gradients up to the
+    size of a step."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -48,7 +50,9 @@ def train_steps(fit, steps=None):
 def assert_same(a, b, atol):
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], b[name], atol=atol, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            a[name], b[name], atol=atol, rtol=0, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +77,17 @@ def test_a_batch_is_cut_by_the_lengths_that_its_examples_were_made_to(ragged, tm
 @pytest.mark.parametrize("pieces", [2, 4, 8])
 def test_accumulation_is_exact_for_any_split(ragged, tmp_path, pieces, double):
     whole = train_steps(fit_of(plan(ragged, tmp_path / "one", DRY, epochs=3)), steps=20)
-    cut = train_steps(fit_of(plan(ragged, tmp_path / "many", DRY, epochs=3, accumulate=pieces)), steps=20)
+    cut = train_steps(
+        fit_of(plan(ragged, tmp_path / "many", DRY, epochs=3, accumulate=pieces)), steps=20
+    )
     assert_same(whole, cut, atol=1e-6)
 
 
 def test_a_token_budget_changes_nothing_either(ragged, tmp_path, double):
     whole = train_steps(fit_of(plan(ragged, tmp_path / "one", DRY, epochs=3)), steps=20)
-    cut = train_steps(fit_of(plan(ragged, tmp_path / "many", DRY, epochs=3, max_tokens=200)), steps=20)
+    cut = train_steps(
+        fit_of(plan(ragged, tmp_path / "many", DRY, epochs=3, max_tokens=200)), steps=20
+    )
     assert_same(whole, cut, atol=1e-6)
 
 
@@ -96,12 +104,25 @@ def test_a_resumed_run_equals_a_straight_one_bit_for_bit(ragged, tmp_path, stop)
     assert resumed.state.step == stop + 1
     assert_same(expected, train_steps(resumed), atol=0)
     for name in ("model.safetensors", "metrics.jsonl"):
-        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
+        assert (tmp_path / "straight" / name).read_bytes() == (
+            tmp_path / "stopped" / name
+        ).read_bytes()
 
 
 def test_two_processes_equal_one(ragged, tmp_path):
-    flags = [*SMALL_FLAGS, *(f"--set=encoder.{k}={v}" for k, v in DRY.items()), "--set=train.precision=fp32"]
-    flags += ["--epochs=2", "--batch-size=12", "--device=cpu", "--learning-rate=1e-4", "--data", ragged]
+    flags = [
+        *SMALL_FLAGS,
+        *(f"--set=encoder.{k}={v}" for k, v in DRY.items()),
+        "--set=train.precision=fp32",
+    ]
+    flags += [
+        "--epochs=2",
+        "--batch-size=12",
+        "--device=cpu",
+        "--learning-rate=1e-4",
+        "--data",
+        ragged,
+    ]
     results = []
     for processes in (1, 2):
         out = tmp_path / str(processes)
@@ -131,10 +152,25 @@ main()
 
 
 def test_a_kill_while_saving_leaves_a_run_that_resumes(ragged, tmp_path):
-    arguments = ["train", "gplinker", "--data", str(ragged), "--epochs=2", "--batch-size=12", *SMALL_FLAGS]
+    arguments = [
+        "train",
+        "gplinker",
+        "--data",
+        str(ragged),
+        "--epochs=2",
+        "--batch-size=12",
+        *SMALL_FLAGS,
+    ]
     nlpkit(*arguments, "--out", tmp_path / "straight")
     expected = (tmp_path / "straight" / "model.safetensors").read_bytes()
-    for when in (5, 8, 11, 17, 23, 26):  # while it writes the config, the model, checkpoints, the card, the end
+    for when in (
+        5,
+        8,
+        11,
+        17,
+        23,
+        26,
+    ):  # while it writes the config, the model, checkpoints, the card, the end
         out = tmp_path / f"killed{when}"
         program = KILLER.format(when=when, arguments=[*arguments, "--out", str(out)])
         killed = subprocess.run([sys.executable, "-c", program], timeout=120)
@@ -179,7 +215,16 @@ def test_patience_stops_early_and_the_best_model_is_kept(ragged, tmp_path):
 
 
 def test_interrupting_saves_once_and_exits_130(ragged, tmp_path):
-    command = [sys.executable, "-m", "cli.main", "train", "gplinker", "--data", str(ragged), "--epochs=500"]
+    command = [
+        sys.executable,
+        "-m",
+        "cli.main",
+        "train",
+        "gplinker",
+        "--data",
+        str(ragged),
+        "--epochs=500",
+    ]
     command += ["--out", str(tmp_path / "run"), *SMALL_FLAGS]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     while b"epoch 1.00" not in process.stderr.readline():
@@ -196,7 +241,14 @@ def test_interrupting_saves_once_and_exits_130(ragged, tmp_path):
 def test_a_learning_rate_that_explodes_is_an_error(ragged, tmp_path):
     done = nlpkit(
         *("train", "gplinker", "--data", ragged, "--out", tmp_path / "run", *SMALL_FLAGS),
-        *("--set", "train.learning_rate=1e30", "--set", "train.clip_norm=0", "--set", "train.schedule=0:1 1:1"),
+        *(
+            "--set",
+            "train.learning_rate=1e30",
+            "--set",
+            "train.clip_norm=0",
+            "--set",
+            "train.schedule=0:1 1:1",
+        ),
         check=False,
     )
     assert done.returncode == 1

@@ -26,10 +26,18 @@ class Model(nn.Module):
 
 
 def rates_of(model, **options):
-    settings = {"learning_rate": 1.0, "weight_decay": 0.1, "layer_decay": 1.0, "rates": (), **options}
+    settings = {
+        "learning_rate": 1.0,
+        "weight_decay": 0.1,
+        "layer_decay": 1.0,
+        "rates": (),
+        **options,
+    }
     groups = parameter_groups(model, **settings)
     assert sum(group.size for group in groups) == sum(p.numel() for p in model.parameters())
-    return {name: (group.learning_rate, group.weight_decay) for group in groups for name in group.names}
+    return {
+        name: (group.learning_rate, group.weight_decay) for group in groups for name in group.names
+    }
 
 
 def test_every_layer_learns_at_its_own_rate():
@@ -53,7 +61,9 @@ def test_the_first_pattern_that_fits_wins():
     assert rates["encoder.layers.0.weight"][0] == 1.0
 
 
-@pytest.mark.parametrize("rates", [["nothing=2"], ["head=1", "head=2"], ["head"], ["head=x"], ["(=1"]])
+@pytest.mark.parametrize(
+    "rates", [["nothing=2"], ["head=1", "head=2"], ["head"], ["head=x"], ["(=1"]]
+)
 def test_an_unused_or_broken_pattern_is_an_error(rates):
     with pytest.raises(SettingsError, match="rates"):
         rates_of(Model(), rates=rates)
@@ -98,7 +108,9 @@ def test_every_epoch_has_every_example_once():
     assert first != [Batches(batches.lengths, 3, 5)[step].tolist() for step in range(9)]
 
 
-@given(st.lists(st.integers(1, 200), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 9))
+@given(
+    st.lists(st.integers(1, 200), min_size=1, max_size=300), st.integers(1, 9), st.integers(0, 9)
+)
 def test_batches_of_equal_tokens_lose_nothing_and_are_as_many(lengths, batch_size, seed):
     batches = Batches(lengths, batch_size, seed, by_tokens=True)
     found = [batches[step] for step in range(batches.per_epoch)]
@@ -147,9 +159,15 @@ def test_muon_takes_the_linear_layers_of_the_encoder_and_adamw_the_rest():
         made.append(new_optimizer(name, groups, bf16=False))
         for _ in range(3):
             for number, parameter in enumerate(one.parameters()):
-                parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+                parameter.grad = torch.randn(
+                    parameter.shape, generator=torch.Generator().manual_seed(number)
+                )
             made[-1].step()
-    linear = {f"encoder.{name}.weight" for name, m in model.encoder.named_modules() if isinstance(m, nn.Linear)}
+    linear = {
+        f"encoder.{name}.weight"
+        for name, m in model.encoder.named_modules()
+        if isinstance(m, nn.Linear)
+    }
     assert linear
     others = dict(twin.named_parameters())
     for name, parameter in model.named_parameters():

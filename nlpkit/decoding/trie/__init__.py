@@ -1,1 +1,2 @@
-"""Sets of token sequences: a file, compressed sparse rows in memory, and the constraint that a search decodes under."""
+"""Sets of token sequences: a file, compressed sparse rows in memory, and the constraint that a
+search decodes under."""

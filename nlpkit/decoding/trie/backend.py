@@ -1,4 +1,5 @@
-"""The three ways that a step of `TrieTable` can go, all to the same candidates; of equal scores any may come first.
+"""The three ways that a step of `TrieTable` can go, all to the same candidates; of equal scores any
+may come first.
 
     ragged   as much work as there are continuations; asks the device for their number (`expand`)
     fixed    shapes depend on nothing but those of the arguments and the depth, so the host never waits (`expand`)
@@ -21,14 +22,19 @@ Way = Literal["ragged", "fixed", "fused"]
 
 
 def way_on(device: torch.device, wanted: Way | None) -> Way:
-    """The way that is wanted; None: ragged on a CPU, fused on CUDA with Triton from 3.4 on, else fixed.
+    """The way that is wanted; None: ragged on a CPU, fused on CUDA with Triton from 3.4 on, else
+    fixed.
 
-    Raises SettingsError for `fused` without CUDA or Triton. (On a CPU Triton's interpreter will do, for tests.)
+    Raises SettingsError for `fused` without CUDA or Triton. (On a CPU Triton's interpreter will do,
+    for tests.)
     """
     loaded = kernels() if device.type == "cuda" or wanted == "fused" else None
     has_fused = loaded is not None and (device.type == "cuda" or loaded.INTERPRETED)
     if wanted == "fused" and not has_fused:
-        raise SettingsError(f"tables: fused steps need CUDA and Triton from 3.4 on: got {device}", hint='way="fixed"')
+        raise SettingsError(
+            f"tables: fused steps need CUDA and Triton from 3.4 on: got {device}",
+            hint='way="fixed"',
+        )
     if wanted is None:
         return "ragged" if device.type == "cpu" else "fused" if has_fused else "fixed"
     return wanted

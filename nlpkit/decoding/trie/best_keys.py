@@ -1,13 +1,16 @@
-"""The best keys of a whole trie where every position is scored at once, as masked language models do: exact, no beam.
+"""The best keys of a whole trie where every position is scored at once, as masked language models
+do: exact, no beam.
 
-The positions do not depend on one another, so with log-probabilities lp[t, token] the nodes at depth t + 1 score
+The positions do not depend on one another, so with log-probabilities lp[t, token] the nodes at
+depth t + 1 score
 
     s(child) = s(parent) + lp[t, label(child)]
 
-one addition a node, a level at a time. A key of L tokens scores s(its node) + lp[L, eos]; one that fills all T
-positions needs no end; longer ones are left out.
+one addition a node, a level at a time. A key of L tokens scores s(its node) + lp[L, eos]; one that
+fills all T positions needs no end; longer ones are left out.
 
-Source: https://kexue.fm/archives/7148 (answers from a masked LM that are among given strings; there by search).
+Source: https://kexue.fm/archives/7148 (answers from a masked LM that are among given strings; there
+by search).
 Legend: B rows, T positions, V vocabulary, N best keys, R rows of one trie, L nodes of a level,
 E nodes of it where keys end.
 """
@@ -26,7 +29,9 @@ MOST_SCORES = 1 << 24  # of a level held at once: rows beyond it wait
 
 
 @torch.no_grad()
-def choices(log_probs_BTV: torch.Tensor, table: TrieTable, count: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def choices(
+    log_probs_BTV: torch.Tensor, table: TrieTable, count: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The `count` best keys of every row, best first.
 
     Args:
@@ -34,7 +39,8 @@ def choices(log_probs_BTV: torch.Tensor, table: TrieTable, count: int = 1) -> tu
         table: of one trie for all rows, or one for each.
         count: N.
 
-    Returns (score_BN, state_BN): the state is where the key ends; where there are fewer keys, -inf and -1.
+    Returns (score_BN, state_BN): the state is where the key ends; where there are fewer keys, -inf
+    and -1.
     """
     root_B = table.start(len(log_probs_BTV))[:, 0]
     score_BN = log_probs_BTV.new_full((len(root_B), count), NEGATIVE_INFINITY)
@@ -43,7 +49,9 @@ def choices(log_probs_BTV: torch.Tensor, table: TrieTable, count: int = 1) -> tu
         bounds = boundaries(table.head, root)
         widest = max(end - start for start, end in pairwise(bounds))
         for row_R in (root_B == root).nonzero()[:, 0].split(max(1, MOST_SCORES // widest)):
-            score_BN[row_R], state_BN[row_R] = _of_one_trie(log_probs_BTV[row_R], table, bounds, count)
+            score_BN[row_R], state_BN[row_R] = _of_one_trie(
+                log_probs_BTV[row_R], table, bounds, count
+            )
     return score_BN, state_BN
 
 
@@ -63,7 +71,9 @@ def _of_one_trie(
         ended_RE = score_RL.index_select(1, ended_E)
         if depth < positions:
             ended_RE += log_probs_RTV[:, depth, table.eos_id, None]
-        score_RX = torch.cat([best_RN, ended_RE.nan_to_num_(nan=NEGATIVE_INFINITY, neginf=NEGATIVE_INFINITY)], 1)
+        score_RX = torch.cat(
+            [best_RN, ended_RE.nan_to_num_(nan=NEGATIVE_INFINITY, neginf=NEGATIVE_INFINITY)], 1
+        )
         best_RN, chosen_RN = score_RX.topk(count)
         state_RN = torch.cat([state_RN, (start + ended_E).expand(rows, -1)], 1).gather(1, chosen_RN)
     return best_RN, state_RN.masked_fill(best_RN == NEGATIVE_INFINITY, -1)

@@ -1,21 +1,24 @@
-"""Token sequences to a trie in breadth-first order: every pass is over a whole level, never over a node or a key.
+"""Token sequences to a trie in breadth-first order: every pass is over a whole level, never over a
+node or a key.
 
-Nodes are numbered level by level, each level in lexicographic order, so the children of a node are neighbours:
+Nodes are numbered level by level, each level in lexicographic order, so the children of a node are
+neighbours:
 
     children(v) = head[v] // 2 .. head[v + 1] // 2 - 1,   a key ends at v where head[v] is odd,   label[v] leads to v
 
-The number of a child is that of its edge, so that neither edges nor next states are stored; with the end in the lowest
-bit, which rides along in the word that every step reads, a node costs 6 bytes (8 above 32768 tokens). `lo[v]` is the
-first key below or at v, keys counted in lexicographic order. Node 0 is the root. Two more places close the arrays, so
-that place -1 is a node without children and without end: nowhere.
+The number of a child is that of its edge, so that neither edges nor next states are stored; with
+the end in the lowest bit, which rides along in the word that every step reads, a node costs 6 bytes
+(8 above 32768 tokens). `lo[v]` is the first key below or at v, keys counted in lexicographic order.
+Node 0 is the root. Two more places close the arrays, so that place -1 is a node without children
+and without end: nowhere.
 
     node 0          .                  keys 0 你们, 1 我, 2 我们
     nodes 1 2     你   我              head    2   6   9  11  11  10  10
     nodes 3 4     们   们              label   -  你  我  们  们   -   -
                                        lo      0   0   1   0   2   3   3
 
-Source: breadth-first tries with implicit pointers, as in LOUDS (Jacobson 1989, https://doi.org/10.1109/SFCS.1989.63533)
-with the select operation replaced by 4 bytes a node.
+Source: breadth-first tries with implicit pointers, as in LOUDS (Jacobson 1989,
+https://doi.org/10.1109/SFCS.1989.63533) with the select operation replaced by 4 bytes a node.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ class Sequences(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """A compiled trie (see the module), each array of nodes + 2: `head` int32, `label` int16 or int32, `lo` int32."""
+    """A compiled trie (see the module), each array of nodes + 2: `head` int32, `label` int16 or
+    int32, `lo` int32."""
 
     head: np.ndarray
     label: np.ndarray
@@ -55,27 +59,36 @@ def flatten(sequences: Iterable[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]
         try:
             flat.extend(sequence)
         except OverflowError:
-            raise DataError(f"key {len(ends) - 1}: expected token ids below {1 << 31}, got {max(sequence)}") from None
+            raise DataError(
+                f"key {len(ends) - 1}: expected token ids below {1 << 31}, got {max(sequence)}"
+            ) from None
         ends.append(len(flat))
     return np.asarray(flat), np.diff(np.asarray(ends))
 
 
 def checked(flat: np.ndarray, length: np.ndarray, vocabulary_size: int) -> Sequences:
-    """`Sequences` that lie one after another. Raises DataError for tokens outside the vocabulary and wrong lengths."""
+    """`Sequences` that lie one after another. Raises DataError for tokens outside the vocabulary
+    and wrong lengths."""
     if length.sum() != len(flat) or (length < 0).any():
-        raise DataError(f"keys: expected lengths that add up to {len(flat)} tokens, got {length.sum()}")
+        raise DataError(
+            f"keys: expected lengths that add up to {len(flat)} tokens, got {length.sum()}"
+        )
     start = np.cumsum(length, dtype=np.int64) - length
     wrong = np.flatnonzero((flat < 0) | (flat >= vocabulary_size))
     if len(wrong):
         key = np.searchsorted(start, wrong[0], "right") - 1
-        raise DataError(f"key {key}: expected token ids in [0, {vocabulary_size}), got {flat[wrong[0]]}")
+        raise DataError(
+            f"key {key}: expected token ids in [0, {vocabulary_size}), got {flat[wrong[0]]}"
+        )
     return Sequences(flat, start, length)
 
 
 def sort(keys: Sequences, vocabulary_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(order, is_new): the keys in lexicographic order, equal ones as given, and where one differs from the one before.
+    """(order, is_new): the keys in lexicographic order, equal ones as given, and where one differs
+    from the one before.
 
-    Some tokens at a time, packed into a 64-bit word, are compared for all keys that are equal so far.
+    Some tokens at a time, packed into a 64-bit word, are compared for all keys that are equal so
+    far.
     """
     bits = 16 if vocabulary_size < 1 << 16 else 32
     order = np.arange(len(keys.length))
@@ -102,7 +115,9 @@ def _words(keys: Sequences, index: np.ndarray, word_index: int, bits: int) -> np
     for place in range(word_index * 64 // bits, (word_index + 1) * 64 // bits):
         inside = keys.length[index] > place
         word <<= np.uint64(bits)
-        word[inside] |= keys.flat[keys.start[index[inside]] + place].astype(np.uint64) + np.uint64(1)
+        word[inside] |= keys.flat[keys.start[index[inside]] + place].astype(np.uint64) + np.uint64(
+            1
+        )
     return word
 
 
@@ -129,7 +144,9 @@ def compile_levels(keys: Sequences, vocabulary_size: int) -> Levels:
         place, left = place + 1, left - 1
     first = np.cumsum(np.concatenate([[1], *fans, [0]]))
     if len(first) > MOST_NODES:
-        raise DataError(f"keys: too many for one trie: expected at most {MOST_NODES} nodes, got {len(first)}")
+        raise DataError(
+            f"keys: too many for one trie: expected at most {MOST_NODES} nodes, got {len(first)}"
+        )
     label_type = np.int16 if vocabulary_size <= 1 << 15 else np.int32
     return Levels(
         (2 * first + np.concatenate([*ends, [0, 0]])).astype(np.int32),
@@ -139,7 +156,8 @@ def compile_levels(keys: Sequences, vocabulary_size: int) -> Levels:
 
 
 def boundaries(head: Any, root: int = 0) -> list[int]:
-    """The first node of each level from `root` on, and the end of the last; `head` is an array or a tensor."""
+    """The first node of each level from `root` on, and the end of the last; `head` is an array or a
+    tensor."""
     bounds = [root, root + 1]
     while bounds[-1] > bounds[-2]:
         bounds.append(int(head[bounds[-1]]) >> 1)
@@ -153,7 +171,9 @@ def gather(flat: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarra
     for first in range(0, len(start), CHUNK):
         lengths = length[first : first + CHUNK]
         ends = np.cumsum(lengths)
-        index = np.arange(ends[-1]) + np.repeat(start[first : first + CHUNK] - (ends - lengths), lengths)
+        index = np.arange(ends[-1]) + np.repeat(
+            start[first : first + CHUNK] - (ends - lengths), lengths
+        )
         np.take(flat, index, out=gathered[done : done + len(index)])
         done += len(index)
     return gathered

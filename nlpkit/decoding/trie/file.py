@@ -3,11 +3,13 @@
     F        the keys as a marisa trie (5 to 10 bytes a key), the values, and whose tokens they are
     F.csr    `head`, `label` and `lo` (see `levels`), mapped into memory when opened
 
-Both are safetensors files: a header in JSON, then arrays that can be mapped as they lie; many tools open it, and a key
-file cannot be parted from its header as it could from a JSON beside it. The header of F has the sha256 of all the rest,
-which is checked whenever F is read. F.csr names that sha256; its own gigabytes are not read to check them.
+Both are safetensors files: a header in JSON, then arrays that can be mapped as they lie; many tools
+open it, and a key file cannot be parted from its header as it could from a JSON beside it. The
+header of F has the sha256 of all the rest, which is checked whenever F is read. F.csr names that
+sha256; its own gigabytes are not read to check them.
 
-Source: https://github.com/s-yata/marisa-trie (the keys), https://github.com/huggingface/safetensors (the container).
+Source: https://github.com/s-yata/marisa-trie (the keys), https://github.com/huggingface/safetensors
+(the container).
 """
 
 from __future__ import annotations
@@ -33,16 +35,22 @@ KEPT, COMPILED = "trie", "compiled trie"
 VERSION = 1  # of both files
 
 
-def write_arrays(path: Path, kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """One file of arrays and plain values, written atomically; the same bytes for the same content."""
+def write_arrays(
+    path: Path, kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> None:
+    """One file of arrays and plain values, written atomically; the same bytes for the same
+    content."""
     with write_atomic(path) as stream:
         stream.write(safetensors.numpy.save(arrays, {f"nlpkit {kind}": json.dumps(header)}))
 
 
 def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What `write_arrays` wrote, the arrays mapped and not yet read. Raises SettingsError where it is not that."""
+    """What `write_arrays` wrote, the arrays mapped and not yet read. Raises SettingsError where it
+    is not that."""
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:  # of the frameworks, torch alone maps
+        with safetensors.safe_open(
+            str(path), framework="pt"
+        ) as file:  # of the frameworks, torch alone maps
             plain = (file.metadata() or {}).get(f"nlpkit {kind}")
             if plain is None:
                 raise SettingsError(f"{path}: expected a {kind}, got something else")
@@ -67,7 +75,8 @@ def label_type(vocabulary_size: int) -> str:
 
 
 def to_marisa(keys: Iterable[bytes]) -> np.ndarray:
-    """The keys, read once, as the bytes of a marisa trie that gives them back in the order of their bytes."""
+    """The keys, read once, as the bytes of a marisa trie that gives them back in the order of their
+    bytes."""
     trie = marisa_trie.BinaryTrie(iter(keys), order=marisa_trie.LABEL_ORDER)
     return np.frombuffer(trie.tobytes(), np.uint8)
 
@@ -93,15 +102,21 @@ def compiled_path(path: str | Path) -> Path:
 def compiled(path: Path, fingerprint: str, keys: np.ndarray, vocabulary_size: int) -> Levels:
     """The compiled arrays of a trie, mapped from the file beside it or made anew.
 
-    Raises SettingsError where that file is damaged, or was compiled from a trie with another `fingerprint`.
+    Raises SettingsError where that file is damaged, or was compiled from a trie with another
+    `fingerprint`.
     """
     file = compiled_path(path)
     if file.exists():
         header, arrays = read_arrays(file, COMPILED)
         if header != {"version": VERSION, "of": fingerprint}:
-            raise SettingsError(f"{file}: stale: compiled from another {path.name}", hint="delete it: it is made anew")
+            raise SettingsError(
+                f"{file}: stale: compiled from another {path.name}",
+                hint="delete it: it is made anew",
+            )
         return Levels(**arrays)
     levels = compile_levels(from_marisa(keys, vocabulary_size), vocabulary_size)
-    with contextlib.suppress(NlpkitError):  # a folder that cannot be written costs the compilation each time, no more
+    with contextlib.suppress(
+        NlpkitError
+    ):  # a folder that cannot be written costs the compilation each time, no more
         write_arrays(file, COMPILED, {"version": VERSION, "of": fingerprint}, levels._asdict())
     return levels

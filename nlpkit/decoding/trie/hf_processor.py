@@ -1,15 +1,19 @@
-"""A table of tries for `generate` of transformers, in the place of `prefix_allowed_tokens_fn`, with the same results.
+"""A table of tries for `generate` of transformers, in the place of `prefix_allowed_tokens_fn`, with
+the same results.
 
     model.generate(**inputs, num_beams=4, logits_processor=[TrieLogitsProcessor(table, num_beams=4)])
 
-Every row walks its tokens from the root, one binary search each, for all rows at once. Illegal tokens get -inf, legal
-ones keep their scores. A row that left the trie, because it is finished or a beam that had nothing to go on with, may
-only end, at no cost: `generate` would otherwise choose at random among illegal tokens. Where the legal tokens of all
-beams of a row are -inf already, they get 0, as in transformers.
+Every row walks its tokens from the root, one binary search each, for all rows at once. Illegal
+tokens get -inf, legal ones keep their scores. A row that left the trie, because it is finished or a
+beam that had nothing to go on with, may only end, at no cost: `generate` would otherwise choose at
+random among illegal tokens. Where the legal tokens of all beams of a row are -inf already, they get
+0, as in transformers.
 
-`generate` itself normalises over the whole vocabulary; a search that calls `TrieTable.step` need not.
+`generate` itself normalises over the whole vocabulary; a search that calls `TrieTable.step` need
+not.
 
-Source: https://arxiv.org/abs/2010.00904, section 3.2; PrefixConstrainedLogitsProcessor of transformers.
+Source: https://arxiv.org/abs/2010.00904, section 3.2; PrefixConstrainedLogitsProcessor of
+transformers.
 Legend: B rows, K beams, N = B * K, T tokens, V vocabulary, M legal tokens of all rows.
 """
 
@@ -27,14 +31,27 @@ class TrieLogitsProcessor:
     Args:
         table: of one trie for all rows, or one for each.
         num_beams: K, as `generate` has it.
-        prompt_length: the tokens before the key: 1 for the start token of a decoder, the length of the prompt where
-            there is no encoder.
-        in_place: may overwrite the scores that it gets, which saves an allocation of their size: in beam search, where
-            `generate` needs them no more, but not with `output_logits` of a greedy one.
+        prompt_length: the tokens before the key: 1 for the start token of a decoder, the length of
+            the prompt where there is no encoder.
+        in_place: may overwrite the scores that it gets, which saves an allocation of their size: in
+            beam search, where `generate` needs them no more, but not with `output_logits` of a
+            greedy one.
     """
 
-    def __init__(self, table: TrieTable, num_beams: int = 1, prompt_length: int = 1, *, in_place: bool = False):
-        self.table, self.num_beams, self.prompt_length, self.in_place = table, num_beams, prompt_length, in_place
+    def __init__(
+        self,
+        table: TrieTable,
+        num_beams: int = 1,
+        prompt_length: int = 1,
+        *,
+        in_place: bool = False,
+    ):
+        self.table, self.num_beams, self.prompt_length, self.in_place = (
+            table,
+            num_beams,
+            prompt_length,
+            in_place,
+        )
 
     @torch.no_grad()
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -49,14 +66,20 @@ class TrieLogitsProcessor:
         if is_hopeless_B.any():
             legal_M.masked_fill_(is_hopeless_B[slots.beam_M.long() // self.num_beams], 0.0)
         is_reused = self.in_place and scores.is_contiguous()
-        processed = scores if is_reused else torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
+        processed = (
+            scores
+            if is_reused
+            else torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
+        )
         processed.fill_(NEGATIVE_INFINITY).view(-1).scatter_(0, place_M, legal_M)
         processed[is_lost_N, self.table.eos_id] = 0.0
         return processed
 
     def _walk(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Where each row stands in its trie."""
-        state_N = self.table.start(len(input_ids) // self.num_beams).repeat(1, self.num_beams).flatten()
+        state_N = (
+            self.table.start(len(input_ids) // self.num_beams).repeat(1, self.num_beams).flatten()
+        )
         for token_N in input_ids[:, self.prompt_length :].T:
             state_N = self.table.advance(state_N, token_N)
         return state_N

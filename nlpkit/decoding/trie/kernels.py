@@ -1,7 +1,9 @@
-"""One step of a search in a table of tries as two Triton kernels: what `expand` does in torch, on a GPU.
+"""One step of a search in a table of tries as two Triton kernels: what `expand` does in torch, on a
+GPU.
 
-First every beam's work is divided among programs that know nothing of each other. Within a beam the order by logit is
-that by score, so the best slots (`expand`) need no log Z yet, and the logits are read once:
+First every beam's work is divided among programs that know nothing of each other. Within a beam the
+order by logit is that by score, so the best slots (`expand`) need no log Z yet, and the logits are
+read once:
 
     grid N x (S + P)   slots of the beam: children, then its end      vocabulary (only `full`)
                        share 0 | share 1 | .. | share S-1             piece 0 | piece 1 | .. | piece P-1
@@ -12,19 +14,22 @@ that by score, so the best slots (`expand`) need no log Z yet, and the logits ar
 
     grid B             row b: log Z of its K beams, the scores of its K * S * T keys, the best `count` of them
 
-How many children a node has is read on the device, which a share then loops over in blocks, so the grid is the same for
-any states: nothing is asked of the device, and one CUDA graph serves every depth. A share beyond the children (.) and
-the programs of a dead beam end at once. `renorm` has no pieces: its shares add up log Z as they go.
+How many children a node has is read on the device, which a share then loops over in blocks, so the
+grid is the same for any states: nothing is asked of the device, and one CUDA graph serves every
+depth. A share beyond the children (.) and the programs of a dead beam end at once. `renorm` has no
+pieces: its shares add up log Z as they go.
 
-A key is a 64-bit number that sorts by value, and where values are equal by place, the lower one first:
+A key is a 64-bit number that sorts by value, and where values are equal by place, the lower one
+first:
 
     bits 63..32  the bits of the float32, the lower 31 flipped where it is negative      31..0  2**31 - 1 - place
 
-So equal scores come in the order of their beams, equal logits of a beam in that of their tokens, an end last.
+So equal scores come in the order of their beams, equal logits of a beam in that of their tokens, an
+end last.
 
 Source: https://arxiv.org/abs/1805.02867 (the normaliser in parts, each with its own largest logit).
-Legend: B rows, K beams, N = B * K, V vocabulary, S shares, P pieces (of log Z in `renorm`: shares), T kept of a share,
-L = S * T keys of a beam, F children, C candidates, X any shape.
+Legend: B rows, K beams, N = B * K, V vocabulary, S shares, P pieces (of log Z in `renorm`: shares),
+T kept of a share, L = S * T keys of a beam, F children, C candidates, X any shape.
 """
 
 from __future__ import annotations
@@ -62,7 +67,12 @@ class Nodes(NamedTuple):
 
 
 def step(
-    nodes: Nodes, logits_NV: torch.Tensor, score_BK: torch.Tensor, state_BK: torch.Tensor, count: int, norm: Norm
+    nodes: Nodes,
+    logits_NV: torch.Tensor,
+    score_BK: torch.Tensor,
+    state_BK: torch.Tensor,
+    count: int,
+    norm: Norm,
 ) -> Candidates:
     """See `TrieTable.step`; at most MOST_COUNT candidates."""
     (rows, beams), vocabulary = score_BK.shape, logits_NV.shape[1]
@@ -91,8 +101,14 @@ def step(
 
 
 def _shares(rows: int, beams: int, kept: int, widest: int) -> int:
-    """Programs for the slots of a beam: as many as keep the device busy, have work and leave the merge little."""
-    most = min(triton.cdiv(widest, SLOTS), PROGRAMS // (rows * beams), MOST_KEYS // (beams * kept), TILE // kept)
+    """Programs for the slots of a beam: as many as keep the device busy, have work and leave the
+    merge little."""
+    most = min(
+        triton.cdiv(widest, SLOTS),
+        PROGRAMS // (rows * beams),
+        MOST_KEYS // (beams * kept),
+        TILE // kept,
+    )
     return power_of_2(max(1, most))
 
 
@@ -108,7 +124,9 @@ def _look(
     is_live = (node >= 0) & (tl.load(score_N + beam) > NEGATIVE_INFINITY)
     logits_V = logits_NV + beam * STRIDE
     if part < S:
-        best_T, top, total = _best_of_share(head, label, eos, logits_V, node, is_live, part, S, T, SLOTS, FEW)
+        best_T, top, total = _best_of_share(
+            head, label, eos, logits_V, node, is_live, part, S, T, SLOTS, FEW
+        )
         tl.store(key_NST + (beam * S + part) * T + tl.arange(0, T), best_T)
         if P == 0:
             tl.store(top_NP + beam * S + part, top)
@@ -127,27 +145,37 @@ def _best_of_share(
     head, label, eos, logits_V, node, is_live, share,
     S: tl.constexpr, T: tl.constexpr, SLOTS: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
-    """(keys of the best T slots, their largest logit, sum of exp(logit - it)) of one of the shares of a node."""
+    """(keys of the best T slots, their largest logit, sum of exp(logit - it)) of one of the shares
+    of a node."""
     first, fan, is_end = _node(head, node, is_live)
     size = fan + is_end
-    width = tl.cdiv(tl.cdiv(size, S), SLOTS) * SLOTS  # of a share: whole blocks, so that few slots stay in share 0
+    width = (
+        tl.cdiv(tl.cdiv(size, S), SLOTS) * SLOTS
+    )  # of a share: whole blocks, so that few slots stay in share 0
     begin = share * width
     end = tl.minimum(size, begin + width)
     best_T = tl.full([T], NOTHING, tl.int64)
     top, total = _nothing()
     if end - begin > FEW:
         for at in range(begin, end, SLOTS):
-            best_T, top, total = _with_slots(best_T, top, total, label + first, fan, eos, logits_V, at, end, SLOTS)
+            best_T, top, total = _with_slots(
+                best_T, top, total, label + first, fan, eos, logits_V, at, end, SLOTS
+            )
     elif begin < end:
-        best_T, top, total = _with_slots(best_T, top, total, label + first, fan, eos, logits_V, begin, end, FEW)
+        best_T, top, total = _with_slots(
+            best_T, top, total, label + first, fan, eos, logits_V, begin, end, FEW
+        )
     return best_T, top, total
 
 
 @triton.jit
 def _with_slots(best_T, top, total, label_F, fan, eos, logits_V, begin, end, SLOTS: tl.constexpr):
-    """What `_best_of_share` gives, with some more slots; `label_F` are the tokens of the children, F of them."""
+    """What `_best_of_share` gives, with some more slots; `label_F` are the tokens of the children,
+    F of them."""
     place = begin + tl.arange(0, SLOTS)
-    token = tl.where(place < fan, tl.load(label_F + place, mask=place < fan, other=0).to(tl.int32), eos)
+    token = tl.where(
+        place < fan, tl.load(label_F + place, mask=place < fan, other=0).to(tl.int32), eos
+    )
     logit = tl.load(logits_V + token, mask=place < end, other=NEGATIVE_INFINITY).to(tl.float32)
     key = tl.where(place < end, _key(logit, place), NOTHING)
     top, total = _with(logit, top, total)
@@ -167,7 +195,9 @@ def _merge(
         beam_K = begin + tl.arange(0, TILE_K)
         base_K = _base(score_N, top_NP, sum_NP, row * beams + beam_K, beam_K < beams, P, POWER_P)
         place_KL = beam_K[:, None] * L + tl.arange(0, L)[None, :]
-        key_KL = tl.load(key_NST + row * beams * L + place_KL, mask=(beam_K < beams)[:, None], other=NOTHING)
+        key_KL = tl.load(
+            key_NST + row * beams * L + place_KL, mask=(beam_K < beams)[:, None], other=NOTHING
+        )
         score_KL = _or_dead(_value(key_KL) + base_K[:, None])
         best_T = _best_of_both(best_T, topk(tl.reshape(_key(score_KL, place_KL), [TILE_K * L]), T))
     score_T, place_T = _value(best_T), _place(best_T)
@@ -176,7 +206,9 @@ def _merge(
     slot_T = _place(tl.load(key_NST + row * beams * L + place_T, mask=is_one_T, other=NOTHING))
     node_T = tl.load(state_N + row * beams + beam_T, mask=is_one_T, other=0)
     first_T, fan_T, _ = _node(head, node_T, is_one_T)
-    token_T = tl.load(label + first_T + slot_T, mask=is_one_T & (slot_T < fan_T), other=0).to(tl.int32)
+    token_T = tl.load(label + first_T + slot_T, mask=is_one_T & (slot_T < fan_T), other=0).to(
+        tl.int32
+    )
     token_T = tl.where(slot_T < fan_T, token_T, eos)
     child_T = tl.where(slot_T < fan_T, (first_T + slot_T).to(tl.int64), node_T)
     rank_T = tl.arange(0, T)
@@ -191,12 +223,17 @@ def _merge(
 def _base(score_N, top_NP, sum_NP, beam_K, is_beam_K, P: tl.constexpr, POWER_P: tl.constexpr):
     """score - log Z of some beams, -inf where that is not finite."""
     part_P = tl.arange(0, POWER_P)
-    at_KP, is_part_KP = beam_K[:, None] * P + part_P[None, :], is_beam_K[:, None] & (part_P < P)[None, :]
+    at_KP, is_part_KP = (
+        beam_K[:, None] * P + part_P[None, :],
+        is_beam_K[:, None] & (part_P < P)[None, :],
+    )
     top_KP = tl.load(top_NP + at_KP, mask=is_part_KP, other=NEGATIVE_INFINITY)
     sum_KP = tl.load(sum_NP + at_KP, mask=is_part_KP, other=0.0)
     top_K = _or_zero(tl.max(top_KP, 1))
     log_total_K = tl.log(tl.sum(sum_KP * tl.exp(top_KP - top_K[:, None]), 1)) + top_K
-    return _or_dead(tl.load(score_N + beam_K, mask=is_beam_K, other=NEGATIVE_INFINITY) - log_total_K)
+    return _or_dead(
+        tl.load(score_N + beam_K, mask=is_beam_K, other=NEGATIVE_INFINITY) - log_total_K
+    )
 
 
 @triton.jit

@@ -1,12 +1,16 @@
-"""Tries on a device, as the constraint of a search: any number of them in one table, one for all rows or one for each.
+"""Tries on a device, as the constraint of a search: any number of them in one table, one for all
+rows or one for each.
 
     table = TrieTable.of(trie, eos_id)                      # one trie for all rows
-    table = concat([table, TrieTable.of(other, eos_id)])    # row 0 decodes in `trie`, row 1 in `other`
-    table = table.pick(torch.tensor([1, 0, 0]))             # rows 1 and 2 decode in `trie`, row 0 in `other`
+    # row 0 decodes in `trie`, row 1 in `other`
+    table = concat([table, TrieTable.of(other, eos_id)])
+    # rows 1 and 2 decode in `trie`, row 0 in `other`
+    table = table.pick(torch.tensor([1, 0, 0]))
 
-A state is the number of a node in the table, -1 is nowhere: dead, without continuations, like every state after it.
-The arrays are those of `levels`, moved by the place of their trie in the table. The end of a sequence is no edge but a
-bit of the node, so that a key may go on where another ends, and both compete.
+A state is the number of a node in the table, -1 is nowhere: dead, without continuations, like every
+state after it. The arrays are those of `levels`, moved by the place of their trie in the table. The
+end of a sequence is no edge but a bit of the node, so that a key may go on where another ends, and
+both compete.
 
 Legend: B rows, K beams, V vocabulary, C candidates, R roots, S strides.
 """
@@ -22,7 +26,15 @@ import torch
 
 from nlpkit.decoding.constraint import Candidates, Norm
 from nlpkit.decoding.trie.backend import Way, kernels, way_on
-from nlpkit.decoding.trie.continuations import NEGATIVE_INFINITY, Nodes, best, best_of_one, fixed, log_totals, ragged
+from nlpkit.decoding.trie.continuations import (
+    NEGATIVE_INFINITY,
+    Nodes,
+    best,
+    best_of_one,
+    fixed,
+    log_totals,
+    ragged,
+)
 from nlpkit.decoding.trie.csr import MOST_NODES
 from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import SettingsError
@@ -54,7 +66,8 @@ class TrieTable:
     """How `step` goes, see `way`."""
 
     def start(self, rows: int) -> torch.Tensor:
-        """The roots: (rows, 1). Raises SettingsError where there is a root for each of another number of rows."""
+        """The roots: (rows, 1). Raises SettingsError where there is a root for each of another
+        number of rows."""
         if len(self.root_R) not in (1, rows):
             raise SettingsError(
                 f"tables: expected one root for all or one for each of {rows} rows, got {len(self.root_R)}"
@@ -84,10 +97,13 @@ class TrieTable:
             key_ranges: keep what `key_range` needs, 4 bytes a node.
             way: see `way_on`, which chooses where it is None.
 
-        Raises SettingsError for an `eos_id` outside the vocabulary, and for a way that cannot be gone on the device.
+        Raises SettingsError for an `eos_id` outside the vocabulary, and for a way that cannot be
+        gone on the device.
         """
         if not 0 <= eos_id < trie.vocabulary_size:
-            raise SettingsError(f"eos_id: expected a token in [0, {trie.vocabulary_size}), got {eos_id}")
+            raise SettingsError(
+                f"eos_id: expected a token in [0, {trie.vocabulary_size}), got {eos_id}"
+            )
         device = torch.device(device)
         way = way_on(device, way)
         head, label, lo = (torch.from_numpy(part) for part in trie.levels)
@@ -113,14 +129,17 @@ class TrieTable:
         norm: Norm = "full",
         depth: int | None = None,
     ) -> Candidates:
-        """See `Constraint.step`. The live beams of a row stand on different nodes of one depth, `depth` if given.
+        """See `Constraint.step`. The live beams of a row stand on different nodes of one depth,
+        `depth` if given.
 
         More candidates than the fused way is made for are found in the fixed one.
 
         Raises SettingsError for logits of fewer tokens than the vocabulary of the tries has.
         """
         if logits_BKV.shape[2] < self.vocabulary_size:
-            raise SettingsError(f"logits: expected {self.vocabulary_size} tokens, got {logits_BKV.shape[2]}")
+            raise SettingsError(
+                f"logits: expected {self.vocabulary_size} tokens, got {logits_BKV.shape[2]}"
+            )
         rows, beams, vocabulary = logits_BKV.shape
         logits_NV, score_BK = logits_BKV.reshape(-1, vocabulary), score_BK.float()
         fused = kernels() if self.way == "fused" else None
@@ -130,13 +149,19 @@ class TrieTable:
         log_total_N = log_totals(logits_NV) if norm == "full" else None
         if self.way == "ragged" and beams == 1 and bool((state_BK == state_BK[0]).all()):
             nodes = self.nodes(state_BK[0])
-            return best_of_one(nodes, self.label, self.eos_id, logits_NV, score_BK, log_total_N, count)
+            return best_of_one(
+                nodes, self.label, self.eos_id, logits_NV, score_BK, log_total_N, count
+            )
         nodes = self.nodes(state_BK.masked_fill(score_BK == NEGATIVE_INFINITY, -1).flatten())
         about = nodes, rows, self.label, self.eos_id
-        slots = ragged(*about) if self.way == "ragged" else fixed(*about, self.capacity(beams, depth))
+        slots = (
+            ragged(*about) if self.way == "ragged" else fixed(*about, self.capacity(beams, depth))
+        )
         return best(slots, logits_NV, score_BK, log_total_N, count)
 
-    def follow(self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
+    def follow(
+        self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
+    ) -> torch.Tensor:
         """See `Constraint.follow`."""
         return candidates.state_BC.gather(1, chosen_BK)
 
@@ -151,23 +176,34 @@ class TrieTable:
         return self.nodes(state_N).is_end_N
 
     def allowed(self, state: int) -> list[int]:
-        """The tokens that are legal at one state, sorted, and `eos_id` behind them where a key ends."""
+        """The tokens that are legal at one state, sorted, and `eos_id` behind them where a key
+        ends."""
         nodes = self.nodes(torch.tensor([state], device=self.head.device))
         first = int(nodes.first_N)
-        return self.label[first : first + int(nodes.fan_N)].tolist() + [self.eos_id] * bool(nodes.is_end_N)
+        return self.label[first : first + int(nodes.fan_N)].tolist() + [self.eos_id] * bool(
+            nodes.is_end_N
+        )
 
     def advance(self, state_N: torch.Tensor, token_N: torch.Tensor) -> torch.Tensor:
-        """The states after one token each, -1 where it is not legal: a search among the children in strides."""
+        """The states after one token each, -1 where it is not legal: a search among the children in
+        strides."""
         nodes = self.nodes(state_N)
-        low_N, size_N = nodes.first_N, nodes.fan_N  # the child is at `low` or at most `size` further on
+        low_N, size_N = (
+            nodes.first_N,
+            nodes.fan_N,
+        )  # the child is at `low` or at most `size` further on
         end_N = low_N + size_N
-        widest = self.widest_fan if self.way != "ragged" else int(size_N.max()) if len(state_N) else 0
+        widest = (
+            self.widest_fan if self.way != "ragged" else int(size_N.max()) if len(state_N) else 0
+        )
         ladder_S = torch.arange(1, STRIDES + 1, dtype=torch.int32, device=state_N.device)
         while widest:
             stride_N = size_N // STRIDES + 1
             probe_NS = low_N[:, None] + stride_N[:, None] * ladder_S - 1
             is_before_NS = self.label[probe_NS.clamp_max(len(self.label) - 1)] < token_N[:, None]
-            passed_N = (is_before_NS & (probe_NS < (low_N + size_N)[:, None])).sum(1, dtype=torch.int32) * stride_N
+            passed_N = (is_before_NS & (probe_NS < (low_N + size_N)[:, None])).sum(
+                1, dtype=torch.int32
+            ) * stride_N
             low_N, size_N = low_N + passed_N, torch.minimum(stride_N - 1, size_N - passed_N)
             widest //= STRIDES
         return torch.where((low_N < end_N) & (self.label[low_N] == token_N), low_N, -1).long()
@@ -178,7 +214,9 @@ class TrieTable:
         Raises SettingsError where the table was made without key ranges.
         """
         if self.lo is None:
-            raise SettingsError("this table does not know keys", hint="TrieTable.of(trie, eos_id, key_ranges=True)")
+            raise SettingsError(
+                "this table does not know keys", hint="TrieTable.of(trie, eos_id, key_ranges=True)"
+            )
         last_N = state_N
         for _ in range(self.depth):
             nodes = self.nodes(last_N)
@@ -191,7 +229,8 @@ class TrieTable:
         return max((widest_K[0] for widest_K in self.widest), default=0)
 
     def capacity(self, beams: int, depth: int | None = None) -> int:
-        """Room for the continuations, ends too, that so many live beams of a row have together at `depth` (None: any).
+        """Room for the continuations, ends too, that so many live beams of a row have together at
+        `depth` (None: any).
 
         It is a power of two, so that few different shapes serve all depths.
         """
@@ -207,17 +246,30 @@ def concat(tables: Sequence[TrieTable]) -> TrieTable:
     Raises SettingsError where the tables were not made alike, and beyond 2**30 nodes.
     """
     if len({(t.eos_id, t.vocabulary_size, t.way, t.lo is None) for t in tables}) != 1:
-        raise SettingsError("tables: expected some with the same eos_id, vocabulary size and options")
+        raise SettingsError(
+            "tables: expected some with the same eos_id, vocabulary size and options"
+        )
     after = list(accumulate(len(table.head) for table in tables))
     if after[-1] > MOST_NODES:
-        raise SettingsError(f"tables: too many nodes for one: expected at most {MOST_NODES}, got {after[-1]}")
-    moved, depths = [0, *after[:-1]], zip_longest(*(table.widest for table in tables), fillvalue=(0,) * MOST_BEAMS)
+        raise SettingsError(
+            f"tables: too many nodes for one: expected at most {MOST_NODES}, got {after[-1]}"
+        )
+    moved, depths = (
+        [0, *after[:-1]],
+        zip_longest(*(table.widest for table in tables), fillvalue=(0,) * MOST_BEAMS),
+    )
     return replace(
         tables[0],
-        head=torch.cat([table.head + 2 * place for table, place in zip(tables, moved, strict=True)]),
+        head=torch.cat(
+            [table.head + 2 * place for table, place in zip(tables, moved, strict=True)]
+        ),
         label=torch.cat([table.label for table in tables]),
-        lo=None if tables[0].lo is None else torch.cat([table.lo for table in tables if table.lo is not None]),
-        root_R=torch.cat([table.root_R + place for table, place in zip(tables, moved, strict=True)]),
+        lo=None
+        if tables[0].lo is None
+        else torch.cat([table.lo for table in tables if table.lo is not None]),
+        root_R=torch.cat(
+            [table.root_R + place for table, place in zip(tables, moved, strict=True)]
+        ),
         depth=max(table.depth for table in tables),
         widest=tuple(tuple(map(max, zip(*widest, strict=True))) for widest in depths),
     )

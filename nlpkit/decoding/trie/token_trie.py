@@ -1,16 +1,20 @@
-"""A set of token sequences (keys), with values where wanted, on the host: built, saved, loaded, looked up.
+"""A set of token sequences (keys), with values where wanted, on the host: built, saved, loaded,
+looked up.
 
     trie = TokenTrie.from_sequences([(7, 8), (7,), (9, 8)], vocabulary_size=21128)
     node = trie.find((7,))                     # where a beam stands after token 7
-    trie.key_range(node)                       # range(0, 2): the keys that go on from here, in lexicographic order
+    # range(0, 2): the keys that go on from here, in lexicographic order
+    trie.key_range(node)
     trie.keys(trie.key_range(node)[:10])       # [(7,), (7, 8)]: its completions
     trie.values.of(0)                          # the values given with key 0, where there are values
     TrieTable.of(trie, eos_id=102)             # for decoding, see `table`
 
-A key's id is its rank in lexicographic order, so that the keys below a node are a range, and the way from an id back to
-its tokens is a binary search in `lo` of each level (see `levels`): no map from keys to ids or back is stored.
+A key's id is its rank in lexicographic order, so that the keys below a node are a range, and the
+way from an id back to its tokens is a binary search in `lo` of each level (see `levels`): no map
+from keys to ids or back is stored.
 
-Source: https://arxiv.org/abs/2010.00904 (decoding under a trie), https://kexue.fm/archives/8802 (look-ahead by ranges).
+Source: https://arxiv.org/abs/2010.00904 (decoding under a trie), https://kexue.fm/archives/8802
+(look-ahead by ranges).
 """
 
 from __future__ import annotations
@@ -25,14 +29,24 @@ from typing import Any
 import numpy as np
 
 from nlpkit.decoding.trie import file as trie_file
-from nlpkit.decoding.trie.csr import CHUNK, Levels, Sequences, boundaries, checked, compile_levels, flatten, sort
+from nlpkit.decoding.trie.csr import (
+    CHUNK,
+    Levels,
+    Sequences,
+    boundaries,
+    checked,
+    compile_levels,
+    flatten,
+    sort,
+)
 from nlpkit.decoding.trie.values import Values
 from nlpkit.errors import SettingsError
 
 
 @dataclass(frozen=True, eq=False)
 class TokenTrie:
-    """Immutable. A node is its number (see `levels`), a key its rank in lexicographic order; `len` counts keys."""
+    """Immutable. A node is its number (see `levels`), a key its rank in lexicographic order; `len`
+    counts keys."""
 
     levels: Levels
     vocabulary_size: int
@@ -54,9 +68,11 @@ class TokenTrie:
             sequences: token ids in [0, vocabulary_size). An empty sequence is a key.
             vocabulary_size: V.
             vocabulary_hash: see the field.
-            values: a line of text for each sequence; a key has those of all its sequences, in the order given.
+            values: a line of text for each sequence; a key has those of all its sequences, in the
+                order given.
 
-        Raises DataError for a token outside the vocabulary, and for values that do not match the sequences.
+        Raises DataError for a token outside the vocabulary, and for values that do not match the
+        sequences.
         """
         return cls.from_arrays(*flatten(sequences), vocabulary_size, vocabulary_hash, values)
 
@@ -69,7 +85,8 @@ class TokenTrie:
         vocabulary_hash: str = "",
         values: Iterable[str] | None = None,
     ) -> TokenTrie:
-        """As `from_sequences`, of sequences that lie one after another in `flat`: integers of any width."""
+        """As `from_sequences`, of sequences that lie one after another in `flat`: integers of any
+        width."""
         keys = checked(np.asarray(flat), np.asarray(lengths, np.int64), vocabulary_size)
         order, is_new = sort(keys, vocabulary_size)
         own = None if values is None else Values.grouped(values, order, np.flatnonzero(is_new))
@@ -130,7 +147,8 @@ class TokenTrie:
         return [tuple(tokens[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
     def _tokens(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(flat, lengths) of keys by their ids: on every level the last node whose first key is not beyond the key."""
+        """(flat, lengths) of keys by their ids: on every level the last node whose first key is not
+        beyond the key."""
         head, label, lo = self.levels
         columns, lengths = [], np.zeros(len(keys), np.int64)
         alive, node = np.arange(len(keys)), np.zeros(len(keys), np.int64)
@@ -147,7 +165,8 @@ class TokenTrie:
         return flat, lengths
 
     def save(self, path: str | Path) -> None:
-        """Writes the file that is kept (see `trie_file`), and removes what was compiled from an older one."""
+        """Writes the file that is kept (see `trie_file`), and removes what was compiled from an
+        older one."""
         arrays = {"keys": trie_file.to_marisa(self._key_bytes())}
         if self.values is not None:
             arrays |= {"value_ends": self.values.ends, "values": self.values.text}
@@ -171,17 +190,23 @@ class TokenTrie:
 
     @classmethod
     def load(cls, path: str | Path, vocabulary_hash: str | None = None) -> TokenTrie:
-        """Opens what `save` wrote. The first time it is compiled, and that is left beside it where it can be written.
+        """Opens what `save` wrote. The first time it is compiled, and that is left beside it where
+        it can be written.
 
-        Raises SettingsError for a missing, damaged or truncated file, for what was compiled from another file, and for
-        keys made with another tokenizer than that of `vocabulary_hash` (None: any).
+        Raises SettingsError for a missing, damaged or truncated file, for what was compiled from
+        another file, and for keys made with another tokenizer than that of `vocabulary_hash` (None:
+        any).
         """
         header, arrays = trie_file.read_arrays(Path(path), trie_file.KEPT)
         claimed = header.pop("sha256", None)
         if header.get("version") != trie_file.VERSION:
-            raise SettingsError(f"{path}: expected version {trie_file.VERSION}, got {header.get('version')}")
+            raise SettingsError(
+                f"{path}: expected version {trie_file.VERSION}, got {header.get('version')}"
+            )
         if trie_file.fingerprint(header, arrays) != claimed:
-            raise SettingsError(f"{path}: damaged: not the content that it was saved with", hint="build it again")
+            raise SettingsError(
+                f"{path}: damaged: not the content that it was saved with", hint="build it again"
+            )
         own_hash = header["vocabulary_sha256"]
         if vocabulary_hash not in (None, own_hash):
             raise SettingsError(

@@ -1,4 +1,5 @@
-"""Lines of text that belong to the keys of a trie, such as the objects of a knowledge base: two arrays, no map."""
+"""Lines of text that belong to the keys of a trie, such as the objects of a knowledge base: two
+arrays, no map."""
 
 from __future__ import annotations
 

@@ -1,1 +1,2 @@
-"""Checkpoints of the BERT family: their files, what their tensors say they are, and how they are loaded."""
+"""Checkpoints of the BERT family: their files, what their tensors say they are, and how they are
+loaded."""

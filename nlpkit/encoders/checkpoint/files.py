@@ -1,7 +1,9 @@
-"""The weight files of a checkpoint directory: names, shapes and types of the tensors, and the tensors one by one.
+"""The weight files of a checkpoint directory: names, shapes and types of the tensors, and the
+tensors one by one.
 
-`model.safetensors`, whole or in shards, of which the headers alone can be read. A `pytorch_model.bin` is opened only
-where `pickle=True` asks for it, and then as tensors only: nothing in it is run.
+`model.safetensors`, whole or in shards, of which the headers alone can be read. A
+`pytorch_model.bin` is opened only where `pickle=True` asks for it, and then as tensors only:
+nothing in it is run.
 """
 
 from __future__ import annotations
@@ -35,18 +37,22 @@ class Header:
 
 
 def weight_files(folder: Path, pickle: bool) -> list[Path]:
-    """The one file or the shards. Raises SettingsError where there is none, or only a pickle not asked for."""
+    """The one file or the shards. Raises SettingsError where there is none, or only a pickle not
+    asked for."""
     for name in ["model.safetensors", "pytorch_model.bin"][: 1 + pickle]:
         if (folder / name).is_file():
             return [folder / name]
         if (index := folder / f"{name}.index.json").is_file():
             shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-            return [folder / Path(shard).name for shard in shards]  # the name alone: a shard lies beside its index
+            return [
+                folder / Path(shard).name for shard in shards
+            ]  # the name alone: a shard lies beside its index
     raise SettingsError(f"{folder}: no weights: expected model.safetensors", _BIN_HINT)
 
 
 def headers(path: Path) -> Iterator[tuple[str, Header]]:
-    """(name, header) of every tensor of one file; no weights come into memory. Raises SettingsError for a bad file."""
+    """(name, header) of every tensor of one file; no weights come into memory. Raises SettingsError
+    for a bad file."""
     if path.suffix == ".bin":
         for name, tensor in _unpickle(path, "meta").items():
             yield name, Header(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
@@ -58,7 +64,8 @@ def headers(path: Path) -> Iterator[tuple[str, Header]]:
 
 
 def tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) of every tensor of one file, on the CPU. Raises SettingsError for a bad file."""
+    """(name, tensor) of every tensor of one file, on the CPU. Raises SettingsError for a bad
+    file."""
     if path.suffix == ".bin":
         yield from _unpickle(path, "cpu").items()
         return
@@ -99,6 +106,8 @@ def _unpickle(path: Path, device: str) -> dict[str, torch.Tensor]:
     except (OSError, EOFError, RuntimeError, ValueError, pickle_format.UnpicklingError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise SettingsError(f"{path}: damaged, missing or more than tensors: {why}") from None
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(tensor, torch.Tensor) for tensor in tensors.values()
+    ):
         raise SettingsError(f"{path}: expected a dict of tensors")
     return tensors

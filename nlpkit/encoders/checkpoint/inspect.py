@@ -1,8 +1,9 @@
-"""What the tensors of a checkpoint say it is, told from names and shapes alone; config.json is only a claim.
+"""What the tensors of a checkpoint say it is, told from names and shapes alone; config.json is only
+a claim.
 
-Tensors are named without the prefix of the model (`bert.`), and what old exports from TensorFlow call `gamma` and
-`beta` is `weight` and `bias`. Tensors of heads (masked LM, pooler, classifier) are left aside; each of the encoder's
-own must have its place, or the checkpoint does not load.
+Tensors are named without the prefix of the model (`bert.`), and what old exports from TensorFlow
+call `gamma` and `beta` is `weight` and `bias`. Tensors of heads (masked LM, pooler, classifier) are
+left aside; each of the encoder's own must have its place, or the checkpoint does not load.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _SEGMENTS = "embeddings.token_type_embeddings.weight"
 _TASKS = "embeddings.task_type_embeddings.weight"
 _PROJECTION = "embeddings_project.weight"
 _QUERY = "encoder.layer.0.attention.self.query.weight"
-_ROTARY = "encoder.embed_positions.weight"  # sines and cosines, computed where a checkpoint leaves them out
+# sines and cosines, computed where a checkpoint leaves them out
+_ROTARY = "encoder.embed_positions.weight"
 
 _SIZES = {
     "vocab_size": (_WORDS, 0),
@@ -39,7 +41,9 @@ _SIZES = {
 """Key of config.json -> the tensor and the axis where the weights have the same number."""
 
 _BODY = re.compile(r"(embeddings|encoder|embeddings_project)\.")
-_BUFFER = re.compile(r"embeddings\.(position_ids|token_type_ids)$")  # stored by old releases, computed by new ones
+_BUFFER = re.compile(
+    r"embeddings\.(position_ids|token_type_ids)$"
+)  # stored by old releases, computed by new ones
 _HEAD = re.compile(
     r"(cls|pooler|lm_head|classifier|qa_outputs|sequence_summary"
     r"|discriminator_predictions|generator_predictions|generator_lm_head)\."
@@ -48,10 +52,12 @@ _HEAD = re.compile(
 
 @dataclass
 class Anatomy:
-    """The encoder found in a set of tensors, and where it differs from the one that config.json describes."""
+    """The encoder found in a set of tensors, and where it differs from the one that config.json
+    describes."""
 
     architecture: str | None = None
-    """bert, electra, ernie, roformer; or roberta, which does not load; None where there is no encoder of the family."""
+    """bert, electra, ernie, roformer; or roberta, which does not load; None where there is no
+    encoder of the family."""
     config: dict[str, Any] = field(default_factory=dict)
     """Of the encoder to build."""
     own_names: dict[str, str] = field(default_factory=dict)
@@ -64,7 +70,8 @@ class Anatomy:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
-    """Read from the weights, under the names of config.json; `num_attention_heads` alone is config.json's own."""
+    """Read from the weights, under the names of config.json; `num_attention_heads` alone is
+    config.json's own."""
     disagreements: list[str] = field(default_factory=list)
     """Where config.json contradicts the weights, in words."""
     problems: list[str] = field(default_factory=list)
@@ -72,21 +79,30 @@ class Anatomy:
 
 
 def dissect(claimed: dict[str, Any], stored: Mapping[str, Header]) -> Anatomy:
-    """The anatomy of the tensors `stored` (name in the files -> header); `claimed` is config.json."""
+    """The anatomy of the tensors `stored` (name in the files -> header); `claimed` is
+    config.json."""
     prefixes = [name.removesuffix(_WORDS) for name in stored if name.endswith(_WORDS)]
     prefixes = [prefix for prefix in prefixes if prefix + _QUERY in stored]
     if len(prefixes) != 1:
         return Anatomy(unexpected=list(stored), problems=[_no_encoder(prefixes, stored)])
-    own_names = {name: _own_name(name, prefixes[0]) for name in stored if name.startswith(prefixes[0])}
+    own_names = {
+        name: _own_name(name, prefixes[0]) for name in stored if name.startswith(prefixes[0])
+    }
     names = [own_names.get(name, name) for name in stored]
-    own_names = {name: own for name, own in own_names.items() if _BODY.match(own) and not _BUFFER.match(own)}
+    own_names = {
+        name: own for name, own in own_names.items() if _BODY.match(own) and not _BUFFER.match(own)
+    }
     body = {own: stored[name] for name, own in own_names.items()}
-    anatomy = Anatomy(_architecture(claimed, prefixes[0], body, names), own_names=own_names, body=body)
+    anatomy = Anatomy(
+        _architecture(claimed, prefixes[0], body, names), own_names=own_names, body=body
+    )
     anatomy.config = {**claimed, "model_type": anatomy.architecture}
     if _TASKS in body:
         anatomy.config["use_task_id"] = True
     anatomy.heads = [name for name in names if _HEAD.match(name)]
-    anatomy.language_head = {name: own for name in stored if (own := own_head_name(name)) is not None}
+    anatomy.language_head = {
+        name: own for name in stored if (own := own_head_name(name)) is not None
+    }
     anatomy.unexpected = [name for name in names if not (_BODY.match(name) or _HEAD.match(name))]
     anatomy.sizes = _sizes(claimed, body)
     anatomy.disagreements = _disagreements(claimed, anatomy)
@@ -105,15 +121,24 @@ def _own_name(name: str, prefix: str) -> str:
     return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", own_name))
 
 
-def _architecture(claimed: dict[str, Any], prefix: str, body: Mapping[str, Header], names: Iterable[str]) -> str:
-    """One of FAMILIES, or roberta. Where the tensors leave a choice it makes no difference to the encoder."""
+def _architecture(
+    claimed: dict[str, Any], prefix: str, body: Mapping[str, Header], names: Iterable[str]
+) -> str:
+    """One of FAMILIES, or roberta. Where the tensors leave a choice it makes no difference to the
+    encoder."""
     word, claim = prefix.rstrip(".").rpartition(".")[2], claimed.get("model_type")
     if _POSITIONS not in body:
         return "roformer"
-    # RoBERTa proper keeps two positions for padding (512 + 2) and has one segment; its positions start at 2.
+    # RoBERTa proper keeps two positions for padding (512 + 2) and has one segment; its positions
+    # start at 2.
     two_more = body[_POSITIONS].shape[0] % 64 == 2
     one_segment = _SEGMENTS in body and body[_SEGMENTS].shape[0] == 1
-    if word == "roberta" or two_more or "lm_head.dense.weight" in names or (one_segment and claim == "roberta"):
+    if (
+        word == "roberta"
+        or two_more
+        or "lm_head.dense.weight" in names
+        or (one_segment and claim == "roberta")
+    ):
         return "roberta"
     if _TASKS in body:
         return "ernie"
@@ -124,7 +149,9 @@ def _architecture(claimed: dict[str, Any], prefix: str, body: Mapping[str, Heade
 
 def _sizes(claimed: dict[str, Any], body: Mapping[str, Header]) -> dict[str, int]:
     sizes = {key: body[name].shape[axis] for key, (name, axis) in _SIZES.items() if name in body}
-    sizes["num_hidden_layers"] = 1 + max(int(layer) for layer in re.findall(r"encoder\.layer\.(\d+)", " ".join(body)))
+    sizes["num_hidden_layers"] = 1 + max(
+        int(layer) for layer in re.findall(r"encoder\.layer\.(\d+)", " ".join(body))
+    )
     if _ROTARY in body:
         sizes["max_position_embeddings"] = body[_ROTARY].shape[0]
     if "num_attention_heads" in claimed:
@@ -140,7 +167,9 @@ def _disagreements(claimed: dict[str, Any], anatomy: Anatomy) -> list[str]:
         if claimed.get(key) not in (None, size)
     ]
     if claimed.get("model_type") not in (None, architecture):
-        words.append(f"config.json says model_type {claimed['model_type']}, the weights are {architecture}")
+        words.append(
+            f"config.json says model_type {claimed['model_type']}, the weights are {architecture}"
+        )
     for name in claimed.get("architectures") or []:
         if not name.lower().startswith(architecture):
             words.append(f"config.json names the class {name}, the weights are {architecture}")
@@ -148,13 +177,18 @@ def _disagreements(claimed: dict[str, Any], anatomy: Anatomy) -> list[str]:
 
 
 def _compare(anatomy: Anatomy) -> None:
-    """Sets `missing`, and adds to `unexpected` and `problems`, by building the encoder without memory for it."""
+    """Sets `missing`, and adds to `unexpected` and `problems`, by building the encoder without
+    memory for it."""
     if anatomy.architecture not in FAMILIES:
         expected = ", ".join(FAMILIES)
-        anatomy.problems.append(f"the weights are of another family: expected {expected}, got {anatomy.architecture}")
+        anatomy.problems.append(
+            f"the weights are of another family: expected {expected}, got {anatomy.architecture}"
+        )
         return
     if "num_attention_heads" not in anatomy.config:
-        anatomy.problems.append("config.json lacks num_attention_heads, which the weights do not tell")
+        anatomy.problems.append(
+            "config.json lacks num_attention_heads, which the weights do not tell"
+        )
         return
     try:
         with torch.device("meta"):
@@ -162,7 +196,9 @@ def _compare(anatomy: Anatomy) -> None:
     except SettingsError as error:
         anatomy.problems.append(error.message)
         return
-    _match(anatomy, {name: tuple(tensor.shape) for name, tensor in encoder.model.state_dict().items()})
+    _match(
+        anatomy, {name: tuple(tensor.shape) for name, tensor in encoder.model.state_dict().items()}
+    )
 
 
 def _match(anatomy: Anatomy, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -175,11 +211,15 @@ def _match(anatomy: Anatomy, expected: Mapping[str, tuple[int, ...]]) -> None:
         for name, shape in expected.items()
         if name in body and body[name].shape != shape
     ]
-    integers = [f"{name} ({header.dtype})" for name, header in body.items() if "float" not in header.dtype]
+    integers = [
+        f"{name} ({header.dtype})" for name, header in body.items() if "float" not in header.dtype
+    ]
     if anatomy.missing:
         anatomy.problems.append(f"tensors of the {kind} are missing: {_some(anatomy.missing)}")
     if without_place:
-        anatomy.problems.append(f"tensors have no place in the {kind} of config.json: {_some(without_place)}")
+        anatomy.problems.append(
+            f"tensors have no place in the {kind} of config.json: {_some(without_place)}"
+        )
     if misfits:
         anatomy.problems.append(f"tensors do not fit the {kind} of config.json: {_some(misfits)}")
     if integers:

@@ -1,7 +1,9 @@
-"""Loads a BERT-family checkpoint as it is, or says why not: its encoder, its tokenizer, and a report on both.
+"""Loads a BERT-family checkpoint as it is, or says why not: its encoder, its tokenizer, and a
+report on both.
 
-A source is a directory or an id of the Hugging Face hub. `anatomy` decides by the tensors what the checkpoint is;
-`weights` reads the files. An encoder that is returned has all of its weights from the checkpoint.
+A source is a directory or an id of the Hugging Face hub. `anatomy` decides by the tensors what the
+checkpoint is; `weights` reads the files. An encoder that is returned has all of its weights from
+the checkpoint.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ OUTPUT_LAYER = "cls.predictions.decoder.weight"
 _HUB_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 _HUB_SAFETENSORS = ["model*.safetensors", "model.safetensors.index.json"]
 _HUB_PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
-# The bases are OSError and the error class of the HTTP library, which differs between releases of the hub's client.
+# The bases are OSError and the error class of the HTTP library, which differs between releases of
+# the hub's client.
 _HUB_ERRORS: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
 
 
@@ -44,11 +47,13 @@ class CheckpointReport:
 
     source: str
     architecture: str | None
-    """Read from the weights: bert, electra, ernie, roformer; or roberta, which does not load; None: something else."""
+    """Read from the weights: bert, electra, ernie, roformer; or roberta, which does not load; None:
+    something else."""
     claimed: dict[str, Any]
     """`model_type` and `architectures` as config.json has them."""
     sizes: dict[str, int]
-    """Read from the weights, under the names of config.json; `num_attention_heads` alone is config.json's own."""
+    """Read from the weights, under the names of config.json; `num_attention_heads` alone is
+    config.json's own."""
     disagreements: list[str]
     """Where config.json or the tokenizer contradicts the weights, in words."""
     problems: list[str]
@@ -66,18 +71,23 @@ class CheckpointReport:
     """Its file and kind; None where there is no usable one."""
     vocabulary_size: int
     vocabulary_sha256: str | None
-    """Of the tokens in the order of their ids, each followed by a line feed: that of a clean vocab.txt."""
+    """Of the tokens in the order of their ids, each followed by a line feed: that of a clean
+    vocab.txt."""
 
 
 def inspect(source: str | Path, *, pickle: bool = False) -> CheckpointReport:
-    """The report on a directory or hub id. Raises SettingsError without config.json or without readable weights."""
+    """The report on a directory or hub id. Raises SettingsError without config.json or without
+    readable weights."""
     folder = _folder(source, pickle=pickle)
     files, anatomy = _dissect(folder, pickle)
     vocabulary, complaints = _vocabulary(folder, anatomy.sizes.get("vocab_size"))
     return CheckpointReport(
         source=str(source),
         architecture=anatomy.architecture,
-        claimed={key: read_json(folder / "config.json").get(key) for key in ("model_type", "architectures")},
+        claimed={
+            key: read_json(folder / "config.json").get(key)
+            for key in ("model_type", "architectures")
+        },
         sizes=anatomy.sizes,
         disagreements=anatomy.disagreements + complaints,
         problems=anatomy.problems,
@@ -91,14 +101,18 @@ def inspect(source: str | Path, *, pickle: bool = False) -> CheckpointReport:
     )
 
 
-def load_encoder(source: str | Path, *, pickle: bool = False, head: bool = False) -> TransformerEncoder:
+def load_encoder(
+    source: str | Path, *, pickle: bool = False, head: bool = False
+) -> TransformerEncoder:
     """The encoder with its weights, in float32, and with its masked-LM head if asked for.
 
     Raises SettingsError unless every tensor that is wanted is there and fits.
     """
     files, anatomy = _dissect(_folder(source, pickle=pickle), pickle)
     if anatomy.problems:
-        raise SettingsError(f"{source}: {anatomy.problems[0]}", hint=f"nlpkit encoder info {source}")
+        raise SettingsError(
+            f"{source}: {anatomy.problems[0]}", hint=f"nlpkit encoder info {source}"
+        )
     encoder = TransformerEncoder(anatomy.config, head=head)
     output_VE = None
     places = {name: encoder.model.state_dict()[own] for name, own in anatomy.own_names.items()}
@@ -108,10 +122,14 @@ def load_encoder(source: str | Path, *, pickle: bool = False, head: bool = False
             raise SettingsError(
                 f"{source}: has no masked-LM head, which is needed here: no {', '.join(sorted(lacking))}"
             )
-        places |= {name: encoder.head.state_dict()[own] for name, own in anatomy.language_head.items()}
+        places |= {
+            name: encoder.head.state_dict()[own] for name, own in anatomy.language_head.items()
+        }
     for name, tensor in (pair for path in files for pair in tensors(path)):
         if name in places and places[name].shape != tensor.shape:
-            raise SettingsError(f"{source}: {name}: expected {tuple(places[name].shape)}, got {tuple(tensor.shape)}")
+            raise SettingsError(
+                f"{source}: {name}: expected {tuple(places[name].shape)}, got {tuple(tensor.shape)}"
+            )
         if name in places:
             places[name].copy_(tensor)
         elif head and name == OUTPUT_LAYER:
@@ -119,39 +137,52 @@ def load_encoder(source: str | Path, *, pickle: bool = False, head: bool = False
     if encoder.head is not None and output_VE is not None:
         embedding_VE = encoder.model.embeddings.word_embeddings.weight
         if not torch.equal(output_VE.to(embedding_VE.dtype), embedding_VE):
-            raise SettingsError(f"{source}: {OUTPUT_LAYER} is not the embeddings: such a head does not load")
+            raise SettingsError(
+                f"{source}: {OUTPUT_LAYER} is not the embeddings: such a head does not load"
+            )
     return encoder
 
 
-def save_encoder(folder: Path, encoder: TransformerEncoder, tokenizer: tokenizers.Tokenizer) -> None:
-    """Writes the encoder, with its head if it has one, as a checkpoint that `transformers` reads too, in bfloat16."""
+def save_encoder(
+    folder: Path, encoder: TransformerEncoder, tokenizer: tokenizers.Tokenizer
+) -> None:
+    """Writes the encoder, with its head if it has one, as a checkpoint that `transformers` reads
+    too, in bfloat16."""
     config = encoder.spec()["config"]
     family = config["model_type"]
     body = {f"{family}.{name}": tensor for name, tensor in encoder.model.state_dict().items()}
     head = {} if encoder.head is None else encoder.head.state_dict()
     weights = {**body, **{published_head_name(name): tensor for name, tensor in head.items()}}
-    config |= {"architectures": [f"{FAMILIES[family]}{'Model' if encoder.head is None else 'ForMaskedLM'}"]}
+    config |= {
+        "architectures": [f"{FAMILIES[family]}{'Model' if encoder.head is None else 'ForMaskedLM'}"]
+    }
     with write_atomic(folder / "tokenizer.json") as stream:
         stream.write(tokenizer.to_str().encode())
     with write_atomic(folder / "config.json") as stream:
         stream.write(json.dumps(config, indent=1).encode() + b"\n")
     with write_atomic(folder / "model.safetensors") as stream:
-        halves = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in weights.items()}
+        halves = {
+            name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
+            for name, tensor in weights.items()
+        }
         stream.write(safetensors.torch.save(halves, {"format": "pt"}))
 
 
 def load_tokenizer(source: str | Path) -> tokenizers.Tokenizer:
-    """The tokenizer of a directory or hub id, with truncation and padding off; tokenizer.json goes before vocab.txt.
+    """The tokenizer of a directory or hub id, with truncation and padding off; tokenizer.json goes
+    before vocab.txt.
 
-    Raises SettingsError where there is none, where [PAD], [UNK], [CLS] or [SEP] is missing, or where it has more tokens
-    than config.json says that the encoder has embeddings (which load_encoder holds it to).
+    Raises SettingsError where there is none, where [PAD], [UNK], [CLS] or [SEP] is missing, or
+    where it has more tokens than config.json says that the encoder has embeddings (which
+    load_encoder holds it to).
     """
     folder = _folder(source, weights=False)
     return _read_tokenizer(folder, read_json(folder / "config.json").get("vocab_size"))
 
 
 def _folder(source: str | Path, *, weights: bool = True, pickle: bool = False) -> Path:
-    """The directory of the source; a hub id is downloaded, or taken from the local cache where there is no network."""
+    """The directory of the source; a hub id is downloaded, or taken from the local cache where
+    there is no network."""
     if Path(source).is_dir():
         return Path(source)
     hint = "give a directory with config.json and model.safetensors, or the id of a model on the Hugging Face hub"
@@ -162,13 +193,17 @@ def _folder(source: str | Path, *, weights: bool = True, pickle: bool = False) -
         return Path(snapshot_download(str(source), allow_patterns=patterns))
     except _HUB_ERRORS as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SettingsError(f"{source}: no such directory, and the hub does not give it: {why}", hint) from None
+        raise SettingsError(
+            f"{source}: no such directory, and the hub does not give it: {why}", hint
+        ) from None
 
 
 def _dissect(folder: Path, pickle: bool) -> tuple[list[Path], Anatomy]:
     claimed = read_json(folder / "config.json")
     files = weight_files(folder, pickle)
-    return files, dissect(claimed, {name: header for path in files for name, header in headers(path)})
+    return files, dissect(
+        claimed, {name: header for path in files for name, header in headers(path)}
+    )
 
 
 def _vocabulary(folder: Path, rows: int | None) -> tuple[dict[str, Any], list[str]]:
@@ -192,7 +227,9 @@ def _read_tokenizer(folder: Path, rows: int | None) -> tokenizers.Tokenizer:
         raise SettingsError(f"{path}: lacks {', '.join(lacking)}")
     size = 1 + max(tokenizer.get_vocab().values())
     if rows is not None and size > rows:
-        raise SettingsError(f"{path}: more tokens than embeddings: expected at most {rows}, got {size}")
+        raise SettingsError(
+            f"{path}: more tokens than embeddings: expected at most {rows}, got {size}"
+        )
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -212,14 +249,17 @@ def _from_json(path: Path) -> tokenizers.Tokenizer:
 
 
 def _from_vocabulary(path: Path) -> tokenizers.Tokenizer:
-    """BERT's WordPiece tokenizer over a vocab.txt; the line of a token, counted from 0, is its id."""
+    """BERT's WordPiece tokenizer over a vocab.txt; the line of a token, counted from 0, is its
+    id."""
     settings_file = path.parent / "tokenizer_config.json"
     settings = read_json(settings_file) if settings_file.is_file() else {}
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: not UTF-8: {error}") from None
-    tokenizer = tokenizers.Tokenizer(models.WordPiece({token: i for i, token in enumerate(lines)}, unk_token="[UNK]"))
+    tokenizer = tokenizers.Tokenizer(
+        models.WordPiece({token: i for i, token in enumerate(lines)}, unk_token="[UNK]")
+    )
     tokenizer.normalizer = normalizers.BertNormalizer(
         lowercase=settings.get("do_lower_case", True),
         strip_accents=settings.get("strip_accents"),

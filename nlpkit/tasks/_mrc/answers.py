@@ -1,15 +1,19 @@
-r"""Answers to questions: as records give them, as predictions tell them, and how the two are compared.
+r"""Answers to questions: as records give them, as predictions tell them, and how the two are
+compared.
 
     {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说"], "answers": ["沈从文"]}
 
-`answers` are all right, the first is the one to learn where a passage has several; `[]` says that there is none.
-Strings are compared without punctuation and space, in half width and lower case (`normalise`).
+`answers` are all right, the first is the one to learn where a passage has several; `[]` says that
+there is none. Strings are compared without punctuation and space, in half width and lower case
+(`normalise`).
 
     F1 = 2 |common| / (|gold| + |predicted|)      of characters with their counts, the best over the accepted answers
     final = (exact match + F1) / 2
 
-Source: https://kexue.fm/archives/7115 and the evaluation tool of github.com/bojone/dgcnn_for_reading_comprehension.
-Differs from the script of CMRC 2018: every character counts alone, Latin ones too, and in any order.
+Source: https://kexue.fm/archives/7115 and the evaluation tool of
+github.com/bojone/dgcnn_for_reading_comprehension.
+Differs from the script of CMRC 2018: every character counts alone, Latin ones too, and in any
+order.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ _COUNTING = re.compile(r"[^\W_]|(?<=\d)\.(?=\d)|(?<=\d)[%‰]")
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and where it first stands: the number of the passage and the span in it, in characters."""
+    """An answer and where it first stands: the number of the passage and the span in it, in
+    characters."""
 
     answer: str
     passage: int | None = None
@@ -40,7 +45,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Prediction(Answer):
-    """The best answer, an empty string where there is none; as gold, `alternatives` are right too."""
+    """The best answer, an empty string where there is none; as gold, `alternatives` are right
+    too."""
 
     alternatives: list[Answer] = field(default_factory=list)
 
@@ -51,7 +57,8 @@ class Prediction(Answer):
 
 
 class _Folding(dict[int, str]):
-    """A character in half width and lower case, where that is one character, for `str.translate`."""
+    """A character in half width and lower case, where that is one character, for
+    `str.translate`."""
 
     def __missing__(self, code: int) -> str:
         plain = unicodedata.normalize("NFKC", chr(code)).lower()
@@ -90,7 +97,8 @@ def _f1(gold: str, answer: str) -> float:
 
 
 def score_answers(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
-    """Exact match, F1, their mean `final`, and how often it is told rightly whether there is an answer."""
+    """Exact match, F1, their mean `final`, and how often it is told rightly whether there is an
+    answer."""
     questions = exact = told = 0
     overlap = 0.0
     for gold, prediction in pairs:
@@ -98,8 +106,16 @@ def score_answers(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, A
         exact += exact_match(gold, prediction.answer)
         overlap += f1(gold, prediction.answer)
         told += bool(gold.answer) == bool(prediction.answer)
-    share = {"exact_match": exact, "f1": overlap, "final": (exact + overlap) / 2, "no_answer_accuracy": told}
-    return {**{name: round(total / max(1, questions), 6) for name, total in share.items()}, "match": "normalised"}
+    share = {
+        "exact_match": exact,
+        "f1": overlap,
+        "final": (exact + overlap) / 2,
+        "no_answer_accuracy": told,
+    }
+    return {
+        **{name: round(total / max(1, questions), 6) for name, total in share.items()},
+        "match": "normalised",
+    }
 
 
 def length_group(answer: str) -> str:
@@ -114,7 +130,9 @@ def read_answers(record: dict[str, Any]) -> Prediction | None:
     answers = record.get("answers")
     if answers is None:
         return None
-    if not isinstance(answers, list) or not all(isinstance(answer, str) and answer.strip() for answer in answers):
+    if not isinstance(answers, list) or not all(
+        isinstance(answer, str) and answer.strip() for answer in answers
+    ):
         raise RecordError(
             f'field "answers": expected a list of strings that are not blank, got {answers!r}',
             hint="[] says that there is no answer",

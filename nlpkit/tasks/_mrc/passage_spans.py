@@ -1,17 +1,20 @@
-"""The best pieces of a passage where every position is scored at once, as masked language models do: exact, no beam.
+"""The best pieces of a passage where every position is scored at once, as masked language models
+do: exact, no beam.
 
-The positions do not depend on one another, so the piece of l tokens that starts at place s has, with log-probabilities
-lp[i, token],
+The positions do not depend on one another, so the piece of l tokens that starts at place s has,
+with log-probabilities lp[i, token],
 
     score(s, l) = sum_{i < l} lp[i, passage[s + i]] + lp[l, end]      with `length_normalised` divided by l + 1
 
-All of them are sums along the diagonals of lp[i, passage[j]]. What stands at several places comes several times.
-Positions that do not know of one another share out their probability anew at each: the sum is hard on long pieces.
+All of them are sums along the diagonals of lp[i, passage[j]]. What stands at several places comes
+several times. Positions that do not know of one another share out their probability anew at each:
+the sum is hard on long pieces.
 
 Source: https://kexue.fm/archives/7148.
-Differs from it: the best of all pieces; there they are walked through greedily, which `Positions` does in a search.
-Legend: B rows, L positions (an end can stand at the last, a token cannot), V vocabulary, P places of the passages,
-N best pieces, K beams.
+Differs from it: the best of all pieces; there they are walked through greedily, which `Positions`
+does in a search.
+Legend: B rows, L positions (an end can stand at the last, a token cannot), V vocabulary, P places
+of the passages, N best pieces, K beams.
 """
 
 from __future__ import annotations
@@ -32,9 +35,11 @@ def best_pieces(
     *,
     length_normalised: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(score_BN, start_BN, length_BN) of the best pieces of each row's passage, best first, none of them empty.
+    """(score_BN, start_BN, length_BN) of the best pieces of each row's passage, best first, none of
+    them empty.
 
-    A piece has at most L - 1 tokens. Where there are fewer, the score is -inf and start and length mean nothing.
+    A piece has at most L - 1 tokens. Where there are fewer, the score is -inf and start and length
+    mean nothing.
     """
     rows, positions, _ = log_probs_BLV.shape
     tokens = [torch.tensor(passage, dtype=torch.int64) for passage in passages]
@@ -44,8 +49,11 @@ def best_pieces(
     at_BLP = at_BLP.masked_fill((token_BP == eos_id)[:, None], NEGATIVE_INFINITY)
     width = places + positions
     at_BLW = torch.nn.functional.pad(at_BLP, (0, positions), value=NEGATIVE_INFINITY).contiguous()
-    # row i shifted to the left by i, so that a piece is a column: one more than the width is the place below and right
-    piece_BLP = at_BLW.as_strided((rows, positions, places), (positions * width, width + 1, 1))[:, :-1].cumsum(1)
+    # row i shifted to the left by i, so that a piece is a column: one more than the width is the
+    # place below and right
+    piece_BLP = at_BLW.as_strided((rows, positions, places), (positions * width, width + 1, 1))[
+        :, :-1
+    ].cumsum(1)
     score_BLP = piece_BLP + log_probs_BLV[:, 1:, eos_id, None]
     if length_normalised:
         score_BLP /= torch.arange(2, positions + 1, device=score_BLP.device)[:, None]
@@ -58,7 +66,8 @@ def best_pieces(
 
 
 class Positions:
-    """`Model` for a search: position i is scored by `scores_BLV[:, i]`, whatever was written before it."""
+    """`Model` for a search: position i is scored by `scores_BLV[:, i]`, whatever was written before
+    it."""
 
     def __init__(self, scores_BLV: torch.Tensor):
         self.scores_BLV = scores_BLV

@@ -1,14 +1,16 @@
-r"""Reading comprehension: what its two tasks do alike, which is all but the model, its batches and its decoding.
+r"""Reading comprehension: what its two tasks do alike, which is all but the model, its batches and
+its decoding.
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
          `context` in the place of `passages` is a single passage; `answers` is for training and evaluation
     out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
 
-A passage is read in overlapping windows, and the windows of a question are decoded together: each is a source of its
-own, whatever passage it belongs to, and `predict --long` has nothing to do. The overlap is at least the longest answer,
-so that an answer is whole in some window. What a window is to answer is the first of the accepted answers that it
-holds, cut to the longest, or nothing. Training meets one window of a question at a time, drawn anew in every epoch.
-An answer is a string: where it stands several times, every place is as right.
+A passage is read in overlapping windows, and the windows of a question are decoded together: each
+is a source of its own, whatever passage it belongs to, and `predict --long` has nothing to do. The
+overlap is at least the longest answer, so that an answer is whole in some window. What a window is
+to answer is the first of the accepted answers that it holds, cut to the longest, or nothing.
+Training meets one window of a question at a time, drawn anew in every epoch. An answer is a string:
+where it stands several times, every place is as right.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ OVERLAP = 0.25  # of a window, shared with the next, where no answer is longer
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of passage number `passage`, and what it has to answer: token ids, none for nothing."""
+    """A piece of passage number `passage`, and what it has to answer: token ids, none for
+    nothing."""
 
     passage: int
     encoding: Encoding
@@ -55,7 +58,9 @@ class Window:
     def answer(self, token_span: Span, score: float) -> Answer:
         """The answer that stands at some of `token_ids`."""
         start, end = self.encoding.char_span((token_span[0] + 1, token_span[1] + 1))
-        return Answer(self.encoding.text[start:end], self.passage, (start, end), float(f"{score:.4g}"))
+        return Answer(
+            self.encoding.text[start:end], self.passage, (start, end), float(f"{score:.4g}")
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,9 @@ def check_limits(config: Any) -> None:
 
 def groups(examples: Sequence[Example]) -> torch.Tensor:
     """The example of every window, one window after another: (R,)."""
-    return torch.arange(len(examples)).repeat_interleave(torch.tensor([len(e.windows) for e in examples]))
+    return torch.arange(len(examples)).repeat_interleave(
+        torch.tensor([len(e.windows) for e in examples])
+    )
 
 
 def mean_by_group(loss_R: torch.Tensor, group_R: torch.Tensor) -> torch.Tensor:
@@ -97,14 +104,17 @@ def mean_by_group(loss_R: torch.Tensor, group_R: torch.Tensor) -> torch.Tensor:
 
 
 class Reading:
-    """The methods of both tasks; `config` has the settings max_passage, max_question, max_answer and no_answer."""
+    """The methods of both tasks; `config` has the settings max_passage, max_question, max_answer
+    and no_answer."""
 
     monitor = "final"
     group = "length"
     needs_head = True
 
     @classmethod
-    def prepare(cls, config: Any, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Any:
+    def prepare(
+        cls, config: Any, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Any:
         """Looks whether the data has questions without an answer, where the settings do not say."""
         if config.no_answer is not None:
             return config
@@ -116,7 +126,9 @@ class Reading:
         self.beside = config.max_answer + SPECIAL
         needed = config.max_question + self.beside + 2 * config.max_answer
         if tokenizer.max_length and tokenizer.max_length < needed:
-            message = f"the encoder takes {tokenizer.max_length} tokens, the settings ask for {needed}"
+            message = (
+                f"the encoder takes {tokenizer.max_length} tokens, the settings ask for {needed}"
+            )
             raise SettingsError(message, hint="set a smaller max_question or max_answer")
 
     def read(self, record: dict[str, Any]) -> Example:
@@ -124,9 +136,16 @@ class Reading:
         question = self.tokenizer.token_ids(_question(record))
         if len(question) > self.config.max_question:
             limit = f"expected at most {self.config.max_question} tokens, got {len(question)}"
-            raise RecordError(f'field "question": {limit}', hint="the setting max_question is the limit")
-        gold, passages = read_answers(record), [self.tokenizer.encode(text) for text in _passages(record) or [""]]
-        places = [sorted(self._places(passage, gold), key=lambda place: place[1]) for passage in passages]
+            raise RecordError(
+                f'field "question": {limit}', hint="the setting max_question is the limit"
+            )
+        gold, passages = (
+            read_answers(record),
+            [self.tokenizer.encode(text) for text in _passages(record) or [""]],
+        )
+        places = [
+            sorted(self._places(passage, gold), key=lambda place: place[1]) for passage in passages
+        ]
         windows = [
             Window(number, window, _target(window, places[number]))
             for number, passage in enumerate(passages)
@@ -142,21 +161,33 @@ class Reading:
         return passage.windows(most + 2, max(OVERLAP, (self.config.max_answer + 0.5) / most))
 
     def _places(self, passage: Encoding, gold: Prediction | None) -> Iterator[tuple[Span, bool]]:
-        """Where the accepted answers stand in a passage, in characters, cut to the longest; and whether they were."""
+        """Where the accepted answers stand in a passage, in characters, cut to the longest; and
+        whether they were."""
         text = fold(passage.text)
         for answer in gold.accepted if gold else ():
-            for span in filter(None, map(passage.token_span, occurrences(text, fold(answer.strip())))):
+            for span in filter(
+                None, map(passage.token_span, occurrences(text, fold(answer.strip())))
+            ):
                 cut = span[0], min(span[1], span[0] + self.config.max_answer)
                 yield passage.char_span(cut), cut != span
 
-    def _lost(self, gold: Prediction | None, passages: list[Encoding], places: list[list[tuple[Span, bool]]]) -> str:
+    def _lost(
+        self,
+        gold: Prediction | None,
+        passages: list[Encoding],
+        places: list[list[tuple[Span, bool]]],
+    ) -> str:
         """Why no accepted answer can be given, empty where one can."""
         found = [is_cut for some in places for _, is_cut in some]
         if gold is None or not gold.answer or not all(found):
             return ""
         if found:
             return f"longer than {self.config.max_answer} tokens"
-        is_there = any(fold(answer.strip()) in fold(passage.text) for answer in gold.accepted for passage in passages)
+        is_there = any(
+            fold(answer.strip()) in fold(passage.text)
+            for answer in gold.accepted
+            for passage in passages
+        )
         return "not of whole tokens" if is_there else "in no passage"
 
     def parse(self, value: dict[str, Any]) -> Prediction:
@@ -167,7 +198,9 @@ class Reading:
         """One of the question's windows, another one every time."""
 
         def draw(example: Example, random: Any) -> Example:
-            return replace(example, windows=[example.windows[random.integers(len(example.windows))]])
+            return replace(
+                example, windows=[example.windows[random.integers(len(example.windows))]]
+            )
 
         return draw
 
@@ -176,14 +209,17 @@ class Reading:
     ) -> tuple[torch.Tensor, list[list[Window]]]:
         """Whether each window answers at all, and those windows of every example.
 
-        A window does not where the end is the likeliest first token. Where that is so for all windows of a question
-        which must have an answer, all of them do. `first_RV` are the scores of the first token.
+        A window does not where the end is the likeliest first token. Where that is so for all
+        windows of a question which must have an answer, all of them do. `first_RV` are the scores
+        of the first token.
         """
         heard_R = first_RV.argmax(-1) != self.tokenizer.sep_id
         if self.config.no_answer is False:
             heard_R |= (group_R.bincount(heard_R.float()) == 0)[group_R]
         is_heard = iter(heard_R.tolist())
-        return heard_R, [[window for window in example.windows if next(is_heard)] for example in examples]
+        return heard_R, [
+            [window for window in example.windows if next(is_heard)] for example in examples
+        ]
 
     def judged(self, example: Example, prediction: Prediction) -> Prediction:
         """One of the accepted answers counts as the first of them."""
@@ -201,7 +237,8 @@ class Reading:
         return score_answers(pairs)
 
     def report(self, example: Example) -> Iterator[Finding]:
-        """Answers that are in no passage, not of whole tokens, or too long; and what can hardly be meant."""
+        """Answers that are in no passage, not of whole tokens, or too long; and what can hardly be
+        meant."""
         if not example.question:
             yield Finding("blank question", "there is nothing to go by")
         if example.gold and example.lost:
@@ -222,7 +259,9 @@ def _passages(record: dict[str, Any]) -> list[str]:
         raise RecordError('fields "passages" and "context": expected one of them')
     if "context" in record:
         if not isinstance(record["context"], str):
-            raise RecordError(f'field "context": expected a string, got {type(record["context"]).__name__}')
+            raise RecordError(
+                f'field "context": expected a string, got {type(record["context"]).__name__}'
+            )
         return [record["context"]]
     passages = record.get("passages")
     if passages is None:

@@ -1,15 +1,18 @@
-"""Infix arithmetic to exact fractions: a parser of our own, bounded, so that no text can run or hang anything.
+"""Infix arithmetic to exact fractions: a parser of our own, bounded, so that no text can run or
+hang anything.
 
     "x=24/(1-(1/4)-25%)"  --parse-->  24 1 1 4 / - 25% - /  --value-->  Fraction(48)
                                               \\--written-->  "24/(1-1/4-25%)"
 
-An expression is a list of numbers and operators in postfix order, so that nothing here recurses however deep the
-brackets. Understood are + - * / : ^ **, a sign before any operand, three kinds of brackets, decimals, percent (`5%`,
-also after a bracket), mixed numbers as data sets write them (`2(1/3)`, `2((1)/(3))`), × ÷ and full-width forms. Powers
-are right-associative and bind closer than a sign, as in Python. Nothing is multiplied by standing side by side.
+An expression is a list of numbers and operators in postfix order, so that nothing here recurses
+however deep the brackets. Understood are + - * / : ^ **, a sign before any operand, three kinds of
+brackets, decimals, percent (`5%`, also after a bracket), mixed numbers as data sets write them
+(`2(1/3)`, `2((1)/(3))`), × ÷ and full-width forms. Powers are right-associative and bind closer
+than a sign, as in Python. Nothing is multiplied by standing side by side.
 
-`written` leaves out the brackets that are redundant whatever the numbers are: those of `a+(b-c)` and `a*(b/c)`, not of
-`a-(b+c)`. Differs from /7809, which takes brackets away where the value happens to stay, also those of `(3+5)*1`.
+`written` leaves out the brackets that are redundant whatever the numbers are: those of `a+(b-c)`
+and `a*(b/c)`, not of `a-(b+c)`. Differs from /7809, which takes brackets away where the value
+happens to stay, also those of `(3+5)*1`.
 
 Source: the normalisation of https://kexue.fm/archives/7809.
 """
@@ -31,7 +34,8 @@ _LEAST = {"+": (1, 1), "-": (1, 2), "*": (2, 2), "/": (2, 3), "^": (_ATOM, 4)}
 """The precedence that the left and the right operand must have to stand without brackets."""
 
 WIDE = str.maketrans("０１２３４５６７８９％（）／＋－＊＝：×÷−［］", "0123456789%()/+-*=:*/-[]")
-"""Full-width forms, character by character, so that offsets stay; not the stop `．`, which ends sentences."""
+"""Full-width forms, character by character, so that offsets stay; not the stop `．`, which ends
+sentences."""
 _OTHERS = str.maketrans({":": "/", "[": "(", "{": "(", "]": ")", "}": ")"})
 
 _PLAIN = r"\d+(?:\.\d+)?"
@@ -60,7 +64,8 @@ Expression = list["Number | str"]
 
 
 def number(text: str) -> Number:
-    """The number of a text that is one, without needless zeros and brackets. Raises EquationError."""
+    """The number of a text that is one, without needless zeros and brackets. Raises
+    EquationError."""
     parts = [re.sub(r"^0*(?=\d)", "", "0" + part) for part in re.findall(r"\d*\.?\d+", text)]
     if len(text) > LONGEST:
         raise EquationError(f"too large: a number of {len(text)} characters")
@@ -101,7 +106,9 @@ def parse(text: str) -> Expression:
         elif complete and sign == "%":
             output += [Number("100", Fraction(100)), "/"]
         else:
-            raise EquationError(f'expected {"an operator" if complete else "a number"} at {at}, got "{sign}"')
+            raise EquationError(
+                f'expected {"an operator" if complete else "a number"} at {at}, got "{sign}"'
+            )
         at = match.end() if match else at + 1
     if not complete:
         raise EquationError("expected a number at the end")
@@ -118,7 +125,8 @@ def _release(waiting: list[str], output: Expression, least: int) -> None:
 
 
 def value(expression: Expression) -> Fraction:
-    """The exact value. Raises EquationError for a division by zero, a root, and what is larger than LARGEST_BITS."""
+    """The exact value. Raises EquationError for a division by zero, a root, and what is larger than
+    LARGEST_BITS."""
     stack: list[Fraction] = []
     for item in expression:
         if isinstance(item, Number):
@@ -168,7 +176,8 @@ def evaluate(text: str) -> Fraction:
 
 
 def expanded(expression: Expression, kinds: str = "%)") -> Expression:
-    """The expression with percent (5% is 5/100) and mixed numbers (2(1/3) is 2+1/3), or one of them, taken apart."""
+    """The expression with percent (5% is 5/100) and mixed numbers (2(1/3) is 2+1/3), or one of
+    them, taken apart."""
     output: Expression = []
     for item in expression:
         if isinstance(item, Number) and item.text[-1] in kinds:
@@ -180,7 +189,8 @@ def expanded(expression: Expression, kinds: str = "%)") -> Expression:
 
 
 def written(expression: Expression) -> list[str]:
-    """The texts of numbers, the operators and the brackets of an expression in infix order, none redundant.
+    """The texts of numbers, the operators and the brackets of an expression in infix order, none
+    redundant.
 
     A sign stands only at the beginning or after a bracket.
     """
@@ -193,16 +203,22 @@ def written(expression: Expression) -> list[str]:
         else:
             right, left = stack.pop(), stack.pop()
             least_left, least_right = _LEAST[item]
-            pieces = [*_bracketed(*left, least_left), item, *_bracketed(*right, least_right, signed=False)]
+            pieces = [
+                *_bracketed(*left, least_left),
+                item,
+                *_bracketed(*right, least_right, signed=False),
+            ]
             stack.append((pieces, PRECEDENCE[item]))
     return stack[0][0]
 
 
 def _bracketed(pieces: list[str], precedence: int, least: int, signed: bool = True) -> list[str]:
-    """An operand, in brackets where it binds less than it must, or has a sign where none may stand."""
+    """An operand, in brackets where it binds less than it must, or has a sign where none may
+    stand."""
     return pieces if precedence >= least and (signed or pieces[0] != "-") else ["(", *pieces, ")"]
 
 
 def normalised(text: str) -> str:
-    """The equation in plain form: only + - * / ^ and brackets that are needed. Raises EquationError."""
+    """The equation in plain form: only + - * / ^ and brackets that are needed. Raises
+    EquationError."""
     return "".join(written(expanded(parse(text))))

@@ -6,20 +6,23 @@
     operator   = "+" | "-" | "*" | "/" | "^" | "**"
     whole      = a token that is a number by itself, such as one for "the second number of the problem"
 
-So a sign stands only at the beginning or after "(", nothing is multiplied by standing side by side, there is no leading
-zero and no point without digits on both sides. The symbols are single characters of which any may be left out, so
-that no "%" means no percent. Division by zero and huge powers are left to whoever computes the value.
+So a sign stands only at the beginning or after "(", nothing is multiplied by standing side by side,
+there is no leading zero and no point without digits on both sides. The symbols are single
+characters of which any may be left out, so that no "%" means no percent. Division by zero and huge
+powers are left to whoever computes the value.
 
-A state is what was read last (a row of GRAMMAR), how many parentheses are open and how many tokens are left, in the
-bits of one integer. With `max_length` a token is legal only where the tokens left after it suffice to finish:
+A state is what was read last (a row of GRAMMAR), how many parentheses are open and how many tokens
+are left, in the bits of one integer. With `max_length` a token is legal only where the tokens left
+after it suffice to finish:
 
     open' + (1 where an operand is missing) <= left'
 
-so that no beam runs into a dead end, and still every expression of at most that length can be written.
+so that no beam runs into a dead end, and still every expression of at most that length can be
+written.
 
 Source: the equations of https://kexue.fm/archives/7809 (Ape210K), written out here.
-Legend: B rows, K beams, G rows of the grammar, A symbols and whole numbers, S slots (these and the end),
-V vocabulary, C candidates.
+Legend: B rows, K beams, G rows of the grammar, A symbols and whole numbers, S slots (these and the
+end), V vocabulary, C candidates.
 """
 
 from __future__ import annotations
@@ -53,17 +56,20 @@ GRAMMAR = {
 
 _SYMBOLS = _DIGITS + ".+-*/^()%"
 _ROWS = list(GRAMMAR)
-_OPEN_BIT, _LEFT_BIT = 4, 20  # bits 0-3 what was read last, 4-19 open parentheses, from 20 tokens left
+_OPEN_BIT, _LEFT_BIT = (
+    4,
+    20,
+)  # bits 0-3 what was read last, 4-19 open parentheses, from 20 tokens left
 _NO_LIMIT = 1 << 40
 
 
 class EquationConstraint:
     """`Constraint`: expressions of the grammar above.
 
-    `symbols` gives the token id of every character that may be used; "**" is legal with "*" unless `double_star` is
-    off. `operands` are for each row the ids of its whole numbers. `max_length` is that of the search, in
-    tokens without the end, or None. Raises SettingsError for an unknown symbol, and where digits or one of the
-    parentheses is missing.
+    `symbols` gives the token id of every character that may be used; "**" is legal with "*" unless
+    `double_star` is off. `operands` are for each row the ids of its whole numbers. `max_length` is
+    that of the search, in tokens without the end, or None. Raises SettingsError for an unknown
+    symbol, and where digits or one of the parentheses is missing.
     """
 
     def __init__(
@@ -78,7 +84,9 @@ class EquationConstraint:
     ):
         self.eos_id, self._left = eos_id, _NO_LIMIT if max_length is None else max_length
         if unknown := sorted(set(symbols) - set(_SYMBOLS)):
-            raise SettingsError(f"equation: unknown symbols: expected some of {_SYMBOLS}, got {''.join(unknown)}")
+            raise SettingsError(
+                f"equation: unknown symbols: expected some of {_SYMBOLS}, got {''.join(unknown)}"
+            )
         if not set(_DIGITS) & set(symbols) or ("(" in symbols) != (")" in symbols):
             raise SettingsError("equation: expected digits, and both parentheses or none")
         grammar = GRAMMAR if double_star else {**GRAMMAR, "star": _OPERAND}
@@ -86,14 +94,20 @@ class EquationConstraint:
         kinds, tokens = [*symbols, *(_WHOLE for _ in distinct)], [*symbols.values(), *distinct]
         next_GA = [[_next(grammar[row], kind) for kind in kinds] for row in _ROWS]
         self._next_GA = torch.tensor(next_GA, device=device)
-        self._opens_A = torch.tensor([(kind == "(") - (kind == ")") for kind in kinds], device=device)
+        self._opens_A = torch.tensor(
+            [(kind == "(") - (kind == ")") for kind in kinds], device=device
+        )
         self._lacks_G = torch.tensor([int(")" not in grammar[row]) for row in _ROWS], device=device)
         self._token_S = torch.tensor([*tokens, eos_id], device=device)
-        allowed = [[True] * len(symbols) + [token in row for token in distinct] for row in map(set, operands)]
+        allowed = [
+            [True] * len(symbols) + [token in row for token in distinct]
+            for row in map(set, operands)
+        ]
         self._allowed_BA = torch.tensor(allowed or [[True] * len(symbols)], device=device)
 
     def start(self, rows: int) -> torch.Tensor:
-        """Nothing read: int64 (rows, 1). Raises ValueError where `operands` are of another number of rows."""
+        """Nothing read: int64 (rows, 1). Raises ValueError where `operands` are of another number
+        of rows."""
         if len(self._allowed_BA) not in (1, rows):
             raise ValueError(f"operands: expected {len(self._allowed_BA)} rows, got {rows}")
         return torch.full((rows, 1), self._left << _LEFT_BIT, device=self._token_S.device)
@@ -114,18 +128,23 @@ class EquationConstraint:
         state_BC = state_BKS.flatten(1).gather(1, beam_BC * len(self._token_S) + slot_BC)
         return candidates(score_BC, beam_BC, self._token_S[slot_BC], state_BC)
 
-    def follow(self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
+    def follow(
+        self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
+    ) -> torch.Tensor:
         """See `Constraint`."""
         return candidates.state_BC.gather(1, chosen_BK)
 
     def _successors(self, state_BK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """For every slot the state it leads to, for the end the state itself, and whether it is legal."""
+        """For every slot the state it leads to, for the end the state itself, and whether it is
+        legal."""
         row_BK, left_BK = state_BK & ((1 << _OPEN_BIT) - 1), state_BK >> _LEFT_BIT
         open_BK = (state_BK >> _OPEN_BIT) & ((1 << (_LEFT_BIT - _OPEN_BIT)) - 1)
         next_BKA, open_BKA = self._next_GA[row_BK], open_BK[..., None] + self._opens_A
         left_BKA = (left_BK - 1)[..., None].expand_as(next_BKA)
         needs_BKA = open_BKA + self._lacks_G[next_BKA.clamp_min(0)]
-        legal_BKA = (next_BKA >= 0) & (open_BKA >= 0) & (needs_BKA <= left_BKA) & self._allowed_BA[:, None]
+        legal_BKA = (
+            (next_BKA >= 0) & (open_BKA >= 0) & (needs_BKA <= left_BKA) & self._allowed_BA[:, None]
+        )
         state_BKA = next_BKA | (open_BKA << _OPEN_BIT) | (left_BKA << _LEFT_BIT)
         may_end_BK = (self._lacks_G[row_BK] + open_BK) == 0
         return (
@@ -136,4 +155,6 @@ class EquationConstraint:
 
 def _next(row: Mapping[str, str], symbol: str) -> int:
     """Number of the grammar row after `symbol`, -1 where it may not follow."""
-    return next((_ROWS.index(after) for characters, after in row.items() if symbol in characters), -1)
+    return next(
+        (_ROWS.index(after) for characters, after in row.items() if symbol in characters), -1
+    )

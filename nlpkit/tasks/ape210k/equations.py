@@ -33,7 +33,8 @@ class Beam:
 
 @dataclass(frozen=True)
 class Prediction:
-    """An equation and its value; in gold without score and beams, and with the answer that is given."""
+    """An equation and its value; in gold without score and beams, and with the answer that is
+    given."""
 
     equation: str
     answer: str | None
@@ -43,9 +44,11 @@ class Prediction:
 
 
 def read_gold(record: dict[str, Any]) -> Prediction | None:
-    """The gold of a record, None where it has neither equation nor answer. Raises RecordError for a wrong type.
+    """The gold of a record, None where it has neither equation nor answer. Raises RecordError for a
+    wrong type.
 
-    Without an answer it is the equation's; one that is no arithmetic stays as it is, so that nothing equals it.
+    Without an answer it is the equation's; one that is no arithmetic stays as it is, so that
+    nothing equals it.
     """
     equation, answer = record.get("equation"), record.get("answer")
     if equation is None and answer is None:
@@ -53,7 +56,9 @@ def read_gold(record: dict[str, Any]) -> Prediction | None:
     if not isinstance(equation, str | None):
         raise RecordError(f'field "equation": expected a string, got {type(equation).__name__}')
     if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
-        raise RecordError(f'field "answer": expected a number or a string, got {type(answer).__name__}')
+        raise RecordError(
+            f'field "answer": expected a number or a string, got {type(answer).__name__}'
+        )
     given = str(equation if answer is None else answer)
     if isinstance(answer, float):
         given = f"{Decimal(given):f}"  # without an exponent
@@ -62,14 +67,19 @@ def read_gold(record: dict[str, Any]) -> Prediction | None:
 
 
 def parse_prediction(value: dict[str, Any]) -> Prediction:
-    """A prediction from a file: what `predict` wrote, or an equation or answer alone. Raises RecordError."""
+    """A prediction from a file: what `predict` wrote, or an equation or answer alone. Raises
+    RecordError."""
     found = read_gold(value)
     if found is None:
         raise RecordError('missing field "answer"')
     try:
-        beams = [Beam(str(b["equation"]), b["answer"], float(b["score"])) for b in value.get("beams", ())]
+        beams = [
+            Beam(str(b["equation"]), b["answer"], float(b["score"])) for b in value.get("beams", ())
+        ]
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f'field "beams": expected objects with equation, answer and score: {error!r}') from None
+        raise RecordError(
+            f'field "beams": expected objects with equation, answer and score: {error!r}'
+        ) from None
     return replace(found, answer=exact_answer(found.answer or ""), beams=beams)
 
 
@@ -87,7 +97,8 @@ def decimal_of(answer: str | None) -> float | None:
 
 
 def rounded(answer: str) -> str:
-    """An answer for comparing: its value to DECIMALS decimals, or the answer as it stands where it is no fraction."""
+    """An answer for comparing: its value to DECIMALS decimals, or the answer as it stands where it
+    is no fraction."""
     try:
         return str(round(Fraction(answer), DECIMALS))
     except (ValueError, ZeroDivisionError):
@@ -103,12 +114,16 @@ def operators_of(equation: str) -> str:
 
 
 def score_answers(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
-    """Shares of all problems: the answer right, that of any beam right, the equation complete arithmetic."""
+    """Shares of all problems: the answer right, that of any beam right, the equation complete
+    arithmetic."""
     counts = {"accuracy": 0, "solved_by_a_beam": 0, "well_formed": 0}
     problems = 0
     for gold, prediction in pairs:
         answers = [prediction.answer, *(beam.answer for beam in prediction.beams)]
-        right = [answer is not None and rounded(answer) == rounded(gold.answer or "") for answer in answers]
+        right = [
+            answer is not None and rounded(answer) == rounded(gold.answer or "")
+            for answer in answers
+        ]
         problems += 1
         counts["accuracy"] += right[0]
         counts["solved_by_a_beam"] += any(right)

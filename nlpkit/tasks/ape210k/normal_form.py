@@ -2,12 +2,13 @@
 
     (b+a)-c, a-(c-b), b-c+a  -->  a+b-c               a*(b/c), b/c*a, a/(c/b)  -->  a*b/c
 
-A chain of + and - becomes one sum, what is added before what is subtracted, each in the order of a rank, such as the
-place in a problem; a chain of * and / likewise. Nothing is multiplied out, and no number is changed: the value stays.
-A model then has one right answer to learn where people write many.
+A chain of + and - becomes one sum, what is added before what is subtracted, each in the order of a
+rank, such as the place in a problem; a chain of * and / likewise. Nothing is multiplied out, and no
+number is changed: the value stays. A model then has one right answer to learn where people write
+many.
 
-Source: Wang et al. 2018, Translating a Math Word Problem to an Expression Tree, arxiv.org/abs/1811.05632 (equation
-normalisation), which reorders a few patterns.
+Source: Wang et al. 2018, Translating a Math Word Problem to an Expression Tree,
+arxiv.org/abs/1811.05632 (equation normalisation), which reorders a few patterns.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ PAIRS = {"+": ("+", "-"), "-": ("+", "-"), "*": ("*", "/"), "/": ("*", "/")}
 
 @dataclass(frozen=True)
 class Term:
-    """A part of a chain: taken in with the first of its operators, or, `inverse`, with the second."""
+    """A part of a chain: taken in with the first of its operators, or, `inverse`, with the
+    second."""
 
     expression: Expression
     inverse: bool = False
@@ -49,7 +51,9 @@ def canonical(expression: Expression, rank: Callable[[Number], int]) -> Expressi
         if chain.operators is None:
             return chain.terms[0].expression
         first, *others = sorted(chain.terms, key=order)
-        rest = joined.from_iterable([*term.expression, chain.operators[term.inverse]] for term in others)
+        rest = joined.from_iterable(
+            [*term.expression, chain.operators[term.inverse]] for term in others
+        )
         return [*first.expression, *(["negative"] if first.inverse else []), *rest]
 
     def terms(chain: Chain, operators: tuple[str, str], inverse: bool) -> list[Term]:

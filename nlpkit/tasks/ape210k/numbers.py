@@ -3,14 +3,14 @@
     "李东用24元的(1/6)买书"  --find_numbers-->  24 at [3, 5), (1/6) at [7, 12)
     "x=24*(1/6)"  --parse, copied-->  [Number(a), Number(b), "*"]     a and b are names given to the two numbers
 
-A number of the equation is the text's where their values are equal, so that copying never changes what an equation is
-worth. Where several numbers of the text are equal, the equation's take turns: 5*5 of a square with sides 5 and 5 uses
-both.
+A number of the equation is the text's where their values are equal, so that copying never changes
+what an equation is worth. Where several numbers of the text are equal, the equation's take turns:
+5*5 of a square with sides 5 and 5 uses both.
 
-In tokens, a mark goes before each number of the problem, and the equation has the mark for the number. The marks are
-the vocabulary's [unused1], [unused2] and so on, or else the MARKS last of its tokens that are not ASCII, the rarest
-there are; where a text itself has such a token, it reads as [UNK]. Whatever the vocabulary, digits are tokens of their
-own.
+In tokens, a mark goes before each number of the problem, and the equation has the mark for the
+number. The marks are the vocabulary's [unused1], [unused2] and so on, or else the MARKS last of its
+tokens that are not ASCII, the rarest there are; where a text itself has such a token, it reads as
+[UNK]. Whatever the vocabulary, digits are tokens of their own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ _ANY = re.compile(rf"{NUMBER.pattern}|{FRACTION.pattern}", re.ASCII)
 
 
 def find_numbers(text: str) -> list[tuple[Span, Number]]:
-    """((start, end), number) in characters, half-open, in order: 3.14, 5%, (1/3), 2(1/3), also in full width."""
+    """((start, end), number) in characters, half-open, in order: 3.14, 5%, (1/3), 2(1/3), also in
+    full width."""
     found = []
     for match in _ANY.finditer(text.translate(WIDE)):
         try:
@@ -56,14 +57,18 @@ def find_numbers(text: str) -> list[tuple[Span, Number]]:
 
 
 def copied(expression: Expression, numbers: Sequence[Number], names: Sequence[str]) -> Expression:
-    """The postfix expression with `names[i]` as the text of what is `numbers[i]`; other numbers stay as they are.
+    """The postfix expression with `names[i]` as the text of what is `numbers[i]`; other numbers
+    stay as they are.
 
-    A division of two whole numbers is a number of the text where that is written as a fraction: (1/3).
+    A division of two whole numbers is a number of the text where that is written as a fraction:
+    (1/3).
     """
     known = dict(zip(names, (one.value for one in numbers), strict=False))
     uses = dict.fromkeys(known, 0)
     output: Expression = []
-    for item in _with_fractions(expression, {one.value for one in numbers if one.text.startswith("(")}):
+    for item in _with_fractions(
+        expression, {one.value for one in numbers if one.text.startswith("(")}
+    ):
         equal = [name for name in known if isinstance(item, Number) and known[name] == item.value]
         if equal:
             name = min(equal, key=lambda name: uses[name])
@@ -74,18 +79,27 @@ def copied(expression: Expression, numbers: Sequence[Number], names: Sequence[st
 
 
 def _with_fractions(expression: Expression, fractions: set[Fraction]) -> Expression:
-    """The expression with each division of two whole numbers that has one of these values as one number."""
+    """The expression with each division of two whole numbers that has one of these values as one
+    number."""
     output: Expression = []
     for item in expression:
         output.append(item)
         pair = [part for part in output[-3:-1] if isinstance(part, Number) and part.text.isdigit()]
-        if item == "/" and len(pair) == 2 and pair[1].value and pair[0].value / pair[1].value in fractions:
-            output[-3:] = [Number(f"({pair[0].text}/{pair[1].text})", pair[0].value / pair[1].value)]
+        if (
+            item == "/"
+            and len(pair) == 2
+            and pair[1].value
+            and pair[0].value / pair[1].value in fractions
+        ):
+            output[-3:] = [
+                Number(f"({pair[0].text}/{pair[1].text})", pair[0].value / pair[1].value)
+            ]
     return output
 
 
 class NumberTokens:
-    """Problems and equations in the tokens of a vocabulary, with marks or in digits alone (`marked` off).
+    """Problems and equations in the tokens of a vocabulary, with marks or in digits alone (`marked`
+    off).
 
     Raises SettingsError where the vocabulary has not all of SYMBOLS but "^" and "%".
     """
@@ -99,7 +113,8 @@ class NumberTokens:
         self.unknown_id = ids.get("[UNK]", tokenizer.pad_id)
 
     def problem(self, text: str) -> tuple[Encoding, list[Number]]:
-        """[CLS] problem [SEP] with its marks, and its numbers; all tokens of a number have its span."""
+        """[CLS] problem [SEP] with its marks, and its numbers; all tokens of a number have its
+        span."""
         rows, last = [(self.tokenizer.cls_id, 0, 0)], 0
         found, marks = find_numbers(text), list(self.marks.values())
         for index, ((start, end), one) in enumerate(found):
@@ -108,7 +123,10 @@ class NumberTokens:
             rows += self._between(text, last, start)
             rows += [(token, start, end) for token in (*marks[index : index + 1], *digits)]
             last = end
-        rows += [*self._between(text, last, len(text)), (self.tokenizer.sep_id, len(text), len(text))]
+        rows += [
+            *self._between(text, last, len(text)),
+            (self.tokenizer.sep_id, len(text), len(text)),
+        ]
         token_ids_T, starts_T, ends_T = np.array(rows, dtype=np.int32).T
         return Encoding(text, token_ids_T, starts_T, ends_T), [one for _, one in found]
 
@@ -117,12 +135,16 @@ class NumberTokens:
         encoded = self.tokenizer.backend.encode(text[start:end], add_special_tokens=False)
         marks = set(self.marks.values())
         ids = [self.unknown_id if token in marks else token for token in encoded.ids]
-        return [(token, start + a, start + b) for token, (a, b) in zip(ids, encoded.offsets, strict=True)]
+        return [
+            (token, start + a, start + b)
+            for token, (a, b) in zip(ids, encoded.offsets, strict=True)
+        ]
 
     def equation(self, text: str, numbers: Sequence[Number], ordered: bool = False) -> list[int]:
         """The tokens of an equation without needless brackets. Raises EquationError.
 
-        With `ordered`, sums and products are in the order of the problem's numbers, see `normal_form`.
+        With `ordered`, sums and products are in the order of the problem's numbers, see
+        `normal_form`.
         """
         expression = parse(text)
         if self.marks:
@@ -146,11 +168,15 @@ class NumberTokens:
         """What the tokens of an equation say, marks as the numbers that they stand for."""
         known = dict(zip(self.marks.values(), (one.text for one in numbers), strict=False))
         known |= {token: symbol for symbol, token in self.symbols.items()}
-        return "".join(known.get(i) or self.tokenizer.backend.id_to_token(i) or "" for i in token_ids)
+        return "".join(
+            known.get(i) or self.tokenizer.backend.id_to_token(i) or "" for i in token_ids
+        )
 
 
 def _marks(ids: dict[str, int]) -> list[str]:
     unused = [f"[unused{index}]" for index in range(1, MARKS + 1)]
     if all(token in ids for token in unused):
         return unused
-    return sorted((token for token in ids if not token.isascii()), key=lambda token: ids[token])[-MARKS:]
+    return sorted((token for token in ids if not token.isascii()), key=lambda token: ids[token])[
+        -MARKS:
+    ]

@@ -4,24 +4,27 @@
     out  {..., "prediction": {"equation": "12*(1-(1/4))", "answer": "9", "decimal": 9.0, "score": -0.12,
           "beams": [{"equation": "12*(1-(1/4))", "answer": "9", "score": -0.12}, ...]}}
 
-`answer` is an exact fraction ("7/3"); in gold it may be any arithmetic, such as 93.75% or 2(1/3). Where a line has only
-an equation, its answer is the equation's. The answer is that of the first beam with a value: one that divides by zero
-or (without the constraint) is no arithmetic is passed over. So is, without `negative`, a value below 0 where another
-beam has one that is not: problems ask for quantities (1 of the 20,760 answers of Math23K is negative).
+`answer` is an exact fraction ("7/3"); in gold it may be any arithmetic, such as 93.75% or 2(1/3).
+Where a line has only an equation, its answer is the equation's. The answer is that of the first
+beam with a value: one that divides by zero or (without the constraint) is no arithmetic is passed
+over. So is, without `negative`, a value below 0 where another beam has one that is not: problems
+ask for quantities (1 of the 20,760 answers of Math23K is negative).
 
-With `numbers = "marked"` a token that stands for nothing else goes before every number of the problem, and an equation
-copies a number by that one token; the digits stay readable (see `numbers`):
+With `numbers = "marked"` a token that stands for nothing else goes before every number of the
+problem, and an equation copies a number by that one token; the digits stay readable (see
+`numbers`):
 
     [CLS] 小 明 有 [a] 1 2 颗 糖 ， 吃 了 [b] 1 / 4 ， 还 剩 几 颗 ？ [SEP] [a] * ( 1 - [b] ) [SEP]
 
-Numbers that are not in the text (1, 3.14) are written in digits. Equations lose redundant brackets before they are
-learned. One that has no value, or another than the gold answer, is not learned at all (`nlpkit data check` names it),
-but its answer counts when scoring.
+Numbers that are not in the text (1, 3.14) are written in digits. Equations lose redundant brackets
+before they are learned. One that has no value, or another than the gold answer, is not learned at
+all (`nlpkit data check` names it), but its answer counts when scoring.
 
-Source: https://kexue.fm/archives/7809; published 0.7235 on the test set of Ape210K with BERT-base and beam 3 (200k
-lines), all items counted, values compared to 6 decimals.
-Differs from /7809: numbers are marked; percent stays as it is written; brackets see `arithmetic`; the
-search writes only complete arithmetic and numbers of the problem (`constraint`); a long problem is cut to windows.
+Source: https://kexue.fm/archives/7809; published 0.7235 on the test set of Ape210K with BERT-base
+and beam 3 (200k lines), all items counted, values compared to 6 decimals.
+Differs from /7809: numbers are marked; percent stays as it is written; brackets see `arithmetic`;
+the search writes only complete arithmetic and numbers of the problem (`constraint`); a long problem
+is cut to windows.
 """
 
 from __future__ import annotations
@@ -73,7 +76,8 @@ class Settings:
     numbers: Literal["marked", "digits"] = "marked"
     """A number of the problem is copied by one token, or digit by digit."""
     ordered: bool = True
-    """Equations are learned with sums and products in the order of the problem's numbers: 4*x/2, not x/2*4."""
+    """Equations are learned with sums and products in the order of the problem's numbers: 4*x/2,
+    not x/2*4."""
     beams: int = 3
     """Of the search; all of them are listed."""
     constraint: bool = True
@@ -81,13 +85,16 @@ class Settings:
     negative: bool = False
     """Whether an answer below 0 is as good as any."""
     max_length: int = 384
-    """Longer problems are cut to overlapping windows of so many tokens, marks included; the surest equation counts."""
+    """Longer problems are cut to overlapping windows of so many tokens, marks included; the surest
+    equation counts."""
     max_equation: int = 64
     """Most tokens of an equation."""
     disturb: float = 0.0
-    """Chance that training shows an equation with three tenths of its tokens replaced by others of its own."""
+    """Chance that training shows an equation with three tenths of its tokens replaced by others of
+    its own."""
     passes: int = 1
-    """N of TeaForN: each further pass reads the model's own guesses, and takes as long as the first."""
+    """N of TeaForN: each further pass reads the model's own guesses, and takes as long as the
+    first."""
 
     def __post_init__(self) -> None:
         for name, least in (("beams", 1), ("max_length", 8), ("max_equation", 1), ("passes", 1)):
@@ -99,7 +106,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Example:
-    """A problem as the model reads it, its numbers, and the tokens of its equation if that can be learned."""
+    """A problem as the model reads it, its numbers, and the tokens of its equation if that can be
+    learned."""
 
     encoding: Encoding
     numbers: list[Number]
@@ -124,7 +132,9 @@ class Task(task.Task[Example, Batch, Prediction]):
     parse = staticmethod(parse_prediction)
 
     @classmethod
-    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
+    def prepare(
+        cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Settings:
         """Nothing: symbols and marks are the vocabulary's."""
         return config
 
@@ -132,13 +142,20 @@ class Task(task.Task[Example, Batch, Prediction]):
         self.config = config
         self.tokenizer = tokenizer
         self.tokens = NumberTokens(tokenizer, config.numbers == "marked")
-        room = config.max_length if tokenizer.max_length is None else tokenizer.max_length - config.max_equation
+        room = (
+            config.max_length
+            if tokenizer.max_length is None
+            else tokenizer.max_length - config.max_equation
+        )
         self.max_length = min(config.max_length, room)
         if self.max_length < 8:
-            raise SettingsError(f"ape210k.max_equation: {config.max_equation} tokens leave no room for a problem")
+            raise SettingsError(
+                f"ape210k.max_equation: {config.max_equation} tokens leave no room for a problem"
+            )
 
     def read(self, record: dict[str, Any]) -> Example:
-        """`text` and, where there is gold, `equation`, `answer` (a number or arithmetic), or both."""
+        """`text` and, where there is gold, `equation`, `answer` (a number or arithmetic), or
+        both."""
         encoding, numbers = self.tokens.problem(read_text(record))
         example = Example(encoding, numbers, read_gold(record), None)
         try:
@@ -147,7 +164,8 @@ class Task(task.Task[Example, Batch, Prediction]):
             return example
 
     def _target(self, example: Example) -> list[int] | None:
-        """The tokens to learn, None without gold. Raises EquationError where they would teach something wrong."""
+        """The tokens to learn, None without gold. Raises EquationError where they would teach
+        something wrong."""
         gold = example.gold
         if gold is None:
             return None
@@ -158,7 +176,9 @@ class Task(task.Task[Example, Batch, Prediction]):
         if rounded(str(exact)) != rounded(gold.answer or ""):
             raise EquationError(f"its value is {exact}, the answer {gold.answer}")
         if len(tokens) > self.config.max_equation:
-            raise EquationError(f"it has {len(tokens)} tokens, max_equation is {self.config.max_equation}")
+            raise EquationError(
+                f"it has {len(tokens)} tokens, max_equation is {self.config.max_equation}"
+            )
         return tokens
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
@@ -174,15 +194,20 @@ class Task(task.Task[Example, Batch, Prediction]):
         return augment
 
     def windows(self, example: Example) -> list[Example]:
-        """Overlapping windows of a long problem; one that lacks a number of the equation learns nothing."""
+        """Overlapping windows of a long problem; one that lacks a number of the equation learns
+        nothing."""
         pieces = example.encoding.windows(self.max_length)
         if len(pieces) == 1:
             return [example]
         targets = [
-            example.target if set(self.tokens.copies(example.target or ())) <= set(piece.token_ids_T.tolist()) else None
+            example.target
+            if set(self.tokens.copies(example.target or ())) <= set(piece.token_ids_T.tolist())
+            else None
             for piece in pieces
         ]
-        return [replace(example, encoding=p, target=t) for p, t in zip(pieces, targets, strict=True)]
+        return [
+            replace(example, encoding=p, target=t) for p, t in zip(pieces, targets, strict=True)
+        ]
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads problems, and with targets also problems with their equations."""
@@ -199,8 +224,13 @@ class Task(task.Task[Example, Batch, Prediction]):
         """The beams of every problem, and the first of them that has a value."""
         constraint = self._constraint(batch, model.encoder.vocabulary_size)
         decoder, rows = CachedDecoder(model.encoder, batch.sources), len(batch.examples)
-        found = beam_search(decoder, constraint, rows, self.config.beams, self.config.max_equation).lists()
-        return [self._prediction(example, beams) for example, beams in zip(batch.examples, found, strict=True)]
+        found = beam_search(
+            decoder, constraint, rows, self.config.beams, self.config.max_equation
+        ).lists()
+        return [
+            self._prediction(example, beams)
+            for example, beams in zip(batch.examples, found, strict=True)
+        ]
 
     def _constraint(self, batch: Batch, vocabulary_size: int) -> Constraint:
         device, end_id = batch.sources.token_ids_BT.device, self.tokenizer.sep_id
@@ -209,16 +239,24 @@ class Task(task.Task[Example, Batch, Prediction]):
         return EquationConstraint(
             self.tokens.symbols,
             end_id,
-            operands=[self.tokens.copies(example.encoding.token_ids_T.tolist()) for example in batch.examples],
+            operands=[
+                self.tokens.copies(example.encoding.token_ids_T.tolist())
+                for example in batch.examples
+            ],
             max_length=self.config.max_equation,
             device=device,
         )
 
     def _prediction(self, example: Example, found: list[tuple[list[int], float]]) -> Prediction:
         equations = [self.tokens.text(tokens, example.numbers) for tokens, _ in found]
-        beams = [Beam(e, exact_answer(e), round(score, 4)) for e, (_, score) in zip(equations, found, strict=True)]
+        beams = [
+            Beam(e, exact_answer(e), round(score, 4))
+            for e, (_, score) in zip(equations, found, strict=True)
+        ]
         chosen = max(beams, key=lambda beam: self._worth(beam.answer))  # the first of the best
-        return Prediction(chosen.equation, chosen.answer, decimal_of(chosen.answer), chosen.score, beams)
+        return Prediction(
+            chosen.equation, chosen.answer, decimal_of(chosen.answer), chosen.score, beams
+        )
 
     def _worth(self, answer: str | None) -> int:
         """2 for an answer, 1 for one that should not be negative, 0 for none."""
@@ -227,15 +265,21 @@ class Task(task.Task[Example, Batch, Prediction]):
         return 1 if answer.startswith("-") and not self.config.negative else 2
 
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
-        """Of the windows of a long problem the surest equation, of those with an answer if there are such."""
+        """Of the windows of a long problem the surest equation, of those with an answer if there
+        are such."""
         return max(predictions, key=lambda p: (self._worth(p.answer), p.score))
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """The answer, rounded, under the number of operators of its equation."""
-        return {} if prediction.answer is None else {rounded(prediction.answer): operators_of(prediction.equation)}
+        return (
+            {}
+            if prediction.answer is None
+            else {rounded(prediction.answer): operators_of(prediction.equation)}
+        )
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
-        """Shares of all problems: the answer right; that of any beam right; the equation complete arithmetic."""
+        """Shares of all problems: the answer right; that of any beam right; the equation complete
+        arithmetic."""
         return score_answers(pairs)
 
     def report(self, example: Example) -> Iterator[Finding]:

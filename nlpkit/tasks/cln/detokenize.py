@@ -1,7 +1,8 @@
-"""From tokens back to text as people wrote it: a token is written as the character that it most often stood for.
+"""From tokens back to text as people wrote it: a token is written as the character that it most
+often stood for.
 
-A tokenizer takes ， and , for one token; which of them is meant is told by how often each stood in the training text.
-Between two Latin words of a vocabulary with pieces of words (##) stands a space.
+A tokenizer takes ， and , for one token; which of them is meant is told by how often each stood in
+the training text. Between two Latin words of a vocabulary with pieces of words (##) stands a space.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _LATIN = re.compile(r"[A-Za-z0-9]+")
 
 
 class Writing:
-    """The tokens of a tokenizer as strings; `characters` counts those of the text that is to be written like."""
+    """The tokens of a tokenizer as strings; `characters` counts those of the text that is to be
+    written like."""
 
     def __init__(self, tokenizer: Tokenizer, characters: Mapping[str, int]):
         self.tokenizer = tokenizer
@@ -32,7 +34,9 @@ class Writing:
     def ids(self, strings: Iterable[str]) -> list[int]:
         """The tokens that are written as one of these strings and stand for themselves."""
         wanted = set(strings)
-        return [i for i, string in self.strings.items() if string in wanted and i not in self._pieces]
+        return [
+            i for i, string in self.strings.items() if string in wanted and i not in self._pieces
+        ]
 
     def text(self, token_ids: Sequence[int], begun: str = "") -> str:
         """What is begun and the tokens after it, as text."""

@@ -1,4 +1,5 @@
-r"""What generated texts are like as a set: how varied, how like one another, how much of them is copied.
+r"""What generated texts are like as a set: how varied, how like one another, how much of them is
+copied.
 
     distinct-n       different n-grams of characters / all n-grams of characters, over all texts
     self-BLEU        the mean over the texts of BLEU-4 with all other texts as its references:
@@ -10,8 +11,9 @@ r"""What generated texts are like as a set: how varied, how like one another, ho
 
 Everything is exact, and counted in characters; no text is compared with another directly.
 
-Source: distinct: Li et al. 2016, arxiv.org/abs/1510.03055; self-BLEU: Zhu et al. 2018, arxiv.org/abs/1802.01886, and
-Papineni et al. 2002, aclanthology.org/P02-1040, with the first smoothing of Chen and Cherry 2014, W14-3346.
+Source: distinct: Li et al. 2016, arxiv.org/abs/1510.03055; self-BLEU: Zhu et al. 2018,
+arxiv.org/abs/1802.01886, and Papineni et al. 2002, aclanthology.org/P02-1040, with the first
+smoothing of Chen and Cherry 2014, W14-3346.
 """
 
 from __future__ import annotations
@@ -44,7 +46,11 @@ def self_bleu(texts: Sequence[str]) -> float:
     with np.errstate(divide="ignore"):
         means = np.exp(np.log(precisions).mean(0))
     lengths = sorted(map(len, texts))
-    return float(np.mean([_brevity(len(text), lengths) * mean for text, mean in zip(texts, means, strict=True)]))
+    return float(
+        np.mean(
+            [_brevity(len(text), lengths) * mean for text, mean in zip(texts, means, strict=True)]
+        )
+    )
 
 
 def _grams(text: str, order: int) -> Counter[str]:
@@ -54,7 +60,9 @@ def _grams(text: str, order: int) -> Counter[str]:
 def _precisions(texts: Sequence[str], order: int) -> list[float]:
     """p_n of every text with all others as references."""
     counts = [_grams(text, order) for text in texts]
-    best: dict[str, list[int]] = defaultdict(lambda: [0, 0])  # the two highest counts of an n-gram in a text
+    best: dict[str, list[int]] = defaultdict(
+        lambda: [0, 0]
+    )  # the two highest counts of an n-gram in a text
     for count in counts:
         for gram, number in count.items():
             best[gram] = sorted([*best[gram], number])[1:]
@@ -63,14 +71,19 @@ def _precisions(texts: Sequence[str], order: int) -> list[float]:
         second, first = best[gram]
         return second if number == first else first
 
-    shared = [sum(min(number, elsewhere(gram, number)) for gram, number in count.items()) for count in counts]
+    shared = [
+        sum(min(number, elsewhere(gram, number)) for gram, number in count.items())
+        for count in counts
+    ]
     return [
-        (number or SMOOTHING) / count.total() if count else 0.0 for number, count in zip(shared, counts, strict=True)
+        (number or SMOOTHING) / count.total() if count else 0.0
+        for number, count in zip(shared, counts, strict=True)
     ]
 
 
 def _brevity(length: int, lengths: Sequence[int]) -> float:
-    """min(1, e^(1 - r / c)) of a text with the others as references; `lengths` are sorted, its own among them."""
+    """min(1, e^(1 - r / c)) of a text with the others as references; `lengths` are sorted, its own
+    among them."""
     if length == 0:
         return 0.0
     place = bisect_left(lengths, length)
@@ -80,10 +93,11 @@ def _brevity(length: int, lengths: Sequence[int]) -> float:
 
 
 def longest_copies(texts: Sequence[str], training: Sequence[str]) -> list[int]:
-    """For every text the length of the longest string that it shares with one of the training texts.
+    """For every text the length of the longest string that it shares with one of the training
+    texts.
 
-    Strings of n + 1 characters are told apart by the number of their first n and their last character; after every n
-    only the places of strings that both sides have go on.
+    Strings of n + 1 characters are told apart by the number of their first n and their last
+    character; after every n only the places of strings that both sides have go on.
     """
     codes_N, owner_N = _joined([*texts, *training])
     longest = np.zeros(len(texts), dtype=np.int64)
@@ -106,7 +120,10 @@ def longest_copies(texts: Sequence[str], training: Sequence[str]) -> list[int]:
 def _joined(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(code points + 1 of all texts, with 0 after each; the number of the text of every place)."""
     joined = "".join(f"{text}\0" for text in texts)
-    codes_N = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64) + 1
+    codes_N = (
+        np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
+        + 1
+    )
     ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64) - 1
     codes_N[ends] = 0
     return codes_N, np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])

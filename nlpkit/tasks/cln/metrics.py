@@ -48,7 +48,8 @@ class Gold(Prediction):
 
 @dataclass(frozen=True)
 class Assessed(Prediction):
-    """What evaluation knows besides: of the gold text, and of the texts the labels that a classifier gives them."""
+    """What evaluation knows besides: of the gold text, and of the texts the labels that a
+    classifier gives them."""
 
     nats: float = 0.0
     wrong_nats: float = 0.0
@@ -66,12 +67,19 @@ def parse_prediction(value: dict[str, Any]) -> Prediction:
 
 def with_verdicts(prediction: Prediction, verdicts: list[str]) -> Assessed:
     """The prediction with a label for each of its texts."""
-    known = prediction if isinstance(prediction, Assessed) else Assessed(prediction.texts, prediction.scores)
+    known = (
+        prediction
+        if isinstance(prediction, Assessed)
+        else Assessed(prediction.texts, prediction.scores)
+    )
     return replace(known, verdicts=verdicts)
 
 
-def score_texts(pairs: Iterable[tuple[Any, Prediction]], training: Sequence[str] = ()) -> dict[str, Any]:
-    """The metrics that the (gold, prediction) pairs allow; `training` are files of texts that may have been copied."""
+def score_texts(
+    pairs: Iterable[tuple[Any, Prediction]], training: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The metrics that the (gold, prediction) pairs allow; `training` are files of texts that may
+    have been copied."""
     pairs = list(pairs)
     texts = [text for _, prediction in pairs for text in prediction.texts]
     metrics = _of_the_model([p for _, p in pairs if isinstance(p, Assessed) and p.tokens])
@@ -79,13 +87,30 @@ def score_texts(pairs: Iterable[tuple[Any, Prediction]], training: Sequence[str]
         return metrics
     metrics |= {"texts": len(texts), "length": sum(map(len, texts)) / len(texts)}
     agreed = [
-        verdict in gold.labels for gold, p in pairs if isinstance(p, Assessed) for verdict in p.verdicts if gold.labels
+        verdict in gold.labels
+        for gold, p in pairs
+        if isinstance(p, Assessed)
+        for verdict in p.verdicts
+        if gold.labels
     ]
-    formed = [fits(text, gold.form) for gold, prediction in pairs if gold.form for text in prediction.texts]
-    metrics |= {name: sum(v) / len(v) for name, v in (("agreement", agreed), ("form_accuracy", formed)) if v}
-    metrics |= {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2), "self_bleu": self_bleu(texts)}
+    formed = [
+        fits(text, gold.form)
+        for gold, prediction in pairs
+        if gold.form
+        for text in prediction.texts
+    ]
+    metrics |= {
+        name: sum(v) / len(v) for name, v in (("agreement", agreed), ("form_accuracy", formed)) if v
+    }
+    metrics |= {
+        "distinct_1": distinct(texts, 1),
+        "distinct_2": distinct(texts, 2),
+        "self_bleu": self_bleu(texts),
+    }
     if training:
-        copies = longest_copies(texts, [str(record.get("text", "")) for _, record in read_jsonl(training)])
+        copies = longest_copies(
+            texts, [str(record.get("text", "")) for _, record in read_jsonl(training)]
+        )
         metrics["copied_12"] = sum(length >= COPIED for length in copies) / len(copies)
         metrics["copied_mean"] = sum(copies) / len(copies)
     return {name: round(value, 6) for name, value in metrics.items()}
@@ -95,7 +120,10 @@ def _of_the_model(assessed: Sequence[Assessed]) -> dict[str, Any]:
     tokens = sum(prediction.tokens for prediction in assessed)
     if not tokens:
         return {}
-    nats, wrong = (sum(values) / tokens for values in zip(*((p.nats, p.wrong_nats) for p in assessed), strict=True))
+    nats, wrong = (
+        sum(values) / tokens
+        for values in zip(*((p.nats, p.wrong_nats) for p in assessed), strict=True)
+    )
     return {
         "likelihood": round(math.exp(-nats), 6),
         "perplexity": round(math.exp(min(nats, 700)), 6),
@@ -105,7 +133,8 @@ def _of_the_model(assessed: Sequence[Assessed]) -> dict[str, Any]:
 
 
 def cut_text(encoding: Encoding, most: int) -> list[int]:
-    """The tokens of a text, up to the last end of a sentence (else pause) where there are more than `most`."""
+    """The tokens of a text, up to the last end of a sentence (else pause) where there are more than
+    `most`."""
     token_ids = encoding.token_ids_T[1:-1].tolist()
     if len(token_ids) <= most:
         return token_ids

@@ -42,7 +42,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Conditions as tensors; `pairs`, `texts` and the wrong conditions are for what is known of the gold."""
+    """Conditions as tensors; `pairs`, `texts` and the wrong conditions are for what is known of the
+    gold."""
 
     examples: list[Example]
     sources: TokenBatch
@@ -53,14 +54,22 @@ class Batch:
 
     def to(self, device: Any) -> Batch:
         """The batch on a device."""
-        parts = {name: getattr(self, name) for name in ("sources", "condition", "wrong", "pairs", "texts")}
-        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
+        parts = {
+            name: getattr(self, name)
+            for name in ("sources", "condition", "wrong", "pairs", "texts")
+        }
+        return replace(
+            self, **{name: part.to(device) for name, part in parts.items() if part is not None}
+        )
 
 
 class Model(PrefixLM):
-    """A prefix language model whose norms are moved by a condition, and, with `latent`, by a vector of the text."""
+    """A prefix language model whose norms are moved by a condition, and, with `latent`, by a vector
+    of the text."""
 
-    def __init__(self, encoder: Any, space: ConditionSpace, size: int, latent: Latent | None = None):
+    def __init__(
+        self, encoder: Any, space: ConditionSpace, size: int, latent: Latent | None = None
+    ):
         super().__init__(encoder)
         self.vectors = ConditionVectors(space, size)
         self.latent = latent
@@ -75,26 +84,36 @@ class Model(PrefixLM):
         return loss_B + self.latent.cost(*posterior)
 
     def judge(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """-log p of the texts under the right and under the wrong condition, a mirrored z with it: (B,) each.
+        """-log p of the texts under the right and under the wrong condition, a mirrored z with it:
+        (B,) each.
 
         With `latent` z is the mean of the posterior, and its KL is added.
         """
         assert batch.wrong is not None
         if self.latent is None:
-            return self._nats(batch, self.seen(batch.condition)), self._nats(batch, self.seen(batch.wrong))
+            return self._nats(batch, self.seen(batch.condition)), self._nats(
+                batch, self.seen(batch.wrong)
+            )
         mean_BZ, log_variance_BZ = self.posterior(batch.texts)
         kl_B = divergence(mean_BZ, log_variance_BZ).sum(1)
         pairs = (batch.condition, mean_BZ), (batch.wrong, -mean_BZ)
-        right_B, wrong_B = (self._nats(batch, self.seen(condition, z_BZ)) + kl_B for condition, z_BZ in pairs)
+        right_B, wrong_B = (
+            self._nats(batch, self.seen(condition, z_BZ)) + kl_B for condition, z_BZ in pairs
+        )
         return right_B, wrong_B
 
     def seen(self, condition: torch.Tensor, z_BZ: torch.Tensor | None = None) -> torch.Tensor:
         """condition_BC, what the norms see of the condition and of z."""
         condition_BC = self.vectors(condition)
-        return condition_BC if self.latent is None or z_BZ is None else condition_BC + self.latent.project(z_BZ)
+        return (
+            condition_BC
+            if self.latent is None or z_BZ is None
+            else condition_BC + self.latent.project(z_BZ)
+        )
 
     def posterior(self, texts: TokenBatch | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(mean_BZ, log_variance_BZ) of texts, which the encoder reads as it is without a condition."""
+        """(mean_BZ, log_variance_BZ) of texts, which the encoder reads as it is without a
+        condition."""
         assert self.latent is not None
         assert texts is not None
         return self.latent.infer(self.encoder(texts), texts.mask_BT)
@@ -136,12 +155,19 @@ def read_string(record: dict[str, Any], name: str) -> str:
 
 
 def read_between(record: dict[str, Any], latent: int | None) -> list[str]:
-    """The two texts of the field `between`, or none. Raises RecordError, also where there are no latent vectors."""
+    """The two texts of the field `between`, or none. Raises RecordError, also where there are no
+    latent vectors."""
     texts = record.get("between")
     if texts is None:
         return []
     if latent is None:
-        raise RecordError('field "between": the run has no latent vectors', hint="train with --set cln.latent=32")
-    if not isinstance(texts, list) or len(texts) != 2 or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise RecordError(
+            'field "between": the run has no latent vectors', hint="train with --set cln.latent=32"
+        )
+    if (
+        not isinstance(texts, list)
+        or len(texts) != 2
+        or not all(isinstance(t, str) and t.strip() for t in texts)
+    ):
         raise RecordError(f'field "between": expected two texts, got {str(texts)[:40]}')
     return texts

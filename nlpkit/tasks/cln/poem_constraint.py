@@ -26,10 +26,15 @@ class Metres:
         self._ids: dict[str, list[int]] = {_END: [end_id]}
         self._ids[_FIRST] = sorted(writing.strings.keys() - set(writing.special))
         self._ids[_ANY] = [*self._ids[_FIRST], end_id]
-        self._ids[IDEOGRAPH] = writing.ids(s for s in set(writing.strings.values()) if is_ideograph(s))
+        self._ids[IDEOGRAPH] = writing.ids(
+            s for s in set(writing.strings.values()) if is_ideograph(s)
+        )
 
-    def constraint(self, patterns: Sequence[str], begun: Sequence[int], vocabulary_size: int, device: Any) -> Patterned:
-        """Each text as its pattern goes on after its first `begun` characters; for "", any text that is not empty.
+    def constraint(
+        self, patterns: Sequence[str], begun: Sequence[int], vocabulary_size: int, device: Any
+    ) -> Patterned:
+        """Each text as its pattern goes on after its first `begun` characters; for "", any text
+        that is not empty.
 
         Raises SettingsError for a pattern with a character that no token stands for.
         """
@@ -43,12 +48,16 @@ class Metres:
         )
         for row, names in enumerate(rows):
             kind_RT[row, len(names) :] = kind_RT[row, len(names) - 1]
-        return Patterned(legal_KV.to(device), self.end_id, kind_RT.to(device), torch.tensor(begun).to(device))
+        return Patterned(
+            legal_KV.to(device), self.end_id, kind_RT.to(device), torch.tensor(begun).to(device)
+        )
 
     def _tokens(self, kind: str) -> list[int]:
         if kind not in self._ids:
             self._ids[kind] = list(self.writing.tokenizer.token_ids(kind))
-        if len(self._ids[kind]) == 0 or (len(kind) == 1 and kind != IDEOGRAPH and len(self._ids[kind]) != 1):
+        if len(self._ids[kind]) == 0 or (
+            len(kind) == 1 and kind != IDEOGRAPH and len(self._ids[kind]) != 1
+        ):
             raise SettingsError(f'form: expected characters that are one token each, got "{kind}"')
         return self._ids[kind]
 
@@ -58,4 +67,6 @@ class Metres:
             return self.writing.text(token_ids, begun)
         wanted = pattern[len(begun) : len(begun) + len(token_ids)]
         strings = (self.writing.strings[index] for index in token_ids)
-        return begun + "".join(s if w == IDEOGRAPH else w for s, w in zip(strings, wanted, strict=True))
+        return begun + "".join(
+            s if w == IDEOGRAPH else w for s, w in zip(strings, wanted, strict=True)
+        )

@@ -1,4 +1,5 @@
-"""Forms of poems: how many characters stand in a line, and what ends it, as a pattern of the whole poem.
+"""Forms of poems: how many characters stand in a line, and what ends it, as a pattern of the whole
+poem.
 
     字字字字字，字字字字字。字字字字字，字字字字字。          五言绝句
 

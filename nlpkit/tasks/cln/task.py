@@ -1,4 +1,5 @@
-r"""Conditional generation: texts of a label, of several attributes, or of a vector, written from left to right.
+r"""Conditional generation: texts of a label, of several attributes, or of a vector, written from
+left to right.
 
     in   {"label": "好评", "text": "送得很快，味道也好"}     or "vector": [0.1, -2.0, ...]; "text" to train alone,
          {"label": "好评", "prefix": "送得"}                 "prefix" to go on with
@@ -8,16 +9,18 @@ The condition moves every LayerNorm of the encoder (`nlpkit.layers.conditional_n
 
     [CLS] [SEP] text [SEP]        each token sees those before it and predicts the next (`nlpkit.layers.prefix_lm`)
 
-The loss is the sum of -log p over the text's tokens and its end, in nats, as is a score. A text longer than
-`max_length` is learned up to its last punctuation before it. The lines of a file are numbered as they are read, and
-sample k of line n is drawn by (`seed`, n, k): the same file gives the same texts, whatever the batches.
+The loss is the sum of -log p over the text's tokens and its end, in nats, as is a score. A text
+longer than `max_length` is learned up to its last punctuation before it. The lines of a file are
+numbered as they are read, and sample k of line n is drawn by (`seed`, n, k): the same file gives
+the same texts, whatever the batches.
 
-`form` has a poem's lines and punctuation written exactly: what stands where is a mask by position, and the model
-chooses among what is left. With `latent` a line needs no label; `"between": ["送得很快", "再也不来了"]` asks for texts
-on the way from one to the other. Metrics are those of `metrics`.
+`form` has a poem's lines and punctuation written exactly: what stands where is a mask by position,
+and the model chooses among what is left. With `latent` a line needs no label; `"between": ["送得很快",
+"再也不来了"]` asks for texts on the way from one to the other. Metrics are those of `metrics`.
 
 Source: https://kexue.fm/archives/7124.
-Differs from it: /7124 sets no segment and reads no [SEP] before the text. Legend: B examples, R texts, V vocabulary.
+Differs from it: /7124 sets no segment and reads no [SEP] before the text. Legend: B examples, R
+texts, V vocabulary.
 """
 
 from __future__ import annotations
@@ -46,8 +49,23 @@ from nlpkit.layers.prefix_lm import Pair, collate_pairs, collate_sources
 from nlpkit.layers.vae import Latent
 from nlpkit.tasks.cln.conditions import Condition, ConditionSpace, read_condition
 from nlpkit.tasks.cln.detokenize import Writing
-from nlpkit.tasks.cln.metrics import Assessed, Gold, Prediction, cut_text, parse_prediction, score_texts, with_verdicts
-from nlpkit.tasks.cln.model import Batch, ConditionedDecoder, Example, Model, read_between, read_string
+from nlpkit.tasks.cln.metrics import (
+    Assessed,
+    Gold,
+    Prediction,
+    cut_text,
+    parse_prediction,
+    score_texts,
+    with_verdicts,
+)
+from nlpkit.tasks.cln.model import (
+    Batch,
+    ConditionedDecoder,
+    Example,
+    Model,
+    read_between,
+    read_string,
+)
 from nlpkit.tasks.cln.poem_constraint import Metres
 from nlpkit.tasks.cln.poem_forms import begins, form_of
 from nlpkit.text.tokenizer import Tokenizer
@@ -63,9 +81,11 @@ class Settings:
     size: int = 128
     """Numbers of the condition that the norms see."""
     max_length: int = 128
-    """Tokens that are written at most, and that are learned of a text; a `prefix` is not counted."""
+    """Tokens that are written at most, and that are learned of a text; a `prefix` is not
+    counted."""
     latent: int | None = None
-    """Numbers of a vector of every text that is learned with the labels, or without any (`nlpkit.layers.vae`)."""
+    """Numbers of a vector of every text that is learned with the labels, or without any
+    (`nlpkit.layers.vae`)."""
     free: float = 0.25
     """Nats that each number of the latent vector may tell of its text at no cost."""
     annealing: int = 20_000
@@ -73,7 +93,8 @@ class Settings:
     samples: int = 1
     """Texts for every line."""
     search: Literal["sample", "beams"] = "sample"
-    """Draw the texts, or take the likeliest that a beam search finds, by the mean log-probability of their tokens."""
+    """Draw the texts, or take the likeliest that a beam search finds, by the mean log-probability
+    of their tokens."""
     beams: int = 4
     """Of the search; at least `samples` are taken."""
     temperature: float = 1.0
@@ -87,15 +108,25 @@ class Settings:
     seed: int = 1
     """Of the drawing."""
     form: str = ""
-    """A form that every text has exactly: `label` for the form of poems that its label names, a form's name, or a
-    pattern in which 字 stands for any ideograph and other characters for themselves."""
+    """A form that every text has exactly: `label` for the form of poems that its label names, a
+    form's name, or a pattern in which 字 stands for any ideograph and other characters for
+    themselves."""
     classifier: str = ""
     """A run of `classification`, for the metric `agreement` of `eval`."""
     training: tuple[str, ...] = ()
     """Files with texts of training, for the metrics `copied_12` and `copied_mean` of `eval`."""
 
     def __post_init__(self) -> None:
-        for name in ("size", "max_length", "latent", "annealing", "samples", "beams", "top_k", "no_repeat"):
+        for name in (
+            "size",
+            "max_length",
+            "latent",
+            "annealing",
+            "samples",
+            "beams",
+            "top_k",
+            "no_repeat",
+        ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 < self.temperature < float("inf"):
@@ -119,8 +150,11 @@ class Task(task.Task[Example, Batch, Prediction]):
     with_verdicts = staticmethod(with_verdicts)
 
     @classmethod
-    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
-        """Writes `conditions.json`, and `characters.json`: the characters of the texts and their numbers."""
+    def prepare(
+        cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Settings:
+        """Writes `conditions.json`, and `characters.json`: the characters of the texts and their
+        numbers."""
         characters: Counter[str] = Counter()
 
         def conditions() -> Iterator[tuple[str, Condition]]:
@@ -133,7 +167,9 @@ class Task(task.Task[Example, Batch, Prediction]):
 
         ConditionSpace.find(conditions(), required=config.latent is None).write(folder)
         with write_atomic(folder / FILE) as stream:
-            stream.write(json.dumps(dict(sorted(characters.items())), ensure_ascii=False).encode() + b"\n")
+            stream.write(
+                json.dumps(dict(sorted(characters.items())), ensure_ascii=False).encode() + b"\n"
+            )
         return config
 
     def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
@@ -145,8 +181,13 @@ class Task(task.Task[Example, Batch, Prediction]):
         self.lines = itertools.count()
 
     def read(self, record: dict[str, Any]) -> Example:
-        """`label` or `vector`; to train `text`; where a text is to begin with something, `prefix`."""
-        condition, text, prefix = read_condition(record), read_string(record, "text"), read_string(record, "prefix")
+        """`label` or `vector`; to train `text`; where a text is to begin with something,
+        `prefix`."""
+        condition, text, prefix = (
+            read_condition(record),
+            read_string(record, "text"),
+            read_string(record, "prefix"),
+        )
         required = self.config.latent is None
         if self.space is not None:
             self.space.check(condition, required)
@@ -170,20 +211,34 @@ class Task(task.Task[Example, Batch, Prediction]):
             form=form,
             gold=Gold([text], [], labels, form or own) if text else None,
             target=target,
-            between=[cut_text(self.tokenizer.encode(t), most) for t in read_between(record, self.config.latent)],
+            between=[
+                cut_text(self.tokenizer.encode(t), most)
+                for t in read_between(record, self.config.latent)
+            ],
             is_cut=len(target) < len(encoding) - 2,
         )
 
     def _begin(self, prefix: str, form: str) -> list[int]:
-        """The tokens of a prefix. Raises RecordError where it leaves no room or is not of the form."""
+        """The tokens of a prefix. Raises RecordError where it leaves no room or is not of the
+        form."""
         prefix_ids = list(self.tokenizer.token_ids(prefix))
-        room = (self.tokenizer.max_length or len(prefix_ids) + self.config.max_length + 2) - self.config.max_length - 2
+        room = (
+            (self.tokenizer.max_length or len(prefix_ids) + self.config.max_length + 2)
+            - self.config.max_length
+            - 2
+        )
         if len(prefix_ids) > room:
-            raise RecordError(f'field "prefix": expected at most {room} tokens, got {len(prefix_ids)}')
+            raise RecordError(
+                f'field "prefix": expected at most {room} tokens, got {len(prefix_ids)}'
+            )
         if form and (len(prefix_ids) != len(prefix) or not begins(prefix, form)):
-            raise RecordError(f'field "prefix": expected the beginning of {form}, got "{prefix[:40]}"')
+            raise RecordError(
+                f'field "prefix": expected the beginning of {form}, got "{prefix[:40]}"'
+            )
         if len(form) - len(prefix) > self.config.max_length:
-            raise SettingsError(f"cln.form: {len(form)} characters, max_length is {self.config.max_length}")
+            raise SettingsError(
+                f"cln.form: {len(form)} characters, max_length is {self.config.max_length}"
+            )
         return prefix_ids
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
@@ -191,7 +246,9 @@ class Task(task.Task[Example, Batch, Prediction]):
         assert self.space is not None
         nothing: list[list[int]] = [[] for _ in examples]
         conditions = [example.condition for example in examples]
-        sources = collate_sources(nothing, self.tokenizer, [example.prefix_ids for example in examples])
+        sources = collate_sources(
+            nothing, self.tokenizer, [example.prefix_ids for example in examples]
+        )
         batch = Batch(list(examples), sources, self.space.tensor(conditions))
         if not targets:
             return batch
@@ -207,7 +264,9 @@ class Task(task.Task[Example, Batch, Prediction]):
         """The encoder with conditional norms."""
         assert self.space is not None
         c, hidden_size = self.config, getattr(encoder, "hidden_size", 0)
-        latent = None if c.latent is None else Latent(hidden_size, c.latent, c.size, c.free, c.annealing)
+        latent = (
+            None if c.latent is None else Latent(hidden_size, c.latent, c.size, c.free, c.annealing)
+        )
         return Model(encoder, self.space, c.size, latent)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
@@ -221,7 +280,9 @@ class Task(task.Task[Example, Batch, Prediction]):
             for (row, _), texts in zip(some, self._write(model, batch, some).lists(), strict=True):
                 example = batch.examples[row]
                 for token_ids, score in texts[: c.samples // copies]:
-                    found[row].texts.append(self.metres.text(token_ids, example.prefix, example.form))
+                    found[row].texts.append(
+                        self.metres.text(token_ids, example.prefix, example.form)
+                    )
                     found[row].scores.append(round(score, 4))
         return found
 
@@ -235,32 +296,47 @@ class Task(task.Task[Example, Batch, Prediction]):
             decoder = NoRepeat(decoder, c.no_repeat)
         begun = [len(example.prefix_ids) for example in examples]
         constraint = self.metres.constraint(
-            [example.form for example in examples], begun, model.encoder.vocabulary_size, row_R.device
+            [example.form for example in examples],
+            begun,
+            model.encoder.vocabulary_size,
+            row_R.device,
         )
         if c.search == "beams":
             beams = max(c.beams, c.samples)
-            return beam_search(decoder, constraint, len(rows), beams, c.max_length, length_normalised=True)
+            return beam_search(
+                decoder, constraint, len(rows), beams, c.max_length, length_normalised=True
+            )
         seeds = [(c.seed, batch.examples[row].number, copy) for row, copy in rows]
         kept: dict[str, Any] = {"temperature": c.temperature, "top_k": c.top_k, "top_p": c.top_p}
         return sample(decoder, constraint, seeds, c.max_length, **kept)
 
-    def _latents(self, model: Model, examples: list[Example], rows: list[tuple[int, int]]) -> torch.Tensor | None:
-        """z of each text: drawn from N(0, 1), or on the way from one text to the other; None without latent vectors."""
+    def _latents(
+        self, model: Model, examples: list[Example], rows: list[tuple[int, int]]
+    ) -> torch.Tensor | None:
+        """z of each text: drawn from N(0, 1), or on the way from one text to the other; None
+        without latent vectors."""
         if model.latent is None:
             return None
         device, points = model.latent.seen.device, max(1, self.config.samples - 1)
         z_RZ = []
         for example, (_, copy) in zip(examples, rows, strict=True):
             if example.between:
-                first_Z, last_Z = model.posterior(collate_sources(example.between, self.tokenizer).to(device))[0]
-                z_RZ.append(torch.lerp(first_Z, last_Z, 0.5 if self.config.samples == 1 else copy / points))
+                first_Z, last_Z = model.posterior(
+                    collate_sources(example.between, self.tokenizer).to(device)
+                )[0]
+                z_RZ.append(
+                    torch.lerp(first_Z, last_Z, 0.5 if self.config.samples == 1 else copy / points)
+                )
             else:
                 random = np.random.default_rng((self.config.seed, example.number, copy, 1))
-                z_RZ.append(torch.from_numpy(random.standard_normal(self.config.latent)).float().to(device))
+                z_RZ.append(
+                    torch.from_numpy(random.standard_normal(self.config.latent)).float().to(device)
+                )
         return torch.stack(z_RZ)
 
     def assess(self, model: Model, batch: Batch, *, brief: bool) -> list[Prediction]:
-        """How likely the gold texts are, under the right and a wrong condition; and, unless `brief`, texts."""
+        """How likely the gold texts are, under the right and a wrong condition; and, unless
+        `brief`, texts."""
         assert batch.pairs is not None
         found = [Prediction([])] * len(batch.examples) if brief else self.decode(model, batch)
         nats = [nats_B.tolist() for nats_B in model.judge(batch)]
@@ -278,4 +354,7 @@ class Task(task.Task[Example, Batch, Prediction]):
     def report(self, example: Example) -> Iterator[Finding]:
         """Texts that are not learned to their end."""
         if example.is_cut:
-            yield Finding("cut", f"{len(example.target)} tokens are learned, max_length is {self.config.max_length}")
+            yield Finding(
+                "cut",
+                f"{len(example.target)} tokens are learned, max_length is {self.config.max_length}",
+            )

@@ -1,6 +1,7 @@
 """Texts with their aliases, mentions with what they may mean, and both as the tensors of a batch.
 
-Legend: B texts, T tokens, N matches or pairs, M mentions, D distinct entities, C candidates and NIL, F features.
+Legend: B texts, T tokens, N matches or pairs, M mentions, D distinct entities, C candidates and
+NIL, F features.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Asked:
-    """A mention whose entity is asked for: its text's row in the batch, its tokens, candidates and their priors."""
+    """A mention whose entity is asked for: its text's row in the batch, its tokens, candidates and
+    their priors."""
 
     text: int
     tokens: Span
@@ -70,7 +72,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Links:
-    """Mentions of a batch and their candidates, as pairs one after another; N pairs of M mentions and D entities."""
+    """Mentions of a batch and their candidates, as pairs one after another; N pairs of M mentions
+    and D entities."""
 
     text_M: torch.Tensor
     span_M2: torch.Tensor
@@ -89,7 +92,9 @@ class Links:
         rows_N = np.concatenate([np.zeros(0, np.int64), *(some.rows for some in asked)])
         rows, entity_N = np.unique(rows_N, return_inverse=True)
         counts = [len(some.rows) for some in asked]
-        priors = np.concatenate([np.zeros((0, PRIORS), np.float32), *(some.priors for some in asked)])
+        priors = np.concatenate(
+            [np.zeros((0, PRIORS), np.float32), *(some.priors for some in asked)]
+        )
         return cls(
             text_M=torch.tensor([some.text for some in asked], dtype=torch.int64),
             span_M2=torch.tensor([some.tokens for some in asked], dtype=torch.int64).reshape(-1, 2),
@@ -106,17 +111,24 @@ class Links:
         return replace(self, **moved)
 
     def by_mention(self, fit_N: torch.Tensor) -> torch.Tensor:
-        """The fits in rows of a mention each, the fit 0 of NIL in front, -inf beyond the last: (M, 1 + most)."""
+        """The fits in rows of a mention each, the fit 0 of NIL in front, -inf beyond the last: (M,
+        1 + most)."""
         count_M = torch.bincount(self.mention_N, minlength=len(self.text_M))
-        column_N = torch.arange(len(fit_N), device=fit_N.device) - (count_M.cumsum(0) - count_M)[self.mention_N]
-        table_MC = fit_N.new_full((len(count_M), 1 + int(count_M.max()) if len(count_M) else 1), -torch.inf)
+        column_N = (
+            torch.arange(len(fit_N), device=fit_N.device)
+            - (count_M.cumsum(0) - count_M)[self.mention_N]
+        )
+        table_MC = fit_N.new_full(
+            (len(count_M), 1 + int(count_M.max()) if len(count_M) else 1), -torch.inf
+        )
         table_MC[:, 0] = 0.0
         return table_MC.index_put((self.mention_N, column_N + 1), fit_N)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tokens, the matches as cells (text, 0, first token, last token), and with targets what is to be found."""
+    """Tokens, the matches as cells (text, 0, first token, last token), and with targets what is to
+    be found."""
 
     examples: list[Any]
     tokens: TokenBatch
@@ -132,8 +144,16 @@ class Batch:
     def to(self, device: Any) -> Batch:
         """The batch on a device."""
         held = {"examples", "descriptions"}
-        parts = {name: part.to(device) for name, part in vars(self).items() if name not in held and part is not None}
-        return replace(self, **parts, descriptions=[(rows, tokens.to(device)) for rows, tokens in self.descriptions])
+        parts = {
+            name: part.to(device)
+            for name, part in vars(self).items()
+            if name not in held and part is not None
+        }
+        return replace(
+            self,
+            **parts,
+            descriptions=[(rows, tokens.to(device)) for rows, tokens in self.descriptions],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,18 +172,26 @@ class Collator:
     writing: Writing | None = None
 
     def __call__(self, examples: Sequence[Example], targets: bool) -> Batch:
-        """Pads the texts; with targets, also what gold mentions may mean, to be matched or to be written."""
+        """Pads the texts; with targets, also what gold mentions may mean, to be matched or to be
+        written."""
         gold_N4 = links = pairs = None
         if targets:
             gold_N4 = with_rows([_cells(e.encoding, self._seen(e)) for e in examples])
-            asked = [some for row, example in enumerate(examples) for some in self._asked(row, example)]
+            asked = [
+                some for row, example in enumerate(examples) for some in self._asked(row, example)
+            ]
             links, pairs = Links.of(asked), self._pairs(examples, asked)
         aliases = [np.array([match.alias for match in e.matches], np.int64) for e in examples]
-        features = [self.lexicon.features(a, e.shapes, e.without) for a, e in zip(aliases, examples, strict=True)]
+        features = [
+            self.lexicon.features(a, e.shapes, e.without)
+            for a, e in zip(aliases, examples, strict=True)
+        ]
         return Batch(
             examples=list(examples),
             tokens=self.tokenizer.collate([example.encoding for example in examples]),
-            match_N4=with_rows([_cells(e.encoding, [match[:2] for match in e.matches]) for e in examples]),
+            match_N4=with_rows(
+                [_cells(e.encoding, [match[:2] for match in e.matches]) for e in examples]
+            ),
             feature_NF=torch.from_numpy(np.concatenate(features)),
             gold_N4=gold_N4,
             links=links,
@@ -174,7 +202,9 @@ class Collator:
     def written(self, example: Example, some: Asked) -> tuple[list[int], list[Key]]:
         """The source of a mention, and the keys of NIL and of its candidates."""
         assert self.writing is not None
-        return self.writing.source(example.encoding, some.tokens), self.writing.keys(some.rows.tolist())
+        return self.writing.source(example.encoding, some.tokens), self.writing.keys(
+            some.rows.tolist()
+        )
 
     def _pairs(self, examples: Sequence[Example], asked: Sequence[Asked]) -> PrefixBatch | None:
         if not self.writing or not asked:
@@ -188,7 +218,11 @@ class Collator:
 
     def _seen(self, example: Example) -> list[Span]:
         """The gold spans that the model may score."""
-        spans = {(mention.start, mention.end) for mention in example.gold.mentions} if example.gold else set()
+        spans = (
+            {(mention.start, mention.end) for mention in example.gold.mentions}
+            if example.gold
+            else set()
+        )
         return sorted(spans if self.unknown else spans & example.aliases.keys())
 
     def _asked(self, row: int, example: Example) -> Iterator[Asked]:
@@ -205,14 +239,22 @@ class Collator:
                     yield Asked(row, tokens, *lesson)
 
     def descriptions(self, rows: Sequence[int]) -> list[Piece]:
-        """Descriptions of entities as the encoder reads them, those of like length together: most are short."""
+        """Descriptions of entities as the encoder reads them, those of like length together: most
+        are short."""
         encodings = {row: self.tokenizer.encode(self.lexicon.kb.description(row)) for row in rows}
         ordered = sorted(rows, key=lambda row: len(encodings[row]))
         pieces = []
-        for _, group in itertools.groupby(ordered, key=lambda row: -(-len(encodings[row]) // WIDTH)):
+        for _, group in itertools.groupby(
+            ordered, key=lambda row: -(-len(encodings[row]) // WIDTH)
+        ):
             some = list(group)
-            for chunk in (some[first : first + TOGETHER] for first in range(0, len(some), TOGETHER)):
-                cut = [e.slice(1, min(len(e), self.max_description) - 1) for e in map(encodings.__getitem__, chunk)]
+            for chunk in (
+                some[first : first + TOGETHER] for first in range(0, len(some), TOGETHER)
+            ):
+                cut = [
+                    e.slice(1, min(len(e), self.max_description) - 1)
+                    for e in map(encodings.__getitem__, chunk)
+                ]
                 pieces.append((chunk, self.tokenizer.collate(cut)))
         return pieces
 

@@ -1,4 +1,5 @@
-"""What entity linking knows of a text before any model: where aliases stand, what is told of them, whom they may mean.
+"""What entity linking knows of a text before any model: where aliases stand, what is told of them,
+whom they may mean.
 
 Legend: M matches of a text, N candidates of a mention.
 """
@@ -36,7 +37,8 @@ class Lexicon:
     """Candidates of a mention at most: those meant most often, then the first of the file."""
 
     def shapes(self, text: str, matches: Sequence[Match]) -> np.ndarray:
-        """Whether a word starts and ends with each match, its length, its namesakes, what holds it: (M, MARKS - 2)."""
+        """Whether a word starts and ends with each match, its length, its namesakes, what holds it:
+        (M, MARKS - 2)."""
         edges = {0, *itertools.accumulate(word_lengths(text))} if matches else set()
         shapes = np.zeros((len(matches), MARKS - 2), np.float32)
         widest: dict[int, int] = {}
@@ -49,15 +51,24 @@ class Lexicon:
             namesakes = int(self.kb.first[alias + 1] - self.kb.first[alias])
             longer = widest[start] > end or holds[start] >= end
             ends = (start in edges, end in edges)
-            shapes[row] = (*ends, np.log(end - start), np.log(namesakes), longer, end - start == len(text))
+            shapes[row] = (
+                *ends,
+                np.log(end - start),
+                np.log(namesakes),
+                longer,
+                end - start == len(text),
+            )
         return shapes
 
     def features(self, aliases: np.ndarray, shapes: np.ndarray, without: int | None) -> np.ndarray:
         """The features of matches: habits over all parts or all but one, and shapes: (M, MARKS)."""
         return np.column_stack([self.habits.marks(aliases, without), shapes]).astype(np.float32)
 
-    def candidates(self, alias: int, name: str, without: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, priors) of the entities that an alias, written as `name`, may mean: (N,), (N, PRIORS)."""
+    def candidates(
+        self, alias: int, name: str, without: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, priors) of the entities that an alias, written as `name`, may mean: (N,), (N,
+        PRIORS)."""
         places = np.arange(self.kb.first[alias], self.kb.first[alias + 1])
         linked = self.habits.linked(places, without)
         order = np.argsort(-linked, kind="stable")[: self.most]
@@ -65,21 +76,30 @@ class Lexicon:
         return rows, self.priors(rows, name, linked[order], len(places))
 
     def priors(self, rows: np.ndarray, name: str, linked: np.ndarray, namesakes: int) -> np.ndarray:
-        """How often candidates were meant, how much is told of them, whether they are written so: (N, PRIORS)."""
+        """How often candidates were meant, how much is told of them, whether they are written so:
+        (N, PRIORS)."""
         lines = [self.kb.lines.of(row) for row in rows.tolist()]
         length = [len(description) for _, _, description in lines]
         alike = [own == name for _, own, _ in lines]
         share = linked / max(int(linked.sum()), 1)
         several = np.full(len(rows), np.log(namesakes))
-        return np.column_stack([np.log1p(linked), share, several, np.log1p(length), alike]).astype(np.float32)
+        return np.column_stack([np.log1p(linked), share, several, np.log1p(length), alike]).astype(
+            np.float32
+        )
 
     def lesson(
-        self, alias: int, name: str, id_: str | None, without: int | None, others: np.ndarray, hidden: bool
+        self,
+        alias: int,
+        name: str,
+        id_: str | None,
+        without: int | None,
+        others: np.ndarray,
+        hidden: bool,
     ) -> tuple[np.ndarray, np.ndarray, int] | None:
         """What a model learns to choose from: (rows, priors, place of the right one or -1 for NIL).
 
-        None where the right one does not go by this alias. Other entities get the priors of the right one, so that
-        nothing but their descriptions tells them from it.
+        None where the right one does not go by this alias. Other entities get the priors of the
+        right one, so that nothing but their descriptions tells them from it.
 
         Args:
             alias: of the mention; name: as it is written; id_: of its entity, None for NIL.
@@ -101,8 +121,11 @@ class Lexicon:
         return np.append(rows, others), np.concatenate([priors, more]), place
 
 
-def count_habits(kb: EntityBase, records: Iterable[tuple[str, dict[str, Any]]]) -> tuple[Habits, bool]:
-    """(habits, whether a mention of NIL is no alias) of (place, record) pairs. Raises DataError with the place."""
+def count_habits(
+    kb: EntityBase, records: Iterable[tuple[str, dict[str, Any]]]
+) -> tuple[Habits, bool]:
+    """(habits, whether a mention of NIL is no alias) of (place, record) pairs. Raises DataError
+    with the place."""
     matched, marked, linked = (Counter[tuple[int, int]]() for _ in range(3))
     unknown = False
     for where, record in records:
@@ -139,7 +162,8 @@ def open_lexicon(folder: Path, most: int) -> Lexicon:
 def prepare_lexicon(
     kb: str, records: Sequence[tuple[str, dict[str, Any]]], folder: Path, longest: int
 ) -> tuple[str, bool]:
-    """Writes the knowledge base and the habits of the records to a folder; (hash of `kb`, whether NIL may be no alias).
+    """Writes the knowledge base and the habits of the records to a folder; (hash of `kb`, whether
+    NIL may be no alias).
 
     Raises DataError.
     """
@@ -151,7 +175,8 @@ def prepare_lexicon(
 
 
 def refuse_change(kb: str, source: str) -> None:
-    """Raises SettingsError where the file of a knowledge base, if it is there, is not what `source` is the hash of."""
+    """Raises SettingsError where the file of a knowledge base, if it is there, is not what `source`
+    is the hash of."""
     if kb and Path(kb).exists() and file_hash(kb) != source:
         raise SettingsError(
             f"{kb}: the knowledge base changed after training, or is another one",

@@ -1,18 +1,21 @@
-"""Entities written token by token: the key of each is generated from a mention in its text, as GENRE does.
+"""Entities written token by token: the key of each is generated from a mention in its text, as
+GENRE does.
 
     [CLS] 我 在 读 [SEP] 雾 灯 [SEP] 这 本 书 [SEP] 雾 灯 [SEP] 作 者 ： 许 蓁 [CLS]     see `nlpkit.layers.prefix_lm`
 
-The key is the entity's name and how its description begins; where namesakes begin alike, their ids too. NIL is the
-empty key. What a mention may be written as is a trie of its own: the keys of its candidates and of NIL. It is searched
-with as many beams as it has keys, so nothing is missed, and how an entity fits is
+The key is the entity's name and how its description begins; where namesakes begin alike, their ids
+too. NIL is the empty key. What a mention may be written as is a trie of its own: the keys of its
+candidates and of NIL. It is searched with as many beams as it has keys, so nothing is missed, and
+how an entity fits is
 
     fit = log p(key | source) - log p(NIL | source)
 
 over all tokens of the vocabulary, so that NIL has the fit 0 as in `matcher`.
 
-Source: De Cao et al. 2020, Autoregressive Entity Retrieval, arxiv.org/abs/2010.00904. Differs from it: its trie is of
-all names, which are titles that nobody shares; here names are shared, mentions come with the entities of their name,
-and a trie of these cannot lead to any other; no division by the length, which the fit of NIL would not bear.
+Source: De Cao et al. 2020, Autoregressive Entity Retrieval, arxiv.org/abs/2010.00904. Differs from
+it: its trie is of all names, which are titles that nobody shares; here names are shared, mentions
+come with the entities of their name, and a trie of these cannot lead to any other; no division by
+the length, which the fit of NIL would not bear.
 Legend: B rows, M mentions.
 """
 
@@ -47,7 +50,11 @@ class Writing:
     def source(self, encoding: Encoding, span: Span) -> list[int]:
         """The text around a mention, which is given in tokens, with [SEP] before and after it."""
         ids, (first, end), sep_id = encoding.token_ids_T.tolist(), span, self.tokenizer.sep_id
-        before, name, after = ids[max(1, first - AROUND) : first], ids[first:end][:NAME], ids[end:-1][:AROUND]
+        before, name, after = (
+            ids[max(1, first - AROUND) : first],
+            ids[first:end][:NAME],
+            ids[end:-1][:AROUND],
+        )
         return [*before, sep_id, *name, sep_id, *after]
 
     def keys(self, rows: Iterable[int]) -> list[Key]:
@@ -60,7 +67,8 @@ class Writing:
         keys = [(*tokens(name, NAME), sep_id, *tokens(told, MEANING)) for _, name, told in lines]
         count = Counter(keys)
         ids = [
-            (sep_id, *tokens(line[0], NAME)) if count[key] > 1 else () for key, line in zip(keys, lines, strict=True)
+            (sep_id, *tokens(line[0], NAME)) if count[key] > 1 else ()
+            for key, line in zip(keys, lines, strict=True)
         ]
         return [(), *((*key, *id_) for key, id_ in zip(keys, ids, strict=True))]
 
@@ -69,8 +77,11 @@ class Writing:
         marks = self.tokenizer.cls_id, self.tokenizer.sep_id
         return [token for token in self.tokenizer.token_ids(string) if token not in marks][:most]
 
-    def fits(self, encoder: Any, device: Any, asked: Sequence[tuple[list[int], list[Key]]]) -> list[list[float]]:
-        """The fit of every key, of (source, keys) of each mention; the keys begin with that of NIL."""
+    def fits(
+        self, encoder: Any, device: Any, asked: Sequence[tuple[list[int], list[Key]]]
+    ) -> list[list[float]]:
+        """The fit of every key, of (source, keys) of each mention; the keys begin with that of
+        NIL."""
         sources, keys_M = zip(*asked, strict=True)
         size, end_id = self.tokenizer.backend.get_vocab_size(), self.tokenizer.cls_id
         tries = [TokenTrie.from_sequences(set(keys), size) for keys in keys_M]
@@ -79,5 +90,6 @@ class Writing:
         found = beam_search(decoder, table, len(asked), max(map(len, tries)), table.depth)
         score_of_M = [{tuple(tokens): score for tokens, score in row} for row in found.lists()]
         return [
-            [score_of[key] - score_of[()] for key in keys] for keys, score_of in zip(keys_M, score_of_M, strict=True)
+            [score_of[key] - score_of[()] for key in keys]
+            for keys, score_of in zip(keys_M, score_of_M, strict=True)
         ]

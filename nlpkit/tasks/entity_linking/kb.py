@@ -1,4 +1,5 @@
-"""The knowledge base of entity linking: a dictionary of aliases in a trie, and the entities, mapped into memory.
+"""The knowledge base of entity linking: a dictionary of aliases in a trie, and the entities, mapped
+into memory.
 
     kb = EntityBase.build(read_kb("kb.jsonl", 62), path, source)      once, at training
     kb = EntityBase.open(path)
@@ -6,11 +7,13 @@
     kb.entities_of(3)                    rows of the entities that go by this alias, in the order of the file
     kb.id(row), kb.name(row), kb.description(row)
 
-One safetensors file: `trie`, the folded aliases (see `nlpkit.text.folding`) as a marisa trie, whose numbers are the
-aliases; `first` and `entities`, the rows of each alias one after the other; and the three lines of each entity. From
-each place of a text the trie gives all aliases that begin there, in one walk. A million entities take about 120 MB.
+One safetensors file: `trie`, the folded aliases (see `nlpkit.text.folding`) as a marisa trie, whose
+numbers are the aliases; `first` and `entities`, the rows of each alias one after the other; and the
+three lines of each entity. From each place of a text the trie gives all aliases that begin there,
+in one walk. A million entities take about 120 MB.
 
-Source: https://github.com/s-yata/marisa-trie (common prefix search), https://kexue.fm/archives/6919 (the dictionary).
+Source: https://github.com/s-yata/marisa-trie (common prefix search), https://kexue.fm/archives/6919
+(the dictionary).
 """
 
 from __future__ import annotations
@@ -63,7 +66,8 @@ class EntityBase:
 
     @classmethod
     def build(cls, entities: Iterable[tuple[str, KbEntity]], path: Path, source: str) -> EntityBase:
-        """Writes the file. Raises DataError for an id that is there twice, and for no entity at all."""
+        """Writes the file. Raises DataError for an id that is there twice, and for no entity at
+        all."""
         keys: list[str] = []
         rows, names = array("i"), Text()
         seen: dict[str, str] = {}
@@ -93,14 +97,17 @@ class EntityBase:
 
     @classmethod
     def open(cls, path: Path) -> EntityBase:
-        """What `build` wrote. Raises SettingsError where it is missing, damaged or of another version."""
+        """What `build` wrote. Raises SettingsError where it is missing, damaged or of another
+        version."""
         header, arrays = read_arrays(path, KIND)
         if header.get("version") != VERSION:
             raise SettingsError(f"{path}: expected version {VERSION}, got {header.get('version')}")
         trie = marisa_trie.Trie()
         trie.frombytes(arrays["trie"].tobytes())
         lines = Values(arrays["ends"], arrays["text"])
-        return cls(trie, header["longest"], arrays["first"], arrays["entities"], lines, header["source"])
+        return cls(
+            trie, header["longest"], arrays["first"], arrays["entities"], lines, header["source"]
+        )
 
     def matches(self, text: str) -> list[Match]:
         """All aliases in a text, by place: every substring of it whose folded form is one."""
@@ -108,7 +115,9 @@ class EntityBase:
         return [match for start in range(len(folded.text)) for match in self._from(folded, start)]
 
     def _from(self, folded: Folded, start: int) -> Iterator[Match]:
-        for key, alias in self.trie.iter_prefixes_with_ids(folded.text[start : start + self.longest]):
+        for key, alias in self.trie.iter_prefixes_with_ids(
+            folded.text[start : start + self.longest]
+        ):
             span = folded.span(start, start + len(key))
             if span:
                 yield Match(*span, alias)
@@ -146,5 +155,7 @@ class Text:
 
     def add(self, entity: KbEntity) -> None:
         """One entity more."""
-        self.data += f"{entity.id}\n{entity.name}\n{entity.description}\n".encode("utf-8", "replace")
+        self.data += f"{entity.id}\n{entity.name}\n{entity.description}\n".encode(
+            "utf-8", "replace"
+        )
         self.ends.append(len(self.data))

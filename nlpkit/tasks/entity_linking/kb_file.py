@@ -1,4 +1,5 @@
-"""Knowledge bases as they come: CCKS2019 and CCKS2020 (JSON lines), or plain columns; read as a stream.
+"""Knowledge bases as they come: CCKS2019 and CCKS2020 (JSON lines), or plain columns; read as a
+stream.
 
     {"alias": ["雾灯"], "subject_id": "7", "subject": "雾灯", "type": ["Work"], "data": [{"predicate": "作者",
      "object": "许蓁"}]}
@@ -6,7 +7,8 @@
 
 Which of the two a file is its first character says. A name is an alias of itself.
 
-Source: https://www.biendata.xyz/competition/ccks_2019_el/ and /ccks_2020_el/ (`type` a list, or a string with bars).
+Source: https://www.biendata.xyz/competition/ccks_2019_el/ and /ccks_2020_el/ (`type` a list, or a
+string with bars).
 """
 
 from __future__ import annotations
@@ -21,7 +23,12 @@ from nlpkit.errors import DataError, RecordError
 from nlpkit.jsonl import Line, open_binary, read_lines
 from nlpkit.text.folding import fold
 
-SHORTENED = (64, 32, 16, 8)  # characters that the objects are cut to in turn, until a description fits
+SHORTENED = (
+    64,
+    32,
+    16,
+    8,
+)  # characters that the objects are cut to in turn, until a description fits
 PLAIN_TYPES = {"Thing", "Other", ""}  # say nothing
 
 
@@ -36,10 +43,16 @@ class KbEntity:
 
 
 def read_kb(path: str | Path, longest: int) -> Iterator[tuple[str, KbEntity]]:
-    """(place, entity) of every line, descriptions of at most `longest` characters. Raises DataError with the place."""
+    """(place, entity) of every line, descriptions of at most `longest` characters. Raises DataError
+    with the place."""
     for line in read_lines(path):
         try:
-            yield line.where, parse_entity(line.record(), longest) if line.raw[:1] == b"{" else _columns(line, longest)
+            yield (
+                line.where,
+                parse_entity(line.record(), longest)
+                if line.raw[:1] == b"{"
+                else _columns(line, longest),
+            )
         except RecordError as error:
             raise error.at(line.where) from None
 
@@ -78,23 +91,30 @@ def _columns(line: Line, longest: int) -> KbEntity:
     except UnicodeDecodeError as error:
         raise RecordError(f"not UTF-8: {error}") from None
     if not 2 <= len(columns) <= 4 or not columns[0]:
-        raise RecordError(f"expected id, name, aliases and description by tabs, got {len(columns)} columns")
+        raise RecordError(
+            f"expected id, name, aliases and description by tabs, got {len(columns)} columns"
+        )
     id_, name, aliases, description = (*columns, "", "")[:4]
-    return _entity(id_, name, aliases.split("|") if aliases else [], " ".join(description.split())[:longest])
+    return _entity(
+        id_, name, aliases.split("|") if aliases else [], " ".join(description.split())[:longest]
+    )
 
 
 def _entity(id_: str, name: str, aliases: Iterable[str], description: str) -> KbEntity:
     distinct = tuple(dict.fromkeys([name, *aliases]))
     for alias in distinct:
         if not fold(alias).text:
-            raise RecordError(f'entity "{id_}": an alias is empty', hint="leave it out, or give the entity a name")
+            raise RecordError(
+                f'entity "{id_}": an alias is empty', hint="leave it out, or give the entity a name"
+            )
     if "\n" in id_ + name:
         raise RecordError(f'entity "{id_}": expected an id and a name of one line')
     return KbEntity(id_, name, distinct, description)
 
 
 def describe(types: list[str], facts: Iterable[tuple[str, str]], longest: int) -> str:
-    """Types, and what each predicate says, first objects first; objects are cut where that makes all of it fit."""
+    """Types, and what each predicate says, first objects first; objects are cut where that makes
+    all of it fit."""
     objects: dict[str, str] = {}
     for predicate, object_ in facts:
         objects.setdefault(" ".join(predicate.split()), " ".join(object_.split()))
@@ -108,4 +128,6 @@ def describe(types: list[str], facts: Iterable[tuple[str, str]], longest: int) -
 
 def repeated(where: str, id_: str, first: str) -> DataError:
     """The error of an id that two entities have."""
-    return DataError(f'{where}: entity "{id_}" is there already, at {first}', hint="an id stands for one entity")
+    return DataError(
+        f'{where}: entity "{id_}" is there already, at {first}', hint="an id stands for one entity"
+    )

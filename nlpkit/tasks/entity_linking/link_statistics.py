@@ -1,12 +1,14 @@
-"""Annotation habits: which aliases people mark as mentions where they occur, and whom they mean by them.
+"""Annotation habits: which aliases people mark as mentions where they occur, and whom they mean by
+them.
 
-Counted once on the training texts, in FOLDS parts; a text that the model learns from is shown the counts of the other
-parts alone, or it would learn to trust a habit that its own annotation is. A text belongs to a part by its content, so
-that one that is there twice does not tell of itself.
+Counted once on the training texts, in FOLDS parts; a text that the model learns from is shown the
+counts of the other parts alone, or it would learn to trust a habit that its own annotation is. A
+text belongs to a part by its content, so that one that is there twice does not tell of itself.
 
     mark(alias) = log((marked + 1) / (passed over + 1))        matched = marked + passed over
 
-Source: https://kexue.fm/archives/6919, where aliases with (passed over + 1) / (marked + 1) >= 5 are deleted.
+Source: https://kexue.fm/archives/6919, where aliases with (passed over + 1) / (marked + 1) >= 5 are
+deleted.
 Differs from it: nothing is deleted, the figure is a feature; and the counts are out of fold.
 """
 
@@ -78,7 +80,12 @@ class Habits:
     def open(cls, path: Path) -> Habits:
         """What `save` wrote. Raises SettingsError."""
         _, arrays = read_arrays(path, KIND)
-        return cls(*(Counts(arrays[f"{n}.keys"], arrays[f"{n}.counts"]) for n in ("matched", "marked", "linked")))
+        return cls(
+            *(
+                Counts(arrays[f"{n}.keys"], arrays[f"{n}.counts"])
+                for n in ("matched", "marked", "linked")
+            )
+        )
 
     def marks(self, aliases: np.ndarray, without: int | None) -> np.ndarray:
         """(log odds of being marked, log(1 + matched)) of aliases: (N, 2)."""

@@ -1,19 +1,23 @@
-r"""How well an entity's description fits a mention in its text: each side looks at the other, token by token.
+r"""How well an entity's description fits a mention in its text: each side looks at the other, token
+by token.
 
-The encoder reads text and description apart, so that a description is read once however many texts name its entity.
-With projections q_t of the text, k_s of the description, and [t = s] where both are the same token of the vocabulary:
+The encoder reads text and description apart, so that a description is read once however many texts
+name its entity. With projections q_t of the text, k_s of the description, and [t = s] where both
+are the same token of the vocabulary:
 
     e_ts = q_t . k_s / sqrt(D) + w [t = s]
     y_t  = relu(A [q_t; c_t; q_t * c_t; shared_t]),   c_t = sum_s softmax_s(e_ts) k_s        and z_s the other way round
     fit  = MLP([max_t y_t; max_s z_s; mention; prior])
 
-`shared` says whether a token stands on the other side too, alone and with a neighbour: what a question asks for is
-often a predicate that no training text had. The mention's own tokens are left out of the text's side; their mean comes
-in as `mention`. NIL has the fit 0.
+`shared` says whether a token stands on the other side too, alone and with a neighbour: what a
+question asks for is often a predicate that no training text had. The mention's own tokens are left
+out of the text's side; their mean comes in as `mention`. NIL has the fit 0.
 
-Source: https://kexue.fm/archives/6919 (two cross-attentions, max pooling, features of shared characters and words).
+Source: https://kexue.fm/archives/6919 (two cross-attentions, max pooling, features of shared
+characters and words).
 Differs from it: one head each way; shared neighbours in place of shared words; the bonus w; NIL.
-Legend: N pairs, T tokens of the text, S of the description, H hidden, D size, F features of the prior.
+Legend: N pairs, T tokens of the text, S of the description, H hidden, D size, F features of the
+prior.
 """
 
 from __future__ import annotations
@@ -29,7 +33,8 @@ SHARED = 2  # alone, and with a neighbour
 
 @dataclass(frozen=True)
 class Side:
-    """One side of N pairs: projected states, token ids, which tokens are looked at, which are no special ones."""
+    """One side of N pairs: projected states, token ids, which tokens are looked at, which are no
+    special ones."""
 
     states_NTD: torch.Tensor
     token_ids_NT: torch.Tensor
@@ -50,9 +55,13 @@ class Matcher(nn.Module):
         self.query, self.key, self.mention = (nn.Linear(hidden_size, size) for _ in range(3))
         self.text, self.description = (nn.Linear(3 * size + SHARED, size) for _ in range(2))
         self.same = nn.Parameter(torch.tensor(2.0))
-        self.fit = nn.Sequential(nn.Linear(3 * size + prior_size, size), nn.ReLU(), nn.Linear(size, 1))
+        self.fit = nn.Sequential(
+            nn.Linear(3 * size + prior_size, size), nn.ReLU(), nn.Linear(size, 1)
+        )
 
-    def forward(self, text: Side, description: Side, mention_NH: torch.Tensor, prior_NF: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, text: Side, description: Side, mention_NH: torch.Tensor, prior_NF: torch.Tensor
+    ) -> torch.Tensor:
         """The fit of every pair: (N,)."""
         same_NTS = text.token_ids_NT[:, :, None] == description.token_ids_NT[:, None, :]
         same_NTS = same_NTS & text.content_NT[:, :, None] & description.content_NT[:, None, :]
@@ -78,7 +87,9 @@ def has_neighbour(same_NTS: torch.Tensor) -> torch.Tensor:
     return before | after
 
 
-def pooled(layer: nn.Linear, own: Side, other: Side, score_NTS: torch.Tensor, shared_NT2: torch.Tensor) -> torch.Tensor:
+def pooled(
+    layer: nn.Linear, own: Side, other: Side, score_NTS: torch.Tensor, shared_NT2: torch.Tensor
+) -> torch.Tensor:
     """The most that any token of its own side sees on the other: (N, D)."""
     weight_NTS = score_NTS.masked_fill(~other.mask_NT[:, None, :], -torch.inf).softmax(2)
     seen_NTD = weight_NTS @ other.states_NTD

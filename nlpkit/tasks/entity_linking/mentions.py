@@ -1,7 +1,9 @@
-"""Mentions of entities as entity linking reads, compares and tunes them: its own JSONL and that of CCKS2019 and 2020.
+"""Mentions of entities as entity linking reads, compares and tunes them: its own JSONL and that of
+CCKS2019 and 2020.
 
-Two mentions are equal if their characters and their entities are; NIL, which no entity of the knowledge base is, counts
-as an entity. Source: https://www.biendata.xyz/competition/ccks_2019_el/ (the metric).
+Two mentions are equal if their characters and their entities are; NIL, which no entity of the
+knowledge base is, counts as an entity. Source: https://www.biendata.xyz/competition/ccks_2019_el/
+(the metric).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ NEVER = -1e9  # a threshold below every score
 
 @dataclass(frozen=True)
 class Candidate:
-    """An entity that a mention may mean, and how well it fits: above the threshold, better than none."""
+    """An entity that a mention may mean, and how well it fits: above the threshold, better than
+    none."""
 
     entity: str
     name: str
@@ -55,7 +58,8 @@ class Mention:
         return NIL if self.entity is None else "ambiguous" if (self.choices or 0) > 1 else "unique"
 
     def decided(self, nil_threshold: float) -> Mention:
-        """The mention of its best candidate, or of none where that does not score above the threshold."""
+        """The mention of its best candidate, or of none where that does not score above the
+        threshold."""
         if not self.candidates or self.candidates[0].score <= nil_threshold:
             return replace(self, entity=None, name=None)
         return replace(self, entity=self.candidates[0].entity, name=self.candidates[0].name)
@@ -69,11 +73,14 @@ class Prediction:
 
 
 def read_mentions(record: dict[str, Any], text: str | None) -> list[Mention] | None:
-    """The mentions of `mentions`, or of CCKS's `mention_data`, checked against the text; None where there is neither.
+    """The mentions of `mentions`, or of CCKS's `mention_data`, checked against the text; None where
+    there is neither.
 
     Raises RecordError.
     """
-    name = next((name for name in ("mentions", "mention_data") if record.get(name) is not None), None)
+    name = next(
+        (name for name in ("mentions", "mention_data") if record.get(name) is not None), None
+    )
     if name is None:
         return None
     if not isinstance(record[name], list):
@@ -96,7 +103,9 @@ def _read_ccks(mention: Any, where: str, text: str | None) -> Mention:
     if isinstance(offset, bool) or not str(offset).isdecimal():
         raise RecordError(f"{where}: offset: expected a number of characters, got {offset!r}")
     entity = None if id_ == NIL or id_.startswith("NIL_") else id_
-    return _checked(where, text, int(str(offset)), int(str(offset)) + len(string), string, entity, None)
+    return _checked(
+        where, text, int(str(offset)), int(str(offset)) + len(string), string, entity, None
+    )
 
 
 def _field(mention: Any, name: str, where: str, kind: type) -> Any:
@@ -110,7 +119,13 @@ def _field(mention: Any, name: str, where: str, kind: type) -> Any:
 
 
 def _checked(
-    where: str, text: str | None, start: int, end: int, string: Any, entity: str | None, choices: Any
+    where: str,
+    text: str | None,
+    start: int,
+    end: int,
+    string: Any,
+    entity: str | None,
+    choices: Any,
 ) -> Mention:
     if not 0 <= start < end or (text is not None and end > len(text)):
         of = "" if text is None else f" of {len(text)} characters"
@@ -125,7 +140,8 @@ def _checked(
 
 
 def apart(mentions: Iterable[Mention]) -> list[Mention]:
-    """The mentions by place, of those that overlap the one with the best score; of equal scores the longest."""
+    """The mentions by place, of those that overlap the one with the best score; of equal scores the
+    longest."""
     kept: list[Mention] = []
     for mention in sorted(mentions, key=lambda m: (-(m.score or 0.0), m.start - m.end, m.start)):
         if all(mention.end <= other.start or other.end <= mention.start for other in kept):
@@ -134,19 +150,29 @@ def apart(mentions: Iterable[Mention]) -> list[Mention]:
 
 
 def score_mentions(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
-    """Micro precision, recall and F1 of (span, entity); of spans alone; of NIL; and accuracy on ambiguous mentions."""
+    """Micro precision, recall and F1 of (span, entity); of spans alone; of NIL; and accuracy on
+    ambiguous mentions."""
     totals = {name: np.zeros(3, np.int64) for name in ("all", "mention", "nil")}
     ambiguous = right = 0
     for gold, prediction in pairs:
         golds, found = {m.key: m for m in gold.mentions}, {m.key: m for m in prediction.mentions}
         totals["all"] += _counts(golds.keys(), found.keys())
         totals["mention"] += _counts({k[:2] for k in golds}, {k[:2] for k in found})
-        totals["nil"] += _counts({k for k in golds if k[2] == NIL}, {k for k in found if k[2] == NIL})
+        totals["nil"] += _counts(
+            {k for k in golds if k[2] == NIL}, {k for k in found if k[2] == NIL}
+        )
         choices = {key[:2]: mention.choices for key, mention in found.items()}
-        hard = [k for k, m in golds.items() if m.entity is not None and (m.choices or choices.get(k[:2]) or 0) > 1]
+        hard = [
+            k
+            for k, m in golds.items()
+            if m.entity is not None and (m.choices or choices.get(k[:2]) or 0) > 1
+        ]
         ambiguous, right = ambiguous + len(hard), right + len(found.keys() & set(hard))
     whole, mention, nil = (prf(*totals[name].tolist()) for name in ("all", "mention", "nil"))
-    metrics = {**whole, **{f"mention_{name}": mention[name] for name in ("precision", "recall", "f1")}}
+    metrics = {
+        **whole,
+        **{f"mention_{name}": mention[name] for name in ("precision", "recall", "f1")},
+    }
     metrics |= {"ambiguous": ambiguous, "ambiguous_correct": right}
     metrics["ambiguous_accuracy"] = round(right / max(ambiguous, 1), 6)
     if nil["gold"] or nil["predicted"]:
@@ -159,10 +185,12 @@ def _counts(gold: Any, found: Any) -> tuple[int, int, int]:
 
 
 def tune_mentions(pairs: Sequence[tuple[Prediction, Prediction]]) -> tuple[float, float]:
-    """(threshold of mentions, threshold of NIL) with the best F1 of loose predictions, exactly, over both at once.
+    """(threshold of mentions, threshold of NIL) with the best F1 of loose predictions, exactly,
+    over both at once.
 
-    For every place where the NIL threshold can lie, the mentions by falling score give the F1 of every other threshold
-    by running sums. A threshold lies in the middle between two scores. Without NIL in gold it is NEVER.
+    For every place where the NIL threshold can lie, the mentions by falling score give the F1 of
+    every other threshold by running sums. A threshold lies in the middle between two scores.
+    Without NIL in gold it is NEVER.
     """
     scored: list[tuple[float, float, bool, bool]] = []
     gold_count = 0
@@ -171,8 +199,12 @@ def tune_mentions(pairs: Sequence[tuple[Prediction, Prediction]]) -> tuple[float
         gold_count += len(golds)
         for mention in prediction.mentions:
             fit = mention.candidates[0].score if mention.candidates else NEVER
-            linked = (*mention.key[:2], mention.candidates[0].entity) if mention.candidates else None
-            scored.append((mention.score or 0.0, fit, linked in golds, (*mention.key[:2], NIL) in golds))
+            linked = (
+                (*mention.key[:2], mention.candidates[0].entity) if mention.candidates else None
+            )
+            scored.append(
+                (mention.score or 0.0, fit, linked in golds, (*mention.key[:2], NIL) in golds)
+            )
     if not scored or not gold_count:
         return 0.0, 0.0
     ranked = sorted(scored, key=lambda mention: -mention[0])
@@ -180,7 +212,9 @@ def tune_mentions(pairs: Sequence[tuple[Prediction, Prediction]]) -> tuple[float
     parted = np.append(score[:-1] > score[1:], True)  # a threshold cannot part equal scores
     predicted = np.arange(1, len(score) + 1) + gold_count
     best = (-1.0, 0.0, NEVER)
-    for nil_threshold in _middles(fits[(is_linked != is_nil) & (fits > NEVER)]) if is_nil.any() else [NEVER]:
+    for nil_threshold in (
+        _middles(fits[(is_linked != is_nil) & (fits > NEVER)]) if is_nil.any() else [NEVER]
+    ):
         f1 = 2 * np.cumsum(np.where(fits > nil_threshold, is_linked, is_nil)) / predicted * parted
         place = int(f1.argmax())
         if f1[place] > best[0]:

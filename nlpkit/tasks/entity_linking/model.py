@@ -1,8 +1,10 @@
-"""The models of entity linking: an encoder and a pointer to mentions, with the matcher of their candidates or a writer.
+"""The models of entity linking: an encoder and a pointer to mentions, with the matcher of their
+candidates or a writer.
 
-The one with the matcher keeps descriptions of entities that it has encoded until it may be trained again.
-Legend: B texts, T tokens, N matches or pairs, M mentions, D entities, S tokens of a description, C candidates and NIL,
-F features, H hidden.
+The one with the matcher keeps descriptions of entities that it has encoded until it may be trained
+again.
+Legend: B texts, T tokens, N matches or pairs, M mentions, D entities, S tokens of a description, C
+candidates and NIL, F features, H hidden.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from nlpkit.text.tokenizer import TokenBatch
 KEPT = 1 << 14  # descriptions; the one kept longest goes first
 TOGETHER = 256  # pairs that are matched at once
 
-Described = dict[int, tuple[torch.Tensor, torch.Tensor]]  # entity -> (states_SD, token_ids_S) of its description
+Described = dict[
+    int, tuple[torch.Tensor, torch.Tensor]
+]  # entity -> (states_SD, token_ids_S) of its description
 
 
 class MentionModel(nn.Module):
@@ -33,7 +37,9 @@ class MentionModel(nn.Module):
     def __init__(self, encoder: Any, config: Any):
         super().__init__()
         self.encoder, self.unknown = encoder, bool(config.unknown)
-        self.pointer = GlobalPointer(encoder.hidden_size, 1, config.head_size, initial_score=config.initial_score)
+        self.pointer = GlobalPointer(
+            encoder.hidden_size, 1, config.head_size, initial_score=config.initial_score
+        )
         self.match = nn.Linear(MARKS, 1)
         nn.init.constant_(self.match.bias, -config.initial_score)
 
@@ -49,13 +55,16 @@ class MentionModel(nn.Module):
         cells = batch.match_N4[:, 0], batch.match_N4[:, 2], batch.match_N4[:, 3]
         of_match_N = self.match(batch.feature_NF).squeeze(1).to(scores.pair.dtype)
         pair_BTT = scores.pair.index_put(cells, of_match_N, accumulate=True)
-        is_match_BTT = torch.zeros_like(scores.allowed_BTT).index_put(cells, torch.ones_like(of_match_N).bool())
+        is_match_BTT = torch.zeros_like(scores.allowed_BTT).index_put(
+            cells, torch.ones_like(of_match_N).bool()
+        )
         allowed_BTT = scores.allowed_BTT if self.unknown else scores.allowed_BTT & is_match_BTT
         return replace(scores, pair=pair_BTT, allowed_BTT=allowed_BTT)
 
 
 class Model(MentionModel):
-    """With the matcher; `described` keeps descriptions that were encoded, until the weights may change."""
+    """With the matcher; `described` keeps descriptions that were encoded, until the weights may
+    change."""
 
     def __init__(self, encoder: Any, config: Any):
         super().__init__(encoder, config)
@@ -63,7 +72,8 @@ class Model(MentionModel):
         self.described: Described = {}
 
     def train(self, mode: bool = True) -> Model:
-        """As of any module; forgets the descriptions, since weights change between one mode and the other."""
+        """As of any module; forgets the descriptions, since weights change between one mode and the
+        other."""
         self.described.clear()
         return super().train(mode)
 
@@ -82,41 +92,71 @@ class Model(MentionModel):
     def fits(
         self, hidden_BTH: torch.Tensor, batch: Batch, asked: Sequence[Asked], collator: Collator
     ) -> list[list[float]]:
-        """The fits of each mention's candidates, 0 for NIL in front; there may be more at the end, -inf."""
+        """The fits of each mention's candidates, 0 for NIL in front; there may be more at the end,
+        -inf."""
         links = Links.of(asked)
-        entities, links = self.entities(links.rows, collator.descriptions), links.to(hidden_BTH.device)
+        entities, links = (
+            self.entities(links.rows, collator.descriptions),
+            links.to(hidden_BTH.device),
+        )
         return links.by_mention(self.fit(hidden_BTH, batch.tokens, links, entities)).tolist()
 
-    def fit(self, hidden_BTH: torch.Tensor, tokens: TokenBatch, links: Links, entities: Side) -> torch.Tensor:
+    def fit(
+        self, hidden_BTH: torch.Tensor, tokens: TokenBatch, links: Links, entities: Side
+    ) -> torch.Tensor:
         """The fit of every pair: (N,)."""
         place_T = torch.arange(tokens.mask_BT.shape[1], device=tokens.mask_BT.device)
         inside_MT = (place_T >= links.span_M2[:, :1]) & (place_T < links.span_M2[:, 1:])
         weight_MT = inside_MT.to(hidden_BTH.dtype) / inside_MT.sum(1, keepdim=True)
         mention_MH = (weight_MT[:, None, :] @ hidden_BTH[links.text_M]).squeeze(1)
         states_BTD = self.matcher.query(hidden_BTH)
-        text = Side(states_BTD, tokens.token_ids_BT, tokens.mask_BT, tokens.content_BT).rows(links.text_M)
-        text = replace(text, mask_NT=text.mask_NT & ~inside_MT, content_NT=text.content_NT & ~inside_MT)
+        text = Side(states_BTD, tokens.token_ids_BT, tokens.mask_BT, tokens.content_BT).rows(
+            links.text_M
+        )
+        text = replace(
+            text, mask_NT=text.mask_NT & ~inside_MT, content_NT=text.content_NT & ~inside_MT
+        )
         fits = [hidden_BTH.new_zeros(0)]
         for mention_N, entity_N, prior_NF in zip(
-            links.mention_N.split(TOGETHER), links.entity_N.split(TOGETHER), links.prior_NF.split(TOGETHER), strict=True
+            links.mention_N.split(TOGETHER),
+            links.entity_N.split(TOGETHER),
+            links.prior_NF.split(TOGETHER),
+            strict=True,
         ):
-            fits.append(self.matcher(text.rows(mention_N), entities.rows(entity_N), mention_MH[mention_N], prior_NF))
+            fits.append(
+                self.matcher(
+                    text.rows(mention_N), entities.rows(entity_N), mention_MH[mention_N], prior_NF
+                )
+            )
         return torch.cat(fits)
 
     def read(self, pieces: Sequence[Piece]) -> Described:
         """Descriptions encoded."""
         described: Described = {}
         for rows, tokens in pieces:
-            states_DSD, lengths = self.matcher.key(self.encoder(tokens)), tokens.mask_BT.sum(1).tolist()
-            for row, states_SD, ids_S, length in zip(rows, states_DSD, tokens.token_ids_BT, lengths, strict=True):
+            states_DSD, lengths = (
+                self.matcher.key(self.encoder(tokens)),
+                tokens.mask_BT.sum(1).tolist(),
+            )
+            for row, states_SD, ids_S, length in zip(
+                rows, states_DSD, tokens.token_ids_BT, lengths, strict=True
+            ):
                 described[row] = states_SD[:length], ids_S[:length]
         return described
 
-    def entities(self, rows: Sequence[int], pieces: Callable[[Sequence[int]], Sequence[Piece]]) -> Side:
-        """Descriptions of entities; those that are not kept yet are encoded, as `pieces` gives them, and kept."""
+    def entities(
+        self, rows: Sequence[int], pieces: Callable[[Sequence[int]], Sequence[Piece]]
+    ) -> Side:
+        """Descriptions of entities; those that are not kept yet are encoded, as `pieces` gives
+        them, and kept."""
         device, wanted = self.match.weight.device, set(rows)
-        new = [(some, tokens.to(device)) for some, tokens in pieces([r for r in rows if r not in self.described])]
-        self.described |= {row: (states.clone(), ids) for row, (states, ids) in self.read(new).items()}
+        new = [
+            (some, tokens.to(device))
+            for some, tokens in pieces([r for r in rows if r not in self.described])
+        ]
+        self.described |= {
+            row: (states.clone(), ids) for row, (states, ids) in self.read(new).items()
+        }
         spare = [row for row in self.described if row not in wanted]
         for row in spare[: max(0, len(self.described) - KEPT)]:
             del self.described[row]
@@ -148,6 +188,8 @@ def beside(described: Described, rows: Sequence[int]) -> Side:
     states, ids = zip(*(described[row] for row in rows), strict=True)
     length_D = torch.tensor([len(some) for some in ids], device=ids[0].device)
     place_S = torch.arange(int(length_D.max()), device=length_D.device)
-    states_DSD, ids_DS = (nn.utils.rnn.pad_sequence(list(some), batch_first=True) for some in (states, ids))
+    states_DSD, ids_DS = (
+        nn.utils.rnn.pad_sequence(list(some), batch_first=True) for some in (states, ids)
+    )
     content_DS = (place_S > 0) & (place_S < length_D[:, None] - 1)
     return Side(states_DSD, ids_DS, place_S < length_D[:, None], content_DS)

@@ -1,28 +1,35 @@
-r"""Entity linking: which names in a text mean which entities of a knowledge base, and which mean none of them (NIL).
+r"""Entity linking: which names in a text mean which entities of a knowledge base, and which mean
+none of them (NIL).
 
     in   {"text": "雾灯是谁写的？", "mentions": [{"start": 0, "end": 2, "entity": "7"}]}       entity null for NIL
          or as in CCKS2019 and 2020: {"text": ..., "mention_data": [{"mention": "雾灯", "offset": "0", "kb_id": "7"}]}
     out  {..., "prediction": {"mentions": [{"start": 0, "end": 2, "text": "雾灯", "entity": "7", "name": "雾灯",
           "score": 6.1, "choices": 2, "candidates": [{"entity": "7", "name": "雾灯", "score": 3.2}, ...]}]}}
 
-The knowledge base is `--kb FILE` (see `kb_file`). The run keeps it in a form of its own, and refuses
-a file that changed since.
+The knowledge base is `--kb FILE` (see `kb_file`). The run keeps it in a form of its own, and
+refuses a file that changed since.
 
-1. Dictionary: all substrings of the text that are aliases, in one form for all ways of writing them.
-2. Mentions: s(i, j) = pointer(i, j) + f(match), f of annotation habits, words of jieba, length and number of namesakes.
-   The encoder only chooses among matches (its veto), unless NIL mentions that are no alias were there to learn from.
-3. Entities: each candidate's description against the mention in its text (`matcher`). The loss is that
-   of choosing among the candidates and NIL, whose fit is 0; namesakes are few, so random entities are candidates too,
-   and at times the right one is hidden.
-   Or, with `generative`, to compare: the entity is written from the mention in its text, NIL as nothing at all (see
+1. Dictionary: all substrings of the text that are aliases, in one form for all ways of writing
+   them.
+2. Mentions: s(i, j) = pointer(i, j) + f(match), f of annotation habits, words of jieba, length and
+   number of namesakes. The encoder only chooses among matches (its veto), unless NIL mentions that
+   are no alias were there to learn from.
+3. Entities: each candidate's description against the mention in its text (`matcher`). The loss is
+   that of choosing among the candidates and NIL, whose fit is 0; namesakes are few, so random
+   entities are candidates too, and at times the right one is hidden. Or, with `generative`, to
+   compare: the entity is written from the mention in its text, NIL as nothing at all (see
    `generative`). Nothing is hidden then, since what is read does not tell who the candidates are.
 
-Descriptions are encoded when their entity is first a candidate and kept: a text takes one or two of them. Encoding all
-of a knowledge base ahead would take a million of them half an hour and a gigabyte, for vectors instead of tokens.
+Descriptions are encoded when their entity is first a candidate and kept: a text takes one or two of
+them. Encoding all of a knowledge base ahead would take a million of them half an hour and a
+gigabyte, for vectors instead of tokens.
 
-Source: https://kexue.fm/archives/6919; published: 0.78 F1 on the test set of CCKS2019 without pretraining.
-Differs from it: NIL, which it drops; a pointer in place of two sigmoids; thresholds tuned on dev; see also `matcher`.
-Legend: B batch, T tokens, H hidden, M mentions, N matches or pairs, S tokens of a description, D size.
+Source: https://kexue.fm/archives/6919; published: 0.78 F1 on the test set of CCKS2019 without
+pretraining.
+Differs from it: NIL, which it drops; a pointer in place of two sigmoids; thresholds tuned on dev;
+see also `matcher`.
+Legend: B batch, T tokens, H hidden, M mentions, N matches or pairs, S tokens of a description, D
+size.
 """
 
 from __future__ import annotations
@@ -43,7 +50,13 @@ from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text
 from nlpkit.layers.span_decoding import check_pointer, spans_above
 from nlpkit.tasks.entity_linking.batch import Asked, Batch, Collator, Example
-from nlpkit.tasks.entity_linking.candidates import MARKS, Lexicon, open_lexicon, prepare_lexicon, refuse_change
+from nlpkit.tasks.entity_linking.candidates import (
+    MARKS,
+    Lexicon,
+    open_lexicon,
+    prepare_lexicon,
+    refuse_change,
+)
 from nlpkit.tasks.entity_linking.generative import Writing
 from nlpkit.tasks.entity_linking.link_statistics import fold_of
 from nlpkit.tasks.entity_linking.mentions import (
@@ -67,17 +80,21 @@ class Settings:
     """Settings, section `entity_linking`."""
 
     kb: str = ""
-    """The knowledge base: JSON lines of CCKS, or columns with tabs between; only training needs it."""
+    """The knowledge base: JSON lines of CCKS, or columns with tabs between; only training needs
+    it."""
     kb_sha256: str | None = None
     """Of the knowledge base's content, noted by training."""
     unknown: bool | None = None
-    """Whether a name that is no alias may be a mention, of NIL; none: if there are such in the training data."""
+    """Whether a name that is no alias may be a mention, of NIL; none: if there are such in the
+    training data."""
     generative: bool = False
-    """Whether entities are generated, as GENRE does, rather than matched; the encoder needs its masked-LM head."""
+    """Whether entities are generated, as GENRE does, rather than matched; the encoder needs its
+    masked-LM head."""
     max_description: int = 64
     """Tokens of a description, [CLS] and [SEP] included."""
     choices: int = 16
-    """Namesakes that are looked at: those meant most often in training, then the first of the knowledge base."""
+    """Namesakes that are looked at: those meant most often in training, then the first of the
+    knowledge base."""
     negatives: int = 3
     """Random entities that a mention is also compared with in training."""
     hide: float = 0.1
@@ -89,11 +106,14 @@ class Settings:
     initial_score: float = -6.0
     """Where the scores of spans start; those of matches start at 0."""
     threshold: float | None = None
-    """A mention is predicted where its score lies above; none: tuned on the dev set at every evaluation."""
+    """A mention is predicted where its score lies above; none: tuned on the dev set at every
+    evaluation."""
     nil_threshold: float | None = None
-    """It is NIL where its best candidate does not score above; none: tuned together with the threshold."""
+    """It is NIL where its best candidate does not score above; none: tuned together with the
+    threshold."""
     max_length: int = 512
-    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
+    fewer)."""
 
     def __post_init__(self) -> None:
         check_pointer(self.head_size, self.max_length, 0.0)
@@ -103,7 +123,9 @@ class Settings:
         if not 0 <= self.hide < 1:
             raise ValueError(f"hide: expected a chance in [0, 1), got {self.hide}")
         if (self.threshold is None) != (self.nil_threshold is None):
-            raise ValueError("threshold and nil_threshold: expected both or none, they are tuned together")
+            raise ValueError(
+                "threshold and nil_threshold: expected both or none, they are tuned together"
+            )
 
 
 class Task(task.Task[Example, Batch, Prediction]):
@@ -119,11 +141,17 @@ class Task(task.Task[Example, Batch, Prediction]):
         return config.generative
 
     @classmethod
-    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
+    def prepare(
+        cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Settings:
         """Writes `kb` and `habits`, and notes which knowledge base it is."""
         if not config.kb:
-            raise SettingsError("entity_linking.kb: expected a knowledge base, got none", hint="--kb entities.jsonl")
-        source, unknown = prepare_lexicon(config.kb, list(records), folder, config.max_description - 2)
+            raise SettingsError(
+                "entity_linking.kb: expected a knowledge base, got none", hint="--kb entities.jsonl"
+            )
+        source, unknown = prepare_lexicon(
+            config.kb, list(records), folder, config.max_description - 2
+        )
         unknown = unknown if config.unknown is None else config.unknown
         return replace(config, kb=str(Path(config.kb).resolve()), kb_sha256=source, unknown=unknown)
 
@@ -134,7 +162,9 @@ class Task(task.Task[Example, Batch, Prediction]):
         if self.lexicon:
             refuse_change(config.kb, self.lexicon.kb.source)
             writing = Writing(self.lexicon.kb, tokenizer) if config.generative else None
-            self._collator = Collator(self.lexicon, tokenizer, config.max_description, bool(config.unknown), writing)
+            self._collator = Collator(
+                self.lexicon, tokenizer, config.max_description, bool(config.unknown), writing
+            )
 
     def read(self, record: dict[str, Any]) -> Example:
         """`text` and, where there is gold, `mentions` or `mention_data`."""
@@ -144,8 +174,14 @@ class Task(task.Task[Example, Batch, Prediction]):
         if self.lexicon is None:
             gold = None if mentions is None else Prediction(mentions)
             return Example(encoding, [], np.zeros((0, MARKS - 2), np.float32), gold)
-        matches = [match for match in self.lexicon.kb.matches(text) if encoding.token_span(match[:2])]
-        gold = None if mentions is None else Prediction([self._counted(mention) for mention in mentions])
+        matches = [
+            match for match in self.lexicon.kb.matches(text) if encoding.token_span(match[:2])
+        ]
+        gold = (
+            None
+            if mentions is None
+            else Prediction([self._counted(mention) for mention in mentions])
+        )
         return Example(encoding, matches, self.lexicon.shapes(text, matches), gold)
 
     def _counted(self, mention: Mention) -> Mention:
@@ -164,7 +200,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         return Prediction(read_mentions({"mentions": [], **value}, None) or [])
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
-        """Takes a text's own marks out of the habits; to match, draws entities, and at times hides the right ones."""
+        """Takes a text's own marks out of the habits; to match, draws entities, and at times hides
+        the right ones."""
 
         def augment(example: Example, random: Any) -> Example:
             example = replace(example, without=fold_of(example.encoding.text))
@@ -172,7 +209,9 @@ class Task(task.Task[Example, Batch, Prediction]):
                 return example
             golds = len(example.gold.mentions) if example.gold else 0
             drawn = random.integers(len(self._known.kb), size=self.config.negatives * golds)
-            return replace(example, negatives=tuple(drawn.tolist()), hidden=random.random() < self.config.hide)
+            return replace(
+                example, negatives=tuple(drawn.tolist()), hidden=random.random() < self.config.hide
+            )
 
         return augment
 
@@ -185,18 +224,24 @@ class Task(task.Task[Example, Batch, Prediction]):
         for piece in pieces:
             kept = [row for row, match in enumerate(example.matches) if piece.token_span(match[:2])]
             matches = [example.matches[row] for row in kept]
-            windows.append(replace(example, encoding=piece, matches=matches, shapes=example.shapes[kept]))
+            windows.append(
+                replace(example, encoding=piece, matches=matches, shapes=example.shapes[kept])
+            )
         return windows
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
-        """Pads the texts; with targets, also what gold mentions may mean, to be matched or to be written."""
+        """Pads the texts; with targets, also what gold mentions may mean, to be matched or to be
+        written."""
         return self._collator(examples, targets)
 
     def build_model(self, encoder: nn.Module) -> MentionModel:
-        """Encoder, pointer and, unless entities are generated, matcher, the last two with fresh weights."""
+        """Encoder, pointer and, unless entities are generated, matcher, the last two with fresh
+        weights."""
         return (WritingModel if self.config.generative else Model)(encoder, self.config)
 
-    def decode(self, model: Model | WritingModel, batch: Batch, *, loose: bool = False) -> list[Prediction]:
+    def decode(
+        self, model: Model | WritingModel, batch: Batch, *, loose: bool = False
+    ) -> list[Prediction]:
         """The best mentions that do not overlap, and of each the candidate that fits best."""
         hidden_BTH = model.encoder(batch.tokens)
         threshold = threshold_for(self.config.threshold, loose)
@@ -205,10 +250,17 @@ class Task(task.Task[Example, Batch, Prediction]):
         for row, first, last, score in zip(*(part.tolist() for part in spans), strict=True):
             encoding = batch.examples[row].encoding
             start, end = encoding.char_span((first, last + 1))
-            found[row].append(Mention(start, end, encoding.text[start:end], None, score=round(score, 4), choices=0))
+            found[row].append(
+                Mention(
+                    start, end, encoding.text[start:end], None, score=round(score, 4), choices=0
+                )
+            )
         nil_threshold = NEVER if loose else self.config.nil_threshold or 0.0
         chosen = [apart(mentions) for mentions in found]
-        return [Prediction(some) for some in self._linked(model, batch, hidden_BTH, chosen, nil_threshold)]
+        return [
+            Prediction(some)
+            for some in self._linked(model, batch, hidden_BTH, chosen, nil_threshold)
+        ]
 
     def _linked(
         self,
@@ -225,13 +277,19 @@ class Task(task.Task[Example, Batch, Prediction]):
                 place = batch.examples[row].place(mention)
                 if place:
                     places.append((row, column, len(kb.entities_of(place[0]))))
-                    asked.append(Asked(row, place[1], *self._known.candidates(place[0], mention.text, None)))
+                    asked.append(
+                        Asked(row, place[1], *self._known.candidates(place[0], mention.text, None))
+                    )
         if not asked:
             return found
         fits_MC = model.fits(hidden_BTH, batch, asked, self._collator)
         for (row, column, choices), some, fits in zip(places, asked, fits_MC, strict=True):
-            ranked = sorted(zip(some.rows.tolist(), fits[1:], strict=False), key=lambda pair: -pair[1])[:LISTED]
-            candidates = [Candidate(kb.id(entity), kb.name(entity), round(fit, 4)) for entity, fit in ranked]
+            ranked = sorted(
+                zip(some.rows.tolist(), fits[1:], strict=False), key=lambda pair: -pair[1]
+            )[:LISTED]
+            candidates = [
+                Candidate(kb.id(entity), kb.name(entity), round(fit, 4)) for entity, fit in ranked
+            ]
             mention = replace(found[row][column], choices=choices, candidates=candidates)
             found[row][column] = mention.decided(nil_threshold)
         return found
@@ -247,19 +305,28 @@ class Task(task.Task[Example, Batch, Prediction]):
         """Whether the thresholds were left open."""
         return self.config.threshold is None
 
-    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[Settings, list[Prediction]]:
+    def tune(
+        self, pairs: Iterable[tuple[Prediction, Prediction]]
+    ) -> tuple[Settings, list[Prediction]]:
         """The two thresholds with the best F1 on (gold, loose prediction) pairs."""
         pairs = list(pairs)
         threshold, nil_threshold = tune_mentions(pairs)
         threshold = max(LOOSE_THRESHOLD, threshold)  # nothing is known of what lies below
         cut = [
-            Prediction([m.decided(nil_threshold) for m in prediction.mentions if (m.score or 0.0) > threshold])
+            Prediction(
+                [
+                    m.decided(nil_threshold)
+                    for m in prediction.mentions
+                    if (m.score or 0.0) > threshold
+                ]
+            )
             for _, prediction in pairs
         ]
         return replace(self.config, threshold=threshold, nil_threshold=nil_threshold), cut
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
-        """(start, end, entity or NIL) under its kind: NIL, ambiguous (its name is that of several) or unique."""
+        """(start, end, entity or NIL) under its kind: NIL, ambiguous (its name is that of several)
+        or unique."""
         return {mention.key: mention.kind for mention in prediction.mentions}
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
@@ -267,7 +334,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         return score_mentions(pairs)
 
     def report(self, example: Example) -> Iterator[Finding]:
-        """Gold that is not of whole tokens, no alias, or not among the entities of its name; and in no window."""
+        """Gold that is not of whole tokens, no alias, or not among the entities of its name; and in
+        no window."""
         windows = [window.encoding for window in self.windows(example)]
         for mention in example.gold.mentions if example.gold and self.lexicon else ():
             name, span = f'"{mention.text}" at {mention.start}', (mention.start, mention.end)
@@ -276,7 +344,13 @@ class Task(task.Task[Example, Batch, Prediction]):
                 yield Finding("not of whole tokens", name, mention.key)
             elif alias is None and not (mention.entity is None and self.config.unknown):
                 yield Finding("unknown alias", f"{name}: no entity goes by it", mention.key)
-            elif alias is not None and mention.entity and self._known.kb.row(alias, mention.entity) is None:
-                yield Finding("unknown entity", f'{name}: "{mention.entity}" does not go by it', mention.key)
+            elif (
+                alias is not None
+                and mention.entity
+                and self._known.kb.row(alias, mention.entity) is None
+            ):
+                yield Finding(
+                    "unknown entity", f'{name}: "{mention.entity}" does not go by it', mention.key
+                )
             elif not any(window.token_span(span) for window in windows):
                 yield Finding("in no window", name, mention.key)

@@ -8,15 +8,19 @@ A triple (s, p, o) of spans stands where each of four scores lies above the thre
 
     entity_subject(s_head, s_tail), entity_object(o_head, o_tail), head_p(s_head, o_head), tail_p(s_tail, o_tail)
 
-so that nested and overlapping triples need no special case. Its `score` is the smallest of the four.
+so that nested and overlapping triples need no special case. Its `score` is the smallest of the
+four.
 
-A line may carry `predicates`, the relations it was annotated for: its silence on others is then no "no". They are
-masked in the loss, and so are spans that may be entities of theirs, all but those that overlap an entity it has.
+A line may carry `predicates`, the relations it was annotated for: its silence on others is then no
+"no". They are masked in the loss, and so are spans that may be entities of theirs, all but those
+that overlap an entity it has.
 
-Source: https://kexue.fm/archives/8888; published 0.827 F1 on the dev set of DuIE 1.0 with BERT-base (170k lines).
-Differs from /8888: all occurrences of a string are labelled, not the first; head and tail pointers are rotary too,
-since convolutions know no positions (`rotary_links`); the loss is exact (see `nlpkit.layers.global_pointer`); strings
-are compared as they stand (`match = "tokens"` is the tolerant rule); the threshold is tuned on the dev set, not 0.
+Source: https://kexue.fm/archives/8888; published 0.827 F1 on the dev set of DuIE 1.0 with BERT-base
+(170k lines).
+Differs from /8888: all occurrences of a string are labelled, not the first; head and tail pointers
+are rotary too, since convolutions know no positions (`rotary_links`); the loss is exact (see
+`nlpkit.layers.global_pointer`); strings are compared as they stand (`match = "tokens"` is the
+tolerant rule); the threshold is tuned on the dev set, not 0.
 Legend: B batch, T tokens, P predicates, N pairs of a subject and an object.
 """
 
@@ -63,21 +67,27 @@ class Settings:
     """Settings, section `gplinker`."""
 
     head: Literal["efficient", "standard"] = "efficient"
-    """Efficient GlobalPointer (one query and key for all predicates) or the standard one (one for each)."""
+    """Efficient GlobalPointer (one query and key for all predicates) or the standard one (one for
+    each)."""
     head_size: int = 64
     """Size of a query or key."""
     rotary_links: bool = True
-    """Rotary positions in the head and tail pointers too: pairs nearby strings sooner than far ones."""
+    """Rotary positions in the head and tail pointers too: pairs nearby strings sooner than far
+    ones."""
     initial_score: float = -7.0
     """Where the scores of the efficient heads start."""
     schema: str | None = None
-    """A file with one relation a line, a name or DuIE's JSON; none takes the relations of the training data."""
+    """A file with one relation a line, a name or DuIE's JSON; none takes the relations of the
+    training data."""
     threshold: float | None = None
-    """A triple is predicted where its score lies above; none: tuned on the dev set at every evaluation."""
+    """A triple is predicted where its score lies above; none: tuned on the dev set at every
+    evaluation."""
     max_length: int = 512
-    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes fewer)."""
+    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
+    fewer)."""
     replace: float = 0.5
-    """Chance of a subject or object to be replaced, while training, by another of the same predicate's."""
+    """Chance of a subject or object to be replaced, while training, by another of the same
+    predicate's."""
     match: Literal["strict", "tokens"] = "strict"
     """Two triples are equal if their strings are (strict), or if their tokens are (tokens)."""
 
@@ -99,7 +109,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Tokens and, where gold is known, the cells (text, head, i, j) of the three pointers and what was annotated."""
+    """Tokens and, where gold is known, the cells (text, head, i, j) of the three pointers and what
+    was annotated."""
 
     encodings: list[Encoding]
     tokens: TokenBatch
@@ -119,10 +130,17 @@ class Model(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-        form: dict[str, Any] = {"head_size": config.head_size, "initial_score": config.initial_score}
-        pointer = partial(GlobalPointer, encoder.hidden_size, efficient=config.head == "efficient", **form)
+        form: dict[str, Any] = {
+            "head_size": config.head_size,
+            "initial_score": config.initial_score,
+        }
+        pointer = partial(
+            GlobalPointer, encoder.hidden_size, efficient=config.head == "efficient", **form
+        )
         self.entity = pointer(heads=2)
-        self.head, self.tail = (pointer(heads=predicates, rotary=config.rotary_links, ordered=False) for _ in range(2))
+        self.head, self.tail = (
+            pointer(heads=predicates, rotary=config.rotary_links, ordered=False) for _ in range(2)
+        )
 
     def scores(self, tokens: TokenBatch) -> tuple[PairScores, PairScores, PairScores]:
         """Scores of the entity, head and tail pointers."""
@@ -130,7 +148,8 @@ class Model(nn.Module):
         return tuple(p(hidden_BTH, tokens.content_BT) for p in (self.entity, self.head, self.tail))
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """The loss of each text, summed over heads: (B,). What a text was not annotated for costs nothing."""
+        """The loss of each text, summed over heads: (B,). What a text was not annotated for costs
+        nothing."""
         assert batch.cells is not None
         entity, head, tail = self.scores(batch.tokens)
         entity_N4, head_N4, tail_N4 = batch.cells
@@ -151,7 +170,9 @@ class Task(task.Task[Example, Batch, Prediction]):
     parse = staticmethod(parse_triples)
 
     @classmethod
-    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
+    def prepare(
+        cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Settings:
         """Writes `schema.json`: the predicates with the types seen (or given) on both sides."""
         write_schema(collect_schema(records, config.schema), folder / "schema.json")
         return config
@@ -159,7 +180,9 @@ class Task(task.Task[Example, Batch, Prediction]):
     def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
-        self.predicates = list(json.loads((folder / "schema.json").read_text(encoding="utf-8"))) if folder else []
+        self.predicates = (
+            list(json.loads((folder / "schema.json").read_text(encoding="utf-8"))) if folder else []
+        )
         self.predicate_ids = {predicate: index for index, predicate in enumerate(self.predicates)}
 
     def read(self, record: dict[str, Any]) -> Example:
@@ -169,20 +192,24 @@ class Task(task.Task[Example, Batch, Prediction]):
         return Example(encoding, gold, annotated_predicates(record))
 
     def labels(self, encoding: Encoding, triples: list[Triple]) -> tuple[np.ndarray, ...]:
-        """(head, i, j) cells of the entity, head and tail pointers: all occurrences of every triple's strings."""
+        """(head, i, j) cells of the entity, head and tail pointers: all occurrences of every
+        triple's strings."""
         cells: tuple[set[tuple[int, int, int]], ...] = (set(), set(), set())
         for triple in triples:
             predicate = self.predicate_ids.get(triple.predicate)
             if predicate is None:
                 continue
-            for subject, object_ in itertools.product(*map(encoding.find, (triple.subject, triple.object))):
+            for subject, object_ in itertools.product(
+                *map(encoding.find, (triple.subject, triple.object))
+            ):
                 cells[0].update([(0, subject[0], subject[1] - 1), (1, object_[0], object_[1] - 1)])
                 cells[1].add((predicate, subject[0], object_[0]))
                 cells[2].add((predicate, subject[1] - 1, object_[1] - 1))
         return tuple(np.array(sorted(c), dtype=np.int64).reshape(-1, 3) for c in cells)
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
-        """Replaces subjects and objects by others of the same predicate's, in texts of a single window."""
+        """Replaces subjects and objects by others of the same predicate's, in texts of a single
+        window."""
         if not self.config.replace:
             return None
         pool = triple_pool(example.gold.spo_list for example in examples if example.gold)
@@ -201,7 +228,11 @@ class Task(task.Task[Example, Batch, Prediction]):
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows; a triple is labelled in every window that holds both its spans."""
         pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return [example] if len(pieces) == 1 else [replace(example, encoding=piece) for piece in pieces]
+        return (
+            [example]
+            if len(pieces) == 1
+            else [replace(example, encoding=piece) for piece in pieces]
+        )
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts; with targets, the labels become cells with the text's row in front."""
@@ -209,7 +240,9 @@ class Task(task.Task[Example, Batch, Prediction]):
         annotated_BP = torch.ones(len(examples), len(self.predicates), dtype=torch.bool)
         for row, example in enumerate(examples):
             if example.annotated is not None:
-                known = [self.predicate_ids[p] for p in example.annotated if p in self.predicate_ids]
+                known = [
+                    self.predicate_ids[p] for p in example.annotated if p in self.predicate_ids
+                ]
                 annotated_BP[row] = torch.zeros(len(self.predicates), dtype=torch.bool).index_fill(
                     0, torch.tensor(known, dtype=torch.long), True
                 )
@@ -224,51 +257,77 @@ class Task(task.Task[Example, Batch, Prediction]):
         return Model(encoder, len(self.predicates), self.config)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
-        """Spans above the threshold, then all their pairs with all predicates, by index, without P x T x T scores."""
+        """Spans above the threshold, then all their pairs with all predicates, by index, without P
+        x T x T scores."""
         threshold = threshold_for(self.config.threshold, loose)
         entity, head, tail = model.scores(batch.tokens)
         entity_B2TT = entity.dense()
         subjects, objects = (spans_above(entity_B2TT[:, role], threshold, loose) for role in (0, 1))
         found: list[list[Triple]] = [[] for _ in batch.encodings]
-        for s_N, o_N in pairs_in_rows(subjects[0], objects[0], SCORES_AT_ONCE // len(self.predicates)):
+        for s_N, o_N in pairs_in_rows(
+            subjects[0], objects[0], SCORES_AT_ONCE // len(self.predicates)
+        ):
             (b_N, s_head, s_tail, s_score), (_, o_head, o_tail, o_score) = (
                 [t[index_N] for t in spans] for spans, index_N in ((subjects, s_N), (objects, o_N))
             )
-            scores_NP = torch.minimum(head.cells(b_N, s_head, o_head), tail.cells(b_N, s_tail, o_tail))
+            scores_NP = torch.minimum(
+                head.cells(b_N, s_head, o_head), tail.cells(b_N, s_tail, o_tail)
+            )
             scores_NP = torch.minimum(scores_NP, torch.minimum(s_score, o_score)[:, None])
             n_K, p_K = (scores_NP > threshold).nonzero(as_tuple=True)
-            hits_K6 = torch.stack([*(t[n_K] for t in (b_N, s_head, s_tail, o_head, o_tail)), p_K], 1)
-            for (row, *tokens, predicate), score in zip(hits_K6.tolist(), scores_NP[n_K, p_K].tolist(), strict=True):
-                found[row].append(self._triple(batch.encodings[row], tokens, self.predicates[predicate], score))
+            hits_K6 = torch.stack(
+                [*(t[n_K] for t in (b_N, s_head, s_tail, o_head, o_tail)), p_K], 1
+            )
+            for (row, *tokens, predicate), score in zip(
+                hits_K6.tolist(), scores_NP[n_K, p_K].tolist(), strict=True
+            ):
+                found[row].append(
+                    self._triple(batch.encodings[row], tokens, self.predicates[predicate], score)
+                )
         return [Prediction(best_of(triples)) for triples in found]
 
-    def _triple(self, encoding: Encoding, tokens: list[int], predicate: str, score: float) -> Triple:
+    def _triple(
+        self, encoding: Encoding, tokens: list[int], predicate: str, score: float
+    ) -> Triple:
         s_head, s_tail, o_head, o_tail = tokens
-        subject, object_ = encoding.char_span((s_head, s_tail + 1)), encoding.char_span((o_head, o_tail + 1))
+        subject, object_ = (
+            encoding.char_span((s_head, s_tail + 1)),
+            encoding.char_span((o_head, o_tail + 1)),
+        )
         strings = encoding.text[slice(*subject)], predicate, encoding.text[slice(*object_)]
         return Triple(*strings, subject, object_, round(score, 4))
 
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
         """The union over the windows, by place in the text, without spans that a window cut."""
         windows = self.tokenizer.windows(example.encoding, self.config.max_length)
-        found = keep_whole(windows, [p.spo_list for p in predictions], lambda t: (t.subject_span, t.object_span))
-        return Prediction(sorted(best_of(found), key=lambda t: (t.subject_span, t.object_span, t.predicate)))
+        found = keep_whole(
+            windows, [p.spo_list for p in predictions], lambda t: (t.subject_span, t.object_span)
+        )
+        return Prediction(
+            sorted(best_of(found), key=lambda t: (t.subject_span, t.object_span, t.predicate))
+        )
 
     @property
     def tunes(self) -> bool:
         """Whether the threshold was left open."""
         return self.config.threshold is None
 
-    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> tuple[Settings, list[Prediction]]:
+    def tune(
+        self, pairs: Iterable[tuple[Prediction, Prediction]]
+    ) -> tuple[Settings, list[Prediction]]:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
-        threshold, kept = tune_threshold(pairs, self.facts, lambda prediction: prediction.spo_list, self._fact)
+        threshold, kept = tune_threshold(
+            pairs, self.facts, lambda prediction: prediction.spo_list, self._fact
+        )
         return replace(self.config, threshold=threshold), [Prediction(triples) for triples in kept]
 
     def judged(self, example: Example, prediction: Prediction) -> Prediction:
         """Without triples of predicates that the line was not annotated for."""
         if example.annotated is None:
             return prediction
-        return Prediction([triple for triple in prediction.spo_list if triple.predicate in example.annotated])
+        return Prediction(
+            [triple for triple in prediction.spo_list if triple.predicate in example.annotated]
+        )
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """(subject, predicate, object) under its predicate."""
@@ -277,7 +336,11 @@ class Task(task.Task[Example, Batch, Prediction]):
     def _fact(self, triple: Triple) -> tuple[Any, str, Any]:
         if self.config.match == "strict":
             return triple.subject, triple.predicate, triple.object
-        return self.tokenizer.token_ids(triple.subject), triple.predicate, self.tokenizer.token_ids(triple.object)
+        return (
+            self.tokenizer.token_ids(triple.subject),
+            triple.predicate,
+            self.tokenizer.token_ids(triple.object),
+        )
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
         """Micro precision, recall and F1 of triples."""

@@ -10,7 +10,8 @@ Subject (with its meaning), predicate and object each have an exact match and, o
 
 with LCS the length of the longest common subsequence.
 
-Source: https://github.com/CLUEbenchmark/KgCLUE; https://kexue.fm/archives/8802 (its table has two columns swapped).
+Source: https://github.com/CLUEbenchmark/KgCLUE; https://kexue.fm/archives/8802 (its table has two
+columns swapped).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ SEPARATOR = "|||"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a knowledge base says: of the same subject, meaning and predicate all objects, in the order of its file."""
+    """What a knowledge base says: of the same subject, meaning and predicate all objects, in the
+    order of its file."""
 
     subject: str
     meaning: str
@@ -39,7 +41,9 @@ class Answer:
     @property
     def triple(self) -> Triple:
         """With the first object; of no answer all parts are empty."""
-        return Triple(Name(self.subject, self.meaning).text, self.predicate, (self.objects or [""])[0])
+        return Triple(
+            Name(self.subject, self.meaning).text, self.predicate, (self.objects or [""])[0]
+        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ def read_gold(record: dict[str, Any]) -> Prediction | None:
         return None
     parts = [part.strip() for part in answer.split(SEPARATOR, 2)] if isinstance(answer, str) else []
     if len(parts) != 3 or not all(parts):
-        raise RecordError(f'field "answer": expected "subject ||| predicate ||| object", got {answer!r}')
+        raise RecordError(
+            f'field "answer": expected "subject ||| predicate ||| object", got {answer!r}'
+        )
     name = Name.of(parts[0])
     return Prediction(name.base, name.meaning, parts[1], [parts[2]])
 
@@ -71,18 +77,23 @@ def parse_prediction(value: dict[str, Any]) -> Prediction:
 
 def _parse(value: Any) -> Answer:
     if not isinstance(value, dict):
-        raise RecordError(f"expected an object with subject, meaning, predicate and objects, got {value!r}")
+        raise RecordError(
+            f"expected an object with subject, meaning, predicate and objects, got {value!r}"
+        )
     for name in ("subject", "meaning", "predicate"):
         if not isinstance(value.get(name), str):
             raise RecordError(f'field "{name}": expected a string, got {value.get(name)!r}')
     objects = value.get("objects")
     if not isinstance(objects, list) or not all(isinstance(text, str) for text in objects):
         raise RecordError(f'field "objects": expected a list of strings, got {objects!r}')
-    return Answer(value["subject"], value["meaning"], value["predicate"], objects, value.get("score"))
+    return Answer(
+        value["subject"], value["meaning"], value["predicate"], objects, value.get("score")
+    )
 
 
 def score_answers(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
-    """Exact match and F1 of subject, predicate and object, the benchmark's `score`, and the share of all three right.
+    """Exact match and F1 of subject, predicate and object, the benchmark's `score`, and the share
+    of all three right.
 
     An answer counts by its first object, a missing answer is wrong.
     """
@@ -91,16 +102,25 @@ def score_answers(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, A
     for gold, prediction in pairs:
         questions += 1
         totals["triple_em"] += gold.triple == prediction.triple
-        for name, expected, found in zip(Triple._fields, gold.triple, prediction.triple, strict=True):
+        for name, expected, found in zip(
+            Triple._fields, gold.triple, prediction.triple, strict=True
+        ):
             totals[f"{name}_em"] += expected == found
-            totals[f"{name}_f1"] += 2 * common_length(expected, found) / (len(expected) + len(found))
+            totals[f"{name}_f1"] += (
+                2 * common_length(expected, found) / (len(expected) + len(found))
+            )
     names = [f"{name}_{kind}" for name in Triple._fields for kind in ("em", "f1")]
     shares = {name: round(totals[name] / max(1, questions), 6) for name in (*names, "triple_em")}
-    return {"score": round((shares["object_em"] + shares["object_f1"]) / 2, 6), **shares, "match": "first object"}
+    return {
+        "score": round((shares["object_em"] + shares["object_f1"]) / 2, 6),
+        **shares,
+        "match": "first object",
+    }
 
 
 def common_length(one: str, other: str) -> int:
-    """The length of the longest common subsequence of characters: a bit of a word for each character of `one`.
+    """The length of the longest common subsequence of characters: a bit of a word for each
+    character of `one`.
 
     Source: Hyyrö 2004, Bit-parallel LCS-length computation revisited.
     """

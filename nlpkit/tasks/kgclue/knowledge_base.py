@@ -1,14 +1,17 @@
-"""A knowledge base as a decoder writes it: the keys of a trie, and the triples themselves as their values.
+"""A knowledge base as a decoder writes it: the keys of a trie, and the triples themselves as their
+values.
 
     云泽（湖泊）<tab>面积<tab>30平方千米      a line of the file: subject, predicate, object
     云 泽 [SEP] 面 积 [SEP] 湖 泊            its key in tokens; its value is the line
 
-The meaning, which tells namesakes apart, is what stands in full-width brackets at the end of a subject. It comes last
-in the key, since a question tells the predicate, and name and predicate mostly decide the meaning. Without one the key
-ends after the second [SEP], where the keys of namesakes go on. Strings of the same tokens (letter case, [UNK]) share a
-key; in its values they are apart.
+The meaning, which tells namesakes apart, is what stands in full-width brackets at the end of a
+subject. It comes last in the key, since a question tells the predicate, and name and predicate
+mostly decide the meaning. Without one the key ends after the second [SEP], where the keys of
+namesakes go on. Strings of the same tokens (letter case, [UNK]) share a key; in its values they are
+apart.
 
-Source: https://kexue.fm/archives/8802; there the trie is of nested dictionaries, and its values are objects alone.
+Source: https://kexue.fm/archives/8802; there the trie is of nested dictionaries, and its values are
+objects alone.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ REMEMBERED = 1 << 20  # strings whose tokens are kept for triples to come
 
 
 class Name(NamedTuple):
-    """A subject in two parts: 云泽（湖泊） is 云泽 and 湖泊; the meaning is empty where there are no brackets."""
+    """A subject in two parts: 云泽（湖泊） is 云泽 and 湖泊; the meaning is empty where there are no
+    brackets."""
 
     base: str
     meaning: str
@@ -40,7 +44,11 @@ class Name(NamedTuple):
     def of(cls, subject: str) -> Name:
         """The parts of a subject as it is written."""
         base, _, rest = subject.partition("（")
-        return cls(base, rest[:-1]) if base and len(rest) > 1 and rest.endswith("）") else cls(subject, "")
+        return (
+            cls(base, rest[:-1])
+            if base and len(rest) > 1 and rest.endswith("）")
+            else cls(subject, "")
+        )
 
     @property
     def text(self) -> str:
@@ -64,11 +72,14 @@ class KnowledgeBase:
     tokenizer: Tokenizer
 
     @classmethod
-    def open(cls, path: str | Path, tokenizer: Tokenizer, sha256: str | None = None) -> KnowledgeBase:
+    def open(
+        cls, path: str | Path, tokenizer: Tokenizer, sha256: str | None = None
+    ) -> KnowledgeBase:
         """From a file of triples, or from the `.trie` that `nlpkit trie build --kb` made of one.
 
-        Raises DataError for a file with a wrong line or none, SettingsError for a trie that is damaged, made with
-        another tokenizer, or of something else, and where the file is another than that of `sha256` (None: any).
+        Raises DataError for a file with a wrong line or none, SettingsError for a trie that is
+        damaged, made with another tokenizer, or of something else, and where the file is another
+        than that of `sha256` (None: any).
         """
         if sha256 is not None and (found := file_hash(path)) != sha256:
             raise SettingsError(
@@ -79,7 +90,9 @@ class KnowledgeBase:
             return cls(compile_triples(read_triples(path), tokenizer), tokenizer)
         trie = TokenTrie.load(path, vocabulary_hash(tokenizer.backend))
         if trie.values is None or not len(trie) or trie.values.of(0)[0].count("\t") != 2:
-            raise SettingsError(f"{path}: holds no triples", hint="nlpkit trie build --kb makes a trie that does")
+            raise SettingsError(
+                f"{path}: holds no triples", hint="nlpkit trie build --kb makes a trie that does"
+            )
         return cls(trie, tokenizer)
 
     def triples(self, key: int) -> list[Triple]:
@@ -90,8 +103,16 @@ class KnowledgeBase:
     def find(self, name: Name, predicate: str) -> list[Triple]:
         """The triples of a subject and a predicate, none where there are none."""
         node = self.trie.find(key_tokens(name, predicate, self.tokenizer))
-        found = self.triples(self.trie.key_range(node)[0]) if node >= 0 and self.trie.is_end(node) else []
-        return [triple for triple in found if (Name.of(triple.subject), triple.predicate) == (name, predicate)]
+        found = (
+            self.triples(self.trie.key_range(node)[0])
+            if node >= 0 and self.trie.is_end(node)
+            else []
+        )
+        return [
+            triple
+            for triple in found
+            if (Name.of(triple.subject), triple.predicate) == (name, predicate)
+        ]
 
 
 def file_hash(path: str | Path) -> str:
@@ -107,7 +128,8 @@ def file_hash(path: str | Path) -> str:
 
 
 def read_triples(path: str | Path) -> Iterator[Triple]:
-    """The triples of a file, also `.gz` and `.xz`, `-` is stdin. Raises DataError with `file:line` at a wrong one.
+    """The triples of a file, also `.gz` and `.xz`, `-` is stdin. Raises DataError with `file:line`
+    at a wrong one.
 
     A part is what stands between the tabs, without the space around it.
     """
@@ -127,7 +149,9 @@ def compile_triples(triples: Iterable[Triple], tokenizer: Tokenizer) -> TokenTri
     """The trie of triples in any order. Raises DataError where there is none."""
     lines: list[str] = []  # filled while the keys are read
     size = 1 + max(tokenizer.backend.get_vocab().values())
-    trie = TokenTrie.from_sequences(_keys(triples, tokenizer, lines), size, vocabulary_hash(tokenizer.backend), lines)
+    trie = TokenTrie.from_sequences(
+        _keys(triples, tokenizer, lines), size, vocabulary_hash(tokenizer.backend), lines
+    )
     if not lines:
         raise DataError("knowledge base: expected triples, got none")
     return trie

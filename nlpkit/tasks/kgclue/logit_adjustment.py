@@ -1,15 +1,16 @@
-"""A loss in which frequent sequences lose their lead: nothing is learned of how often the training data has them.
+"""A loss in which frequent sequences lose their lead: nothing is learned of how often the training
+data has them.
 
 Of a sequence that has to be predicted the loss is that of the softmax of
 
     logit(v) + strength * log(1 + count(prefix v))        count of the training sequences that begin so
 
-and predictions are made without the second term. With strength 1 the logits then hold what the input says of v, over
-what the training data says without it: log of the counts is log p_train(v | prefix), one added to every count, up to
-what is equal for all v.
+and predictions are made without the second term. With strength 1 the logits then hold what the
+input says of v, over what the training data says without it: log of the counts is log p_train(v |
+prefix), one added to every count, up to what is equal for all v.
 
-Source: Menon et al. 2020, Long-tail learning via logit adjustment, arxiv.org/abs/2007.07314 (equation 10), there for
-single labels.
+Source: Menon et al. 2020, Long-tail learning via logit adjustment, arxiv.org/abs/2007.07314
+(equation 10), there for single labels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Adjustment = tuple[int, int, float]
 
 
 class Balance:
-    """`counted` are the training sequences, each with how often it occurs; `strength` 0 adjusts nothing."""
+    """`counted` are the training sequences, each with how often it occurs; `strength` 0 adjusts
+    nothing."""
 
     def __init__(self, counted: Iterable[tuple[Sequence[int], int]], strength: float):
         after: dict[tuple[int, ...], Counter[int]] = {}

@@ -1,7 +1,8 @@
 """Look-ahead: keys are favoured by how much of the row's question they cover.
 
-A key is `subject [SEP] predicate [SEP] meaning`. With y what was written so far, Q the question, c the keys of the trie
-and LCS the length of the longest common subsequence in tokens, coverage enters in one of two ways:
+A key is `subject [SEP] predicate [SEP] meaning`. With y what was written so far, Q the question, c
+the keys of the trie and LCS the length of the longest common subsequence in tokens, coverage enters
+in one of two ways:
 
     power   p(v) <- p(v) ** (1 / n_v)       n_v = 1 + max over keys c that go on with y v of LCS(c, Q) - LCS(y, Q)
             once the subject is complete; before, and for an end, n = 1. p is then normalised among the legal tokens.
@@ -12,12 +13,13 @@ and LCS the length of the longest common subsequence in tokens, coverage enters 
             shows in all of it, not only where it parts from others. A meaning the trie has mostly decided by then, so
             that p is normalised among the legal tokens there, and there alone.
 
-On its way to the best sum a beam carries F(y), the largest F(c) of the keys that go on with y. So no step adds to a
-score, and what a search finds with beams enough is the best of all keys.
+On its way to the best sum a beam carries F(y), the largest F(c) of the keys that go on with y. So
+no step adds to a score, and what a search finds with beams enough is the best of all keys.
 
-Source: https://kexue.fm/archives/8802 and github.com/bojone/KgCLUE-bert4keras (power). Differs from it: sum is ours.
-Legend: B rows, K beams, N = B * K, V vocabulary, M slots, T tokens of a question, S numbers of a state: the node, the
-separators so far, and for `power` LCS(y, Q[:0]), ..., LCS(y, Q).
+Source: https://kexue.fm/archives/8802 and github.com/bojone/KgCLUE-bert4keras (power). Differs from
+it: sum is ours.
+Legend: B rows, K beams, N = B * K, V vocabulary, M slots, T tokens of a question, S numbers of a
+state: the node, the separators so far, and for `power` LCS(y, Q[:0]), ..., LCS(y, Q).
 """
 
 from __future__ import annotations
@@ -54,15 +56,25 @@ class LookAhead:
     """
 
     def __init__(
-        self, table: TrieTable, questions: Sequence[Sequence[int]], separator: int, weight: float | None = None
+        self,
+        table: TrieTable,
+        questions: Sequence[Sequence[int]],
+        separator: int,
+        weight: float | None = None,
     ):
-        self.table, self.separator, self.weight, self.eos_id = table, separator, weight, table.eos_id
+        self.table, self.separator, self.weight, self.eos_id = (
+            table,
+            separator,
+            weight,
+            table.eos_id,
+        )
         self.coverage = Coverage(table, questions, separator, stop=weight is not None)
         if weight is not None:
             self.coverage.add_named()
 
     def start(self, rows: int) -> torch.Tensor:
-        """Nothing written: int64 (rows, 1, S). Raises SettingsError where there is another number of questions."""
+        """Nothing written: int64 (rows, 1, S). Raises SettingsError where there is another number
+        of questions."""
         expected, width = self.coverage.question_BT.shape
         if rows != expected:
             raise SettingsError(f"look-ahead: expected {expected} rows, got {rows}")
@@ -78,7 +90,8 @@ class LookAhead:
         norm: Norm = "full",
         depth: int | None = None,
     ) -> Candidates:
-        """See `Constraint`; `norm` is not looked at here, a search takes "renorm". The state of an end is its node."""
+        """See `Constraint`; `norm` is not looked at here, a search takes "renorm". The state of an
+        end is its node."""
         rows, beams, _ = logits_BKV.shape
         logits_NV, state_NS = logits_BKV.flatten(0, 1), state_BKS.flatten(0, 1)
         node_N = state_NS[:, 0].masked_fill(score_BK.flatten() == NEGATIVE_INFINITY, -1)
@@ -88,33 +101,60 @@ class LookAhead:
         if self.weight is None:
             exponent_M = 1 + self._gains(slots, row_N, node_N, state_NS)
             score_M = (logit_M - total_N[slots.beam_M]) / exponent_M
-            return ranked(slots, score_M, score_BK.float(), log_sums(score_M, slots.beam_M, len(node_N)), count)
+            return ranked(
+                slots,
+                score_M,
+                score_BK.float(),
+                log_sums(score_M, slots.beam_M, len(node_N)),
+                count,
+            )
         legal_N = log_sums(logit_M, slots.beam_M, len(node_N))
         score_M = logit_M - self.weight * self._losses(slots, row_N, node_N, state_NS)
-        return ranked(slots, score_M, score_BK.float(), torch.where(state_NS[:, 1] < 2, total_N, legal_N), count)
+        return ranked(
+            slots,
+            score_M,
+            score_BK.float(),
+            torch.where(state_NS[:, 1] < 2, total_N, legal_N),
+            count,
+        )
 
-    def _gains(self, slots: Slots, row_N: torch.Tensor, node_N: torch.Tensor, state_NS: torch.Tensor) -> torch.Tensor:
+    def _gains(
+        self, slots: Slots, row_N: torch.Tensor, node_N: torch.Tensor, state_NS: torch.Tensor
+    ) -> torch.Tensor:
         """n - 1 of every slot."""
         label_N = self.table.label[node_N.clamp_min(0)]
         is_new_N = (node_N >= 0) & (state_NS[:, 1] == 1) & (label_N == self.separator)
         self.coverage.add(row_N[is_new_N], node_N[is_new_N], state_NS[is_new_N, 2:])
         best_M = self.coverage.best(row_N[slots.beam_M], slots.child_M)
         gain_M = (best_M - state_NS[:, -1][slots.beam_M]).clamp_min_(0)
-        return gain_M.masked_fill_((slots.token_M == self.eos_id) | (state_NS[:, 1] == 0)[slots.beam_M], 0)
+        return gain_M.masked_fill_(
+            (slots.token_M == self.eos_id) | (state_NS[:, 1] == 0)[slots.beam_M], 0
+        )
 
-    def _losses(self, slots: Slots, row_N: torch.Tensor, node_N: torch.Tensor, state_NS: torch.Tensor) -> torch.Tensor:
+    def _losses(
+        self, slots: Slots, row_N: torch.Tensor, node_N: torch.Tensor, state_NS: torch.Tensor
+    ) -> torch.Tensor:
         """F(y) - F(y v) of every slot, 0 for a meaning."""
         before_M = self.coverage.best(row_N, node_N)[slots.beam_M]
         lost_M = before_M - self.coverage.best(row_N[slots.beam_M], slots.child_M)
         return lost_M.masked_fill_((state_NS[:, 1] > 1)[slots.beam_M], 0)
 
-    def follow(self, state_BKS: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor) -> torch.Tensor:
+    def follow(
+        self, state_BKS: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
+    ) -> torch.Tensor:
         """See `Constraint`."""
         node_BK, token_BK, beam_BK = (
-            part.gather(1, chosen_BK) for part in (candidates.state_BC, candidates.token_BC, candidates.beam_BC)
+            part.gather(1, chosen_BK)
+            for part in (candidates.state_BC, candidates.token_BC, candidates.beam_BC)
         )
         before_BKS = take(state_BKS, beam_BK)
         state_BKS = torch.stack([node_BK, before_BKS[..., 1] + (token_BK == self.separator)], -1)
         if self.weight is not None:
             return state_BKS
-        return torch.cat([state_BKS, extended(before_BKS[..., 2:], self.coverage.question_BT[:, None], token_BK)], -1)
+        return torch.cat(
+            [
+                state_BKS,
+                extended(before_BKS[..., 2:], self.coverage.question_BT[:, None], token_BK),
+            ],
+            -1,
+        )

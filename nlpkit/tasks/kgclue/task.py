@@ -1,4 +1,5 @@
-"""Questions on a knowledge base: the question is read, the key of a triple is written, its objects are the answer.
+"""Questions on a knowledge base: the question is read, the key of a triple is written, its objects
+are the answer.
 
     [CLS] 云 泽 有 多 大 ？ [SEP] 云 泽 [SEP] 面 积 [SEP] 湖 泊 [CLS]       see `nlpkit.layers.prefix_lm`
 
@@ -6,18 +7,19 @@
     out  {..., "prediction": {"subject": "云泽", "meaning": "湖泊", "predicate": "面积", "objects": ["30平方千米"],
           "score": 12.3, "beams": [{"subject": ..., "meaning": ..., "predicate": ..., "objects": [...], "score": ...}]}}
 
-The knowledge base (`kb`, `--kb`) is a file of triples, or the `.trie` made of one. The model writes nothing but its
-keys (`knowledge_base`); how much of the question a key covers counts too (`lookahead`,
-also for what `score` is). A run keeps the path of its knowledge base and the sha256 of its content, not a copy.
-Where the question names the subject of none of the keys found, there is no answer: all is empty (see `guess`).
+The knowledge base (`kb`, `--kb`) is a file of triples, or the `.trie` made of one. The model writes
+nothing but its keys (`knowledge_base`); how much of the question a key covers counts too
+(`lookahead`, also for what `score` is). A run keeps the path of its knowledge base and the sha256
+of its content, not a copy. Where the question names the subject of none of the keys found, there is
+no answer: all is empty (see `guess`).
 
-The predicates that will be asked for are not those of the training data. So the model is not to learn which of them
-are frequent: see `logit_adjustment`, which `balance` is the strength of.
+The predicates that will be asked for are not those of the training data. So the model is not to
+learn which of them are frequent: see `logit_adjustment`, which `balance` is the strength of.
 
-Source: https://kexue.fm/archives/8802 and github.com/bojone/KgCLUE-bert4keras; published Score 0.9012 on the validation
-set with RoFormer-Sim and the benchmark's 20 million triples. Differs from it: a key ends wherever the
-knowledge base has one, also where another goes on (there it could never be written), with [CLS]; `balance = 0`,
-`look_ahead = "power"` and `guess = true` undo the rest.
+Source: https://kexue.fm/archives/8802 and github.com/bojone/KgCLUE-bert4keras; published Score
+0.9012 on the validation set with RoFormer-Sim and the benchmark's 20 million triples. Differs from
+it: a key ends wherever the knowledge base has one, also where another goes on (there it could never
+be written), with [CLS]; `balance = 0`, `look_ahead = "power"` and `guess = true` undo the rest.
 Legend: B batch, N targets of all rows, V vocabulary, I adjusted logits.
 """
 
@@ -40,8 +42,21 @@ from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.finding import Finding
 from nlpkit.jsonl import dumps, write_atomic
-from nlpkit.layers.prefix_lm import CachedDecoder, Pair, PrefixLM, Seq2SeqBatch, collate_pairs, collate_sources
-from nlpkit.tasks.kgclue.answers import Answer, Prediction, parse_prediction, read_gold, score_answers
+from nlpkit.layers.prefix_lm import (
+    CachedDecoder,
+    Pair,
+    PrefixLM,
+    Seq2SeqBatch,
+    collate_pairs,
+    collate_sources,
+)
+from nlpkit.tasks.kgclue.answers import (
+    Answer,
+    Prediction,
+    parse_prediction,
+    read_gold,
+    score_answers,
+)
 from nlpkit.tasks.kgclue.knowledge_base import KnowledgeBase, Name, Triple, file_hash, key_tokens
 from nlpkit.tasks.kgclue.logit_adjustment import Adjustment, Balance
 from nlpkit.tasks.kgclue.lookahead import LookAhead
@@ -55,11 +70,13 @@ class Settings:
     """Settings, section `kgclue`."""
 
     kb: str = ""
-    """The knowledge base: subject, predicate and object of a triple in a line, tabs between; or a `.trie` of it."""
+    """The knowledge base: subject, predicate and object of a triple in a line, tabs between; or a
+    `.trie` of it."""
     kb_sha256: str | None = None
     """Of the knowledge base's content, noted by training; none: any content will do."""
     look_ahead: Literal["sum", "power", "off"] = "sum"
-    """How coverage of the question counts: added to the score of a key, as published, or not at all."""
+    """How coverage of the question counts: added to the score of a key, as published, or not at
+    all."""
     coverage: float = 16.0
     """With `sum`: what a covered token adds, in nats."""
     balance: float = 1.0
@@ -69,7 +86,8 @@ class Settings:
     beams: int = 3
     """Of the search; all of them are listed."""
     max_question: int = 64
-    """Longer questions are cut to overlapping windows of so many tokens; the key with the best score counts."""
+    """Longer questions are cut to overlapping windows of so many tokens; the key with the best
+    score counts."""
 
     def __post_init__(self) -> None:
         for name, least in (("coverage", 0), ("balance", 0), ("beams", 1), ("max_question", 8)):
@@ -79,7 +97,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Example:
-    """A question, and the tokens of the key that answers it; none where a window does not name its subject."""
+    """A question, and the tokens of the key that answers it; none where a window does not name its
+    subject."""
 
     encoding: Encoding
     gold: Prediction | None
@@ -107,12 +126,15 @@ class Batch(Seq2SeqBatch[Example]):
 class Model(PrefixLM):
     """An encoder with its masked-LM head."""
 
-    def forward(self, batch: Batch) -> torch.Tensor:  # type: ignore[override]  # its logits are adjusted
+    # its logits are adjusted
+    def forward(self, batch: Batch) -> torch.Tensor:  # type: ignore[override]
         """The loss of every question, the sum over the tokens of its key and the end: (B,)."""
         pairs = batch.pairs
         assert pairs is not None
         logits_NV = self.logits(pairs).float()
-        logits_NV = logits_NV.index_put((batch.target_I, batch.token_I), batch.value_I, accumulate=True)
+        logits_NV = logits_NV.index_put(
+            (batch.target_I, batch.token_I), batch.value_I, accumulate=True
+        )
         loss_N = nn.functional.cross_entropy(logits_NV, pairs.targets_N, reduction="none")
         row_N = pairs.places_N // pairs.tokens.token_ids_BT.shape[1]
         return loss_N.new_zeros(len(pairs.count_B)).index_add(0, row_N, loss_N)
@@ -128,10 +150,14 @@ class Task(task.Task[Example, Batch, Prediction]):
     parse = staticmethod(parse_prediction)
 
     @classmethod
-    def prepare(cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path) -> Settings:
+    def prepare(
+        cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Settings:
         """Counts the predicates, and notes which knowledge base it is."""
         if not config.kb:
-            raise SettingsError("kgclue.kb: expected a knowledge base, got none", hint="--kb triples.tsv")
+            raise SettingsError(
+                "kgclue.kb: expected a knowledge base, got none", hint="--kb triples.tsv"
+            )
         counts: Counter[str] = Counter()
         for where, record in records:
             try:
@@ -150,7 +176,10 @@ class Task(task.Task[Example, Batch, Prediction]):
         self._table: TrieTable | None = None
         file = folder / COUNTS if folder else None
         counts = json.loads(file.read_bytes()) if file and file.exists() else {}
-        predicates = [((*tokenizer.token_ids(text), tokenizer.sep_id), count) for text, count in counts.items()]
+        predicates = [
+            ((*tokenizer.token_ids(text), tokenizer.sep_id), count)
+            for text, count in counts.items()
+        ]
         self._balance = Balance(predicates, config.balance)
 
     @property
@@ -159,8 +188,13 @@ class Task(task.Task[Example, Batch, Prediction]):
         path = self.config.kb
         if self._opened is None or self._opened[0] != path:
             if not path:
-                raise SettingsError("kgclue.kb: expected a knowledge base, got none", hint="--kb triples.tsv")
-            self._opened, self._table = (path, KnowledgeBase.open(path, self.tokenizer, self.config.kb_sha256)), None
+                raise SettingsError(
+                    "kgclue.kb: expected a knowledge base, got none", hint="--kb triples.tsv"
+                )
+            self._opened, self._table = (
+                (path, KnowledgeBase.open(path, self.tokenizer, self.config.kb_sha256)),
+                None,
+            )
         return self._opened[1]
 
     def read(self, record: dict[str, Any]) -> Example:
@@ -171,18 +205,25 @@ class Task(task.Task[Example, Batch, Prediction]):
             raise RecordError(f'field "question": expected a string, got {got}')
         target = None
         if gold:
-            target = tuple(key_tokens(Name(gold.subject, gold.meaning), gold.predicate, self.tokenizer))
+            target = tuple(
+                key_tokens(Name(gold.subject, gold.meaning), gold.predicate, self.tokenizer)
+            )
         return Example(self.tokenizer.encode(question), gold, target)
 
     def windows(self, example: Example) -> list[Example]:
-        """Overlapping windows of a long question; one that does not name the subject learns nothing."""
+        """Overlapping windows of a long question; one that does not name the subject learns
+        nothing."""
         pieces = self.tokenizer.windows(example.encoding, self.config.max_question)
         if len(pieces) == 1:
             return [example]
         target = example.target
         subject = target[: target.index(self.tokenizer.sep_id)] if target else ()
         return [
-            replace(example, encoding=piece, target=target if _contains(_tokens(piece), subject) else None)
+            replace(
+                example,
+                encoding=piece,
+                target=target if _contains(_tokens(piece), subject) else None,
+            )
             for piece in pieces
         ]
 
@@ -195,7 +236,10 @@ class Task(task.Task[Example, Batch, Prediction]):
         sources = [_tokens(example.encoding) for example in examples]
         pairs, adjusted = None, []
         if targets:
-            given = [Pair(source, example.target) for source, example in zip(sources, examples, strict=True)]
+            given = [
+                Pair(source, example.target)
+                for source, example in zip(sources, examples, strict=True)
+            ]
             pairs = collate_pairs(given, self.tokenizer, self.tokenizer.cls_id)
             adjusted = list(self._adjusted(examples))
         target_I, token_I, value_I = zip(*adjusted, strict=True) if adjusted else ((), (), ())
@@ -223,8 +267,14 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The beams of every question as answers, the best first."""
-        decoder, rows, depth = CachedDecoder(model.encoder, batch.sources), len(batch.examples), self.kb.trie.depth
-        found = beam_search(decoder, self._constraint(batch), rows, self.config.beams, depth, norm="renorm")
+        decoder, rows, depth = (
+            CachedDecoder(model.encoder, batch.sources),
+            len(batch.examples),
+            self.kb.trie.depth,
+        )
+        found = beam_search(
+            decoder, self._constraint(batch), rows, self.config.beams, depth, norm="renorm"
+        )
         beams = zip(batch.examples, found.state_BK.tolist(), found.lists(), strict=True)
         return [self._prediction(*row) for row in beams]
 
@@ -235,13 +285,22 @@ class Task(task.Task[Example, Batch, Prediction]):
         if self.config.look_ahead == "off":
             return self._table
         weight = self.config.coverage if self.config.look_ahead == "sum" else None
-        return LookAhead(self._table, [_tokens(e.encoding) for e in batch.examples], self.tokenizer.sep_id, weight)
+        return LookAhead(
+            self._table,
+            [_tokens(e.encoding) for e in batch.examples],
+            self.tokenizer.sep_id,
+            weight,
+        )
 
-    def _prediction(self, example: Example, states: list[int], found: list[tuple[list[int], float]]) -> Prediction:
+    def _prediction(
+        self, example: Example, states: list[int], found: list[tuple[list[int], float]]
+    ) -> Prediction:
         question = _tokens(example.encoding)
         answers = []
         for state, (tokens, score) in zip(states, found, strict=False):
-            if self.config.guess or _contains(question, tokens[: tokens.index(self.tokenizer.sep_id)]):
+            if self.config.guess or _contains(
+                question, tokens[: tokens.index(self.tokenizer.sep_id)]
+            ):
                 triples = self.kb.triples(int(self.kb.trie.levels.lo[state]))
                 answers.append(_answer(triples, example.encoding.text, round(score, 4)))
         best = answers[0] if answers else Answer("", "", "", [])
@@ -261,14 +320,25 @@ class Task(task.Task[Example, Batch, Prediction]):
         if gold and self.config.kb:
             found = self.kb.find(Name(gold.subject, gold.meaning), gold.predicate)
             if gold.triple not in found:
-                known = f"of these it has {[triple.object for triple in found]}" if found else "nor another object"
-                yield Finding("unknown triple", f"{gold.triple} is not in the knowledge base, {known}", gold.triple)
+                known = (
+                    f"of these it has {[triple.object for triple in found]}"
+                    if found
+                    else "nor another object"
+                )
+                yield Finding(
+                    "unknown triple",
+                    f"{gold.triple} is not in the knowledge base, {known}",
+                    gold.triple,
+                )
         if len(self.windows(example)) > 1:
-            yield Finding("cut to windows", f"{len(example.encoding)} tokens, {self.config.max_question} fit")
+            yield Finding(
+                "cut to windows", f"{len(example.encoding)} tokens, {self.config.max_question} fit"
+            )
 
 
 def _answer(triples: list[Triple], question: str, score: float) -> Answer:
-    """Of the triples of a key, which its tokens may not tell apart, those of one subject and predicate.
+    """Of the triples of a key, which its tokens may not tell apart, those of one subject and
+    predicate.
 
     They are the first ones whose subject stands in the question as it is written, else the first.
     """
@@ -287,4 +357,7 @@ def _tokens(encoding: Encoding) -> list[int]:
 
 def _contains(tokens: list[int], part: Sequence[int]) -> bool:
     """Whether the part stands in one piece somewhere in the tokens."""
-    return any(tokens[start : start + len(part)] == list(part) for start in range(len(tokens) - len(part) + 1))
+    return any(
+        tokens[start : start + len(part)] == list(part)
+        for start in range(len(tokens) - len(part) + 1)
+    )

@@ -1,4 +1,5 @@
-"""Compiles the kernels for an H100, which needs none. Tests run them in the interpreter, so this is its own program."""
+"""Compiles the kernels for an H100, which needs none. Tests run them in the interpreter, so this is
+its own program."""
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -14,7 +15,11 @@ TYPES |= dict.fromkeys(["state_N", "key_NST", "beam_BC", "token_BC", "state_BC"]
 def compiled(kernel, label, logits, **constants):
     types = {**TYPES, "label": label, "logits_NV": logits} | dict.fromkeys(constants, "constexpr")
     signature = {name: types[name] for name in kernel.arg_names}
-    source = ASTSource(kernel, signature, {(kernel.arg_names.index(name),): value for name, value in constants.items()})
+    source = ASTSource(
+        kernel,
+        signature,
+        {(kernel.arg_names.index(name),): value for name, value in constants.items()},
+    )
     assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
 
 

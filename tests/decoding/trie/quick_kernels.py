@@ -1,4 +1,5 @@
-"""Where there is no GPU, the kernels run in Triton's interpreter (see tests/conftest.py): here it is quickened."""
+"""Where there is no GPU, the kernels run in Triton's interpreter (see tests/conftest.py): here it
+is quickened."""
 
 import numpy as np
 
@@ -8,7 +9,8 @@ BLOCKS = {"SLOTS": 8, "FEW": 4, "PIECE": 8, "PROGRAMS": 16, "TILE": 16}
 
 
 def quicken():
-    """Small blocks, so that small tries fill several, and NumPy for `topk`, which takes a tenth of a second otherwise.
+    """Small blocks, so that small tries fill several, and NumPy for `topk`, which takes a tenth of
+    a second otherwise.
 
     Returns what was there before.
     """
@@ -27,4 +29,6 @@ def sorted_by_numpy(keys, count):
     from triton.runtime.interpreter import TensorHandle
 
     best = np.sort(keys.handle.data)[::-1][: int(count)].copy()
-    return language.core.tensor(TensorHandle(best, keys.dtype), language.block_type(keys.dtype, [len(best)]))
+    return language.core.tensor(
+        TensorHandle(best, keys.dtype), language.block_type(keys.dtype, [len(best)])
+    )

@@ -19,7 +19,9 @@ def scored(keys, log_probs_TV):
     for key in keys:
         if len(key) <= positions:
             steps = [*key, EOS][:positions]
-            found.append((sum(float(log_probs_TV[place, token]) for place, token in enumerate(steps)), key))
+            found.append(
+                (sum(float(log_probs_TV[place, token]) for place, token in enumerate(steps)), key)
+            )
     return sorted(found, reverse=True)
 
 
@@ -61,4 +63,7 @@ def test_impossible_and_broken_positions():
     score_BN, state_BN = choices(log_probs_BTV, table, 2)
     assert state_BN[0].tolist() == [-1, -1]
     assert score_BN[1].tolist() == [0, -5]
-    assert table.advance(table.advance(torch.tensor([0]), torch.tensor([3])), torch.tensor([4])) == state_BN[1, 0]
+    assert (
+        table.advance(table.advance(torch.tensor([0]), torch.tensor([3])), torch.tensor([4]))
+        == state_BN[1, 0]
+    )

@@ -1,9 +1,15 @@
-"""`generate` with the table finds what it finds with `prefix_allowed_tokens_fn`, to the last score."""
+"""`generate` with the table finds what it finds with `prefix_allowed_tokens_fn`, to the last
+score."""
 
 import pytest
 import torch
 from reference_trie import continuations
-from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
 from nlpkit.decoding.trie.hf_processor import TrieLogitsProcessor
@@ -14,7 +20,8 @@ SIZE, EOS = 40, 2
 SETS = {
     "one": {(5, 6, 7)},
     "three": {(5, 6), (5, 6, 7), (9,)},
-    "many": {(a, b, c) for a in range(4, 9) for b in range(4, 12) for c in range(4, 4 + b % 5)} | {(4,), (5, 4)},
+    "many": {(a, b, c) for a in range(4, 9) for b in range(4, 12) for c in range(4, 4 + b % 5)}
+    | {(4,), (5, 4)},
     "empty key": {(), (7, 7)},
 }
 
@@ -26,10 +33,24 @@ def model(request):
         shape = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
         heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
         ffn = {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "init_std": 1.0}
-        ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": EOS, "decoder_start_token_id": EOS}
-        config = BartConfig(vocab_size=SIZE, **shape, **heads, **ffn, **ids, forced_eos_token_id=None)
+        ids = {
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            "eos_token_id": EOS,
+            "decoder_start_token_id": EOS,
+        }
+        config = BartConfig(
+            vocab_size=SIZE, **shape, **heads, **ffn, **ids, forced_eos_token_id=None
+        )
         return BartForConditionalGeneration(config).eval()
-    shape = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "initializer_factor": 3.0}
+    shape = {
+        "d_model": 16,
+        "d_kv": 8,
+        "d_ff": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "initializer_factor": 3.0,
+    }
     ids = {"pad_token_id": 0, "eos_token_id": EOS, "decoder_start_token_id": 0}
     config = T5Config(vocab_size=SIZE, **shape, **ids)
     return T5ForConditionalGeneration(config).eval()
@@ -37,14 +58,21 @@ def model(request):
 
 def generate(model, beams, **how):
     input_ids = torch.tensor([[5, 9, 11, EOS], [8, 8, 30, EOS]])
-    options = {"return_dict_in_generate": True, "output_scores": True, "max_length": 8, "do_sample": False}
+    options = {
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "max_length": 8,
+        "do_sample": False,
+    }
     return model.generate(input_ids, num_beams=beams, num_return_sequences=beams, **options, **how)
 
 
 def allowed_by(key_sets):
     def allowed(row, input_ids):
         prefix = tuple(input_ids.tolist()[1:])
-        found = [token if rest != prefix else EOS for token, rest in continuations(key_sets[row], prefix)]
+        found = [
+            token if rest != prefix else EOS for token, rest in continuations(key_sets[row], prefix)
+        ]
         return found or [EOS]  # an empty list is an error
 
     return allowed
@@ -54,7 +82,9 @@ def allowed_by(key_sets):
 @pytest.mark.parametrize("beams", [1, 2, 4, 7])
 def test_generate_finds_the_same(model, name, beams):
     for key_sets in ([SETS[name]] * 2, [SETS[name], SETS["many"]]):
-        tables = [TrieTable.of(TokenTrie.from_sequences(sorted(keys), SIZE), EOS) for keys in key_sets]
+        tables = [
+            TrieTable.of(TokenTrie.from_sequences(sorted(keys), SIZE), EOS) for keys in key_sets
+        ]
         ours = generate(model, beams, logits_processor=[TrieLogitsProcessor(concat(tables), beams)])
         theirs = generate(model, beams, prefix_allowed_tokens_fn=allowed_by(key_sets))
         if beams == 1:
@@ -75,7 +105,11 @@ def test_generate_finds_the_same(model, name, beams):
             )
             assert found.keys() == wanted.keys()
             assert list(found.values()) == pytest.approx(list(wanted.values()), abs=1e-5)
-            best = [token for token in ours.sequences[row * beams].tolist()[1:] if token not in (EOS, 0, 1)]
+            best = [
+                token
+                for token in ours.sequences[row * beams].tolist()[1:]
+                if token not in (EOS, 0, 1)
+            ]
             assert tuple(best) in key_sets[row]
 
 

@@ -1,4 +1,5 @@
-"""The fused way against the reference and the fixed way: in Triton's interpreter or, where there is one, on a GPU."""
+"""The fused way against the reference and the fixed way: in Triton's interpreter or, where there is
+one, on a GPU."""
 
 import os
 import subprocess
@@ -55,15 +56,22 @@ def test_steps_find_the_best_legal_continuations(cases, norm, dtype, beams, coun
 @needs_triton
 @pytest.mark.parametrize(("norm", "most", "programs"), [("full", 128, 1024), ("renorm", 12, 4)])
 def test_wide_nodes_large_vocabularies_and_many_candidates(norm, most, programs, monkeypatch):
-    """With the blocks of a GPU, of which nodes, shares and vocabulary fill several, and tokens of 32 bits."""
+    """With the blocks of a GPU, of which nodes, shares and vocabulary fill several, and tokens of
+    32 bits."""
     for name, value in {**REAL_KERNELS, "PROGRAMS": programs}.items():
         monkeypatch.setattr(way.kernels(), name, value)
     size = 40_000
-    keys = [(7 * i,) for i in range(1, 700)] + [(7, i) for i in range(2, 1200)] + [(14, 2), (21,), (21, 3)]
+    keys = (
+        [(7 * i,) for i in range(1, 700)]
+        + [(7, i) for i in range(2, 1200)]
+        + [(14, 2), (21,), (21, 3)]
+    )
     (fused,), (fixed,) = tables([keys], "fused", size), tables([keys], "fixed", size)
     for prefixes, count in (([()], most), ([(7,), (14,), None, (21,)], 8)):
         state_BK, score_BK = states_of(fixed, [prefixes]), torch.randn(1, len(prefixes))
-        logits_BKV = torch.randn(1, len(prefixes), size) + torch.linspace(0, 100, size)  # later blocks have larger ones
+        logits_BKV = torch.randn(1, len(prefixes), size) + torch.linspace(
+            0, 100, size
+        )  # later blocks have larger ones
         given = logits_BKV, score_BK, state_BK, count, norm
         assert_equal(step(fused, *given), step(fixed, *given))
 
@@ -84,7 +92,12 @@ def test_banned_tokens_may_fill_blocks(norm):
 
 @needs_triton
 def test_equal_scores_come_by_beam_then_by_token_the_end_last():
-    keys = [(2,), *((2, token) for token in range(3, 9)), (5,), *((5, token) for token in range(2, 8))]
+    keys = [
+        (2,),
+        *((2, token) for token in range(3, 9)),
+        (5,),
+        *((5, token) for token in range(2, 8)),
+    ]
     (fused,), (on_host,) = tables([keys], "fused"), tables([keys])
     state_BK = states_of(on_host, [[(5,), None, (2,)]])
     found = step(fused, torch.zeros(1, 3, SIZE), torch.zeros(1, 3), state_BK, 16)

@@ -1,6 +1,7 @@
 """No step waits for the device: with tensors that have no values, every look at one raises.
 
-What is done otherwise on a CPU, where a look costs nothing, is replaced by what is done on a device.
+What is done otherwise on a CPU, where a look costs nothing, is replaced by what is done on a
+device.
 """
 
 import pytest

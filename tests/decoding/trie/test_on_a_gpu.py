@@ -1,4 +1,5 @@
-"""On a GPU: no step waits for it, steps are captured in a CUDA graph, and it finds what the host finds."""
+"""On a GPU: no step waits for it, steps are captured in a CUDA graph, and it finds what the host
+finds."""
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from nlpkit.decoding.trie.token_trie import TokenTrie
 
 SIZE, EOS, ROWS, BEAMS, STEPS = 3000, 1, 4, 5, 4
 DEVICE = "cuda"
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
 WAYS = ["ragged", "fixed", "fused"]
 NORMS = ["full", "renorm"]
 
@@ -29,7 +33,9 @@ class Noise:
 
     def __init__(self, dtype, device):
         draw = torch.Generator().manual_seed(4)
-        self.logits_TBKV = (torch.randn(STEPS + 1, ROWS, BEAMS, SIZE, generator=draw) * 2).to(device, dtype)
+        self.logits_TBKV = (torch.randn(STEPS + 1, ROWS, BEAMS, SIZE, generator=draw) * 2).to(
+            device, dtype
+        )
         self.step = 0
 
     def first(self):
@@ -88,13 +94,16 @@ def test_a_wait_would_be_noticed(trie):
 @pytest.mark.parametrize("way", ["fixed", "fused"])
 @pytest.mark.parametrize("norm", NORMS)
 def test_one_graph_serves_every_depth(trie, way, norm):
-    """Captured at one step, replayed at all others with other logits, scores and states: as without a graph."""
+    """Captured at one step, replayed at all others with other logits, scores and states: as without
+    a graph."""
     table, model = TrieTable.of(trie, EOS, DEVICE, way=way), Noise(torch.float32, DEVICE)
     given = [model.logits_TBKV[0].clone(), *moment(table)]
 
     def step():
         found = table.step(*given, 2 * BEAMS, norm)
-        score_BK, chosen_BK = found.score_BC.masked_fill(found.token_BC == EOS, float("-inf")).topk(BEAMS)
+        score_BK, chosen_BK = found.score_BC.masked_fill(found.token_BC == EOS, float("-inf")).topk(
+            BEAMS
+        )
         return *vars(found).values(), score_BK, table.follow(given[2], found, chosen_BK)
 
     side = torch.cuda.Stream()

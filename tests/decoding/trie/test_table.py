@@ -1,4 +1,5 @@
-"""The table against a trie of plain tuples in float64, and its corners by hand, in every way that a step can go."""
+"""The table against a trie of plain tuples in float64, and its corners by hand, in every way that a
+step can go."""
 
 from dataclasses import replace
 
@@ -37,7 +38,8 @@ from nlpkit.errors import SettingsError
     st.integers(0, 10**6),
 )
 def test_steps_find_the_best_legal_continuations(cases, way, norm, beams, count, seed):
-    """A search through one trie for all rows or one for each, with dead beams; every step is checked."""
+    """A search through one trie for all rows or one for each, with dead beams; every step is
+    checked."""
     walk(cases, way, norm, beams, count, seed)
 
 
@@ -50,7 +52,12 @@ def test_vocabularies_of_any_size(case, seed):
     for way in ("ragged", "fixed"):
         (table,) = tables([sequences], way, size=size)
         found = table.step(logits_BKV, torch.zeros(2, 1), table.start(2), 4)
-        check(found, expected([set(sequences)] * 2, [[()]] * 2, logits_BKV, torch.zeros(2, 1), "full"), table, 4)
+        check(
+            found,
+            expected([set(sequences)] * 2, [[()]] * 2, logits_BKV, torch.zeros(2, 1), "full"),
+            table,
+            4,
+        )
 
 
 @settings(max_examples=200)
@@ -59,7 +66,11 @@ def test_advance_allowed_ends_and_key_ranges(case, way):
     size, sequences = case
     (table,), keys = tables([sequences], way, size=size), sorted(set(sequences))
     prefixes = sorted({key[:end] for key in keys for end in range(len(key) + 1)} | {()})
-    state_N = states_of(table, [[prefix] for prefix in prefixes])[:, 0] if len(prefixes) < 40 else torch.tensor([0])
+    state_N = (
+        states_of(table, [[prefix] for prefix in prefixes])[:, 0]
+        if len(prefixes) < 40
+        else torch.tensor([0])
+    )
     for prefix, state in zip(prefixes, state_N.tolist(), strict=False):
         assert table.allowed(state) == [token for token, _ in continuations(set(keys), prefix)]
         below = [rank for rank, key in enumerate(keys) if key[: len(prefix)] == prefix]
@@ -138,9 +149,19 @@ def test_a_trie_for_each_row_and_picking_them():
     table = concat(tables([[(2,)], [(3,)], [(4,), (5,)]]))
     assert [table.allowed(state) for state in table.start(3)[:, 0].tolist()] == [[2], [3], [4, 5]]
     picked = table.pick(torch.tensor([2, 0, 0, 1]))
-    assert [picked.allowed(state) for state in picked.start(4)[:, 0].tolist()] == [[4, 5], [2], [2], [3]]
+    assert [picked.allowed(state) for state in picked.start(4)[:, 0].tolist()] == [
+        [4, 5],
+        [2],
+        [2],
+        [3],
+    ]
     twice = concat([table, table.pick(torch.tensor([1]))])
-    assert [twice.allowed(state) for state in twice.start(4)[:, 0].tolist()] == [[2], [3], [4, 5], [3]]
+    assert [twice.allowed(state) for state in twice.start(4)[:, 0].tolist()] == [
+        [2],
+        [3],
+        [4, 5],
+        [3],
+    ]
     with pytest.raises(SettingsError, match="one for each of 2 rows, got 3"):
         table.start(2)
 
@@ -154,7 +175,11 @@ def test_what_does_not_fit_is_refused():
         table.step(torch.zeros(1, 1, 8), torch.zeros(1, 1), table.start(1), 1)
     with pytest.raises(SettingsError, match="does not know keys"):
         table.key_range(torch.tensor([0]))
-    for unlike in ([table, TrieTable.of(trie, 0)], [table, TrieTable.of(trie, EOS, way="fixed")], []):
+    for unlike in (
+        [table, TrieTable.of(trie, 0)],
+        [table, TrieTable.of(trie, EOS, way="fixed")],
+        [],
+    ):
         with pytest.raises(SettingsError, match="the same eos_id"):
             concat(unlike)
 
@@ -168,7 +193,9 @@ def test_too_many_nodes_are_refused(monkeypatch):
 def test_the_fixed_layout_says_so_where_its_condition_is_broken():
     (table,) = tables([[(token,) for token in range(2, 302)]], "fixed", 302)
     with pytest.raises(RuntimeError, match="share a node"):
-        table.step(torch.zeros(1, 2, 302), torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.int64), 1)
+        table.step(
+            torch.zeros(1, 2, 302), torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.int64), 1
+        )
     with pytest.raises(RuntimeError, match="differ in depth"):
         table.step(torch.zeros(1, 2, 302), torch.zeros(1, 2), torch.tensor([[0, -1]]), 1, depth=1)
 
@@ -177,12 +204,27 @@ def test_many_beams_have_room_at_every_depth():
     """Capacities are powers of two: of exact numbers up to 64 beams, and of a bound beyond."""
     keys = [(first, second) for first in range(2, 92) for second in range(2, 2 + first % 7)]
     keys += [(2, 2, last) for last in range(2, 302)]
-    (table,), fans = tables([keys], "fixed", 400), sorted((first % 7 for first in range(2, 92)), reverse=True)
+    (table,), fans = (
+        tables([keys], "fixed", 400),
+        sorted((first % 7 for first in range(2, 92)), reverse=True),
+    )
     assert [row[0] for row in table.widest] == [77, 6, 300, 0]
     assert table.widest[1][63] == sum(fans[:64])
-    assert [table.capacity(8, depth) for depth in (0, 1, 2, 3, 9, None)] == [256, 256, 512, 256, 256, 512]
+    assert [table.capacity(8, depth) for depth in (0, 1, 2, 3, 9, None)] == [
+        256,
+        256,
+        512,
+        256,
+        256,
+        512,
+    ]
     assert [table.capacity(beams, 1) for beams in (64, 120)] == [512, 1024]
-    both = concat([*tables([keys], "fixed", 400), *tables([[(token,) for token in range(2, 302)]], "fixed", 400)])
+    both = concat(
+        [
+            *tables([keys], "fixed", 400),
+            *tables([[(token,) for token in range(2, 302)]], "fixed", 400),
+        ]
+    )
     assert [row[0] for row in both.widest] == [300, 6, 300, 0]
     root = table.step(torch.randn(1, 1, 400), torch.zeros(1, 1), table.start(1), 80)
     state_BK = root.state_BC[:, :77]
@@ -193,9 +235,14 @@ def test_many_beams_have_room_at_every_depth():
 
 @pytest.mark.parametrize("norm", ["full", "renorm"])
 def test_the_fixed_layout_never_waits_for_the_device(norm):
-    """A tensor on `meta` has no content: whatever asked for it, or had a shape that depends on it, would raise."""
+    """A tensor on `meta` has no content: whatever asked for it, or had a shape that depends on it,
+    would raise."""
     (table,) = tables([[(2,), (3, 4), (3, 5)]], "fixed")
-    parts = {name: part.to("meta") for name, part in vars(table).items() if isinstance(part, torch.Tensor)}
+    parts = {
+        name: part.to("meta")
+        for name, part in vars(table).items()
+        if isinstance(part, torch.Tensor)
+    }
     table = replace(table, **parts)
     state_BK, score_BK = table.start(2), torch.zeros(2, 1, device="meta")
     for beams in (1, 3):
@@ -205,7 +252,9 @@ def test_the_fixed_layout_never_waits_for_the_device(norm):
     table.advance(state_BK.flatten(), found.token_BC.flatten())
     table.key_range(state_BK.flatten())
     with pytest.raises((RuntimeError, NotImplementedError)):
-        replace(table, way="ragged").step(torch.empty(2, 3, SIZE, device="meta"), score_BK, state_BK, 3, norm)
+        replace(table, way="ragged").step(
+            torch.empty(2, 3, SIZE, device="meta"), score_BK, state_BK, 3, norm
+        )
 
 
 def test_normalisers_of_any_rows():

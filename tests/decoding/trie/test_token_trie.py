@@ -1,4 +1,5 @@
-"""The host side: a trie holds exactly its keys, whatever they look like, and files are read back or refused."""
+"""The host side: a trie holds exactly its keys, whatever they look like, and files are read back or
+refused."""
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ def test_arrays_give_the_same_trie_as_sequences(case):
     size, sequences = case
     flat = np.array([token for key in sequences for token in key], np.int64)
     ours = TokenTrie.from_arrays(flat, np.array([len(key) for key in sequences], np.int64), size)
-    for one, other in zip(ours.levels, TokenTrie.from_sequences(sequences, size).levels, strict=True):
+    for one, other in zip(
+        ours.levels, TokenTrie.from_sequences(sequences, size).levels, strict=True
+    ):
         np.testing.assert_array_equal(one, other)
 
 
@@ -51,7 +54,9 @@ def test_a_key_has_the_values_of_all_its_sequences_in_order(case, seed):
     values = [f"值{place}" * (place * seed % 3) for place in range(len(sequences))]
     trie = TokenTrie.from_sequences(sequences, size, values=values)
     for rank, key in enumerate(trie.keys(range(len(trie)))):
-        given = [value for sequence, value in zip(sequences, values, strict=True) if sequence == key]
+        given = [
+            value for sequence, value in zip(sequences, values, strict=True) if sequence == key
+        ]
         assert trie.values.of(rank) == given
 
 
@@ -100,7 +105,9 @@ def file(tmp_path):
 
 
 def test_another_tokenizer_is_refused(file):
-    with pytest.raises(SettingsError, match="made with another tokenizer: expected vocabulary theirs, got ours"):
+    with pytest.raises(
+        SettingsError, match="made with another tokenizer: expected vocabulary theirs, got ours"
+    ):
         TokenTrie.load(file, "theirs")
     assert len(TokenTrie.load(file)) == 2
 
@@ -114,7 +121,9 @@ def test_a_damaged_file_is_refused_wherever_the_damage_is(file):
             TokenTrie.load(file)
     for length in (0, 5, header - 3, len(whole) - 1):
         file.write_bytes(whole[:length])
-        with pytest.raises(SettingsError, match=r"keys\.trie: damaged, truncated, or no trie at all"):
+        with pytest.raises(
+            SettingsError, match=r"keys\.trie: damaged, truncated, or no trie at all"
+        ):
             TokenTrie.load(file)
 
 
@@ -136,7 +145,9 @@ def test_what_was_compiled_from_another_file_or_is_damaged_is_refused(file, tmp_
     TokenTrie.from_sequences([(4,)], 9, "ours").save(file)
     assert TokenTrie.load(file).keys([0]) == [(4,)]
     compiled_path(file).write_bytes(stale)
-    with pytest.raises(SettingsError, match=r"keys\.trie\.csr: stale: compiled from another keys\.trie"):
+    with pytest.raises(
+        SettingsError, match=r"keys\.trie\.csr: stale: compiled from another keys\.trie"
+    ):
         TokenTrie.load(file)
     compiled_path(file).write_bytes(stale[:-1])
     with pytest.raises(SettingsError, match=r"keys\.trie\.csr: damaged, truncated"):
@@ -163,7 +174,9 @@ def test_keys_come_back_sorted_from_marisa_in_several_chunks(file, monkeypatch):
     loaded = TokenTrie.load(file)
     np.testing.assert_array_equal(compiled.label, loaded.levels.label)
     assert loaded.keys(range(len(keys))) == sorted(keys)
-    assert [loaded.values.of(key) for key in range(len(keys))] == [[str(key)] for key in sorted(keys)]
+    assert [loaded.values.of(key) for key in range(len(keys))] == [
+        [str(key)] for key in sorted(keys)
+    ]
 
 
 def test_too_many_nodes_are_refused(monkeypatch):

@@ -74,7 +74,14 @@ def test_figures_by_hand():
 
 def test_groups_by_length():
     answers = ["", "何晴", "一二三四五", "一" * 16, "一" * 32, "一" * 33]
-    assert [length_group(answer) for answer in answers] == ["none", "1-4", "5-8", "9-16", "17-32", "33 and more"]
+    assert [length_group(answer) for answer in answers] == [
+        "none",
+        "1-4",
+        "5-8",
+        "9-16",
+        "17-32",
+        "33 and more",
+    ]
 
 
 def test_gold_of_records():
@@ -85,7 +92,9 @@ def test_gold_of_records():
 
 @pytest.mark.parametrize("answers", ["何晴", [""], [" "], [3], [["何晴"]], {"text": "何晴"}])
 def test_wrong_answers_are_refused(answers):
-    with pytest.raises(RecordError, match='field "answers": expected a list of strings that are not blank'):
+    with pytest.raises(
+        RecordError, match='field "answers": expected a list of strings that are not blank'
+    ):
         read_answers({"answers": answers})
 
 

@@ -1,4 +1,5 @@
-"""Both tasks of reading comprehension: decoding against brute force, the vote by hand, windows, and odd input."""
+"""Both tasks of reading comprehension: decoding against brute force, the vote by hand, windows, and
+odd input."""
 
 import json
 import math
@@ -16,9 +17,14 @@ from nlpkit.tasks import mrc_mlm, mrc_seq2seq
 from nlpkit.tasks._mrc.answers import Answer, normalise
 from nlpkit.text.tokenizer import Tokenizer
 
-SHAPE = encoders.ShapeConfig(layers=2, hidden_size=32, heads=2, intermediate_size=48, max_length=128)
+SHAPE = encoders.ShapeConfig(
+    layers=2, hidden_size=32, heads=2, intermediate_size=48, max_length=128
+)
 RECORDS = [
-    {"question": "谁写了《长夜》？", "passages": ["《长夜》是何晴写的", "何晴住在云岭🙂", "顾平写过ＡＢＣ"]},
+    {
+        "question": "谁写了《长夜》？",
+        "passages": ["《长夜》是何晴写的", "何晴住在云岭🙂", "顾平写过ＡＢＣ"],
+    },
     {
         "question": "何时？",
         "context": "灯塔１９２１年建成，码头1930年建成，面馆２００５年开张，船票三元，渡口在桐溪，海雾在春天多",
@@ -45,7 +51,8 @@ def made():
 
 @pytest.fixture
 def reader(made):
-    """reader(module, **settings) -> (task, model, examples); `silent`: how many of the windows answer nothing."""
+    """reader(module, **settings) -> (task, model, examples); `silent`: how many of the windows
+    answer nothing."""
     encoder, tokenizer = made
 
     def make(module, silent=0, **settings):
@@ -55,7 +62,9 @@ def reader(made):
             encoder.head.bias.zero_()
             lead_R = first_of(task, model, examples)
             lead_R = lead_R.max(1).values - lead_R[:, tokenizer.sep_id]
-            bound = -9.0 if silent == 0 else float(lead_R.sort().values[silent - 1 : silent + 1].mean())
+            bound = (
+                -9.0 if silent == 0 else float(lead_R.sort().values[silent - 1 : silent + 1].mean())
+            )
             encoder.head.bias[tokenizer.sep_id] = bound
         return task, model, examples
 
@@ -83,7 +92,9 @@ def windows_of(task, model, example):
 
 def pieces_of(window, most):
     ids = window.token_ids
-    return {tuple(ids[i:j]) for i in range(len(ids)) for j in range(i + 1, min(len(ids), i + most) + 1)}
+    return {
+        tuple(ids[i:j]) for i in range(len(ids)) for j in range(i + 1, min(len(ids), i + most) + 1)
+    }
 
 
 @torch.no_grad()
@@ -92,7 +103,9 @@ def log_shares(task, model, question, windows, written):
     p_MV = []
     for window in windows:
         source = [*window.token_ids, task.tokenizer.sep_id, *question]
-        logits_NV = PrefixLM(model.encoder).logits(collate_pairs([Pair(source, written)], task.tokenizer))
+        logits_NV = PrefixLM(model.encoder).logits(
+            collate_pairs([Pair(source, written)], task.tokenizer)
+        )
         p_MV.append(logits_NV[-1].double().softmax(0))
     p_MV = torch.stack(p_MV)
     p_V = p_MV.square().sum(0) / (1 + p_MV.sum(0))
@@ -108,7 +121,11 @@ def greedy(task, model, example):
     written, score = (), 0.0
     while True:
         log_q_V = log_shares(task, model, example.question, windows, written)
-        longer = [piece for piece in legal if len(piece) > len(written) and piece[: len(written)] == written]
+        longer = [
+            piece
+            for piece in legal
+            if len(piece) > len(written) and piece[: len(written)] == written
+        ]
         options = {piece[len(written)] for piece in longer}
         if written:
             options.add(end_id)
@@ -143,23 +160,30 @@ def test_many_beams_find_the_best_of_all_pieces(reader):
     for piece in set().union(*(pieces_of(window, 5) for window in example.windows)):
         steps = [(piece[:i], token) for i, token in enumerate((*piece, task.tokenizer.sep_id))]
         scores[piece] = sum(
-            float(log_shares(task, model, example.question, example.windows, list(written))[token]) / len(steps)
+            float(log_shares(task, model, example.question, example.windows, list(written))[token])
+            / len(steps)
             for written, token in steps
         )
     ranked = sorted(scores, key=scores.get, reverse=True)
     found = [prediction, *prediction.alternatives]
     assert len(found) == len(ranked)
     assert [task.tokenizer.token_ids(answer.answer) for answer in found[:5]] == ranked[:5]
-    assert [answer.score for answer in found] == pytest.approx([math.exp(scores[p]) for p in ranked], rel=5e-3)
+    assert [answer.score for answer in found] == pytest.approx(
+        [math.exp(scores[p]) for p in ranked], rel=5e-3
+    )
     assert all(assert_it_stands(example, answer) for answer in found)
 
 
 @torch.no_grad()
 def by_hand(task, model, example):
-    """{answer: score} of one pass: the best pieces of every window, or that of a walk; then the vote."""
+    """{answer: score} of one pass: the best pieces of every window, or that of a walk; then the
+    vote."""
     end_id, votes = task.tokenizer.sep_id, {}
     for window in windows_of(task, model, example):
-        batch, ids = task.collate([mrc_mlm.replace(example, windows=[window])], targets=False), window.token_ids
+        batch, ids = (
+            task.collate([mrc_mlm.replace(example, windows=[window])], targets=False),
+            window.token_ids,
+        )
         log_probs_LV = model.log_probs(batch, 6)[0].double()
         if task.config.decoding == "greedy":
             pieces = [walk(log_probs_LV, ids, end_id)] if ids else []
@@ -183,7 +207,10 @@ def walk(log_probs_LV, ids, end_id):
     written = ()
     while len(written) < 5:
         options = {p[-1] for p in pieces_of_ids(ids, len(written) + 1) if p[:-1] == written}
-        token = max(options | ({end_id} if written else set()), key=lambda t: float(log_probs_LV[len(written), t]))
+        token = max(
+            options | ({end_id} if written else set()),
+            key=lambda t: float(log_probs_LV[len(written), t]),
+        )
         if token == end_id:
             break
         written += (token,)
@@ -230,7 +257,9 @@ def test_equal_answers_are_put_together():
     found = task._vote(windows)
     assert (found.answer, found.passage, found.span) == ("顾平", 1, (0, 2))
     assert found.score == round(0.36 / 1.6, 4)
-    assert found.alternatives[0] == Answer("何晴", 0, (3, 5), float(f"{(0.25 + 0.0625) / 1.75:.4g}"))
+    assert found.alternatives[0] == Answer(
+        "何晴", 0, (3, 5), float(f"{(0.25 + 0.0625) / 1.75:.4g}")
+    )
 
 
 @pytest.mark.parametrize("module", TASKS)
@@ -250,7 +279,11 @@ def test_a_question_in_a_batch_is_answered_as_alone(reader, module):
     together = predict_examples(task, model, examples)
     for example, prediction in zip(examples, together, strict=True):
         (alone,) = predict_examples(task, model, [example])
-        assert (alone.answer, alone.passage, alone.span) == (prediction.answer, prediction.passage, prediction.span)
+        assert (alone.answer, alone.passage, alone.span) == (
+            prediction.answer,
+            prediction.passage,
+            prediction.span,
+        )
         if prediction.answer:
             assert alone.score == pytest.approx(prediction.score, rel=1e-3)
 
@@ -260,7 +293,10 @@ def test_what_is_read_does_not_hold_the_answer(reader, module):
     task, _, _ = reader(module)
     one = task.read({"question": "谁？", "passages": ["何晴来了", "顾平"], "answers": ["何晴"]})
     other = task.read({"question": "谁？", "passages": ["何晴来了", "顾平"], "answers": ["顾平"]})
-    rows = [getattr(task.collate([example]), "tokens" if module is mrc_mlm else "sources") for example in (one, other)]
+    rows = [
+        getattr(task.collate([example]), "tokens" if module is mrc_mlm else "sources")
+        for example in (one, other)
+    ]
     assert rows[0].token_ids_BT.equal(rows[1].token_ids_BT)
     assert [w.target for w in one.windows] != [w.target for w in other.windows]
 
@@ -294,8 +330,12 @@ def test_settings_that_make_no_sense_are_refused():
 def test_a_vocabulary_without_masks_is_refused():
     backend = encoders.load_tokenizer("tiny").backend
     without = json.loads(backend.to_str())
-    without["model"]["vocab"] = {k: v for k, v in without["model"]["vocab"].items() if k != "[MASK]"}
-    without["added_tokens"] = [token for token in without["added_tokens"] if token["content"] != "[MASK]"]
+    without["model"]["vocab"] = {
+        k: v for k, v in without["model"]["vocab"].items() if k != "[MASK]"
+    }
+    without["added_tokens"] = [
+        token for token in without["added_tokens"] if token["content"] != "[MASK]"
+    ]
     tokenizer = Tokenizer(type(backend).from_str(json.dumps(without)))
     with pytest.raises(SettingsError, match=r"no \[MASK\]"):
         mrc_mlm.Task(mrc_mlm.Settings(), tokenizer, None)
@@ -311,7 +351,9 @@ def test_from_the_command_line(made, tmp_path, module):
     name = module.__name__.rsplit(".", 1)[1]
     lines = [{"id": 10**20, **record} for record in samples.records(name, 30, seed=1)]
     data, out = write_lines(tmp_path / "data.jsonl", lines), tmp_path / "run"
-    limits = [f"--set={name}.{key}={value}" for key, value in {**LIMITS, "max_question": 40}.items()]
+    limits = [
+        f"--set={name}.{key}={value}" for key, value in {**LIMITS, "max_question": 40}.items()
+    ]
     nlpkit("train", name, "--data", data, "--dev", data, "--encoder", tmp_path / "encoder", "--out", out,
            "--epochs=1", *limits)  # fmt: skip
     predicted = tmp_path / "predicted.jsonl"
@@ -320,7 +362,9 @@ def test_from_the_command_line(made, tmp_path, module):
     assert list(first) == [*lines[0], "prediction"]
     assert list(first["prediction"]) == ["answer", "passage", "span", "score", "alternatives"]
     of_run = json.loads(nlpkit("eval", out, "--data", data, "--by", "length").stdout)
-    of_file = json.loads(nlpkit("eval", "--task", name, "--data", predicted, "--by", "length").stdout)
+    of_file = json.loads(
+        nlpkit("eval", "--task", name, "--data", predicted, "--by", "length").stdout
+    )
     assert {key: value for key, value in of_run.items() if key not in ("run", "data")} == {
         key: value for key, value in of_file.items() if key != "data"
     }

@@ -1,4 +1,5 @@
-"""The best pieces where every position is scored at once: against all pieces, and the walk against a walk by hand."""
+"""The best pieces where every position is scored at once: against all pieces, and the walk against
+a walk by hand."""
 
 import pytest
 import torch
@@ -35,14 +36,18 @@ def every_piece(passage, log_probs_LV, normalised):
 @given(PASSAGES, st.integers(2, 6), st.integers(1, 60), st.booleans(), st.integers(0, 10**6))
 def test_the_best_pieces_are_those_of_brute_force(passages, positions, count, normalised, seed):
     log_probs_BLV = drawn(len(passages), positions, seed)
-    score_BN, start_BN, length_BN = best_pieces(log_probs_BLV, passages, EOS, count, length_normalised=normalised)
+    score_BN, start_BN, length_BN = best_pieces(
+        log_probs_BLV, passages, EOS, count, length_normalised=normalised
+    )
     assert score_BN.shape == start_BN.shape == length_BN.shape == (len(passages), count)
     for row, passage in enumerate(passages):
         expected = every_piece(passage, log_probs_BLV[row], normalised)
         known = {(start, length): score for score, start, length in expected}
         parts = (part[row].tolist() for part in (score_BN, start_BN, length_BN))
         found = [piece for piece in zip(*parts, strict=True) if piece[0] > -torch.inf]
-        assert [score for score, *_ in found] == pytest.approx([score for score, *_ in expected[:count]])
+        assert [score for score, *_ in found] == pytest.approx(
+            [score for score, *_ in expected[:count]]
+        )
         assert len({place for _, *place in found for place in [tuple(place)]}) == len(found)
         assert all(known[start, length] == pytest.approx(score) for score, start, length in found)
 
@@ -59,7 +64,8 @@ def test_impossible_tokens_and_empty_passages():
 
 
 def walk(passage, log_probs_LV):
-    """The published way: the likeliest token that goes on with what was written, until that is the end."""
+    """The published way: the likeliest token that goes on with what was written, until that is the
+    end."""
     written = []
     for log_probs_V in log_probs_LV[:-1]:
         n = len(written)
@@ -73,9 +79,14 @@ def walk(passage, log_probs_LV):
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.lists(st.integers(0, EOS - 1), min_size=1, max_size=8), min_size=1, max_size=4), st.integers(0, 999))
+@given(
+    st.lists(st.lists(st.integers(0, EOS - 1), min_size=1, max_size=8), min_size=1, max_size=4),
+    st.integers(0, 999),
+)
 def test_a_walk_is_a_search_with_one_beam(passages, seed):
     log_probs_BLV = drawn(len(passages), 5, seed)
     constraint = PassageConstraint([[passage] for passage in passages], EOS)
     found = beam_search(Positions(log_probs_BLV), constraint, len(passages), 1, 4).lists()
-    assert [row[0][0] for row in found] == [walk(p, log_probs_BLV[row]) for row, p in enumerate(passages)]
+    assert [row[0][0] for row in found] == [
+        walk(p, log_probs_BLV[row]) for row, p in enumerate(passages)
+    ]

@@ -31,7 +31,9 @@ def written(example):
 
 
 def test_every_passage_answers_for_itself():
-    example = read({"passages": ["何晴来了", "", "没有人", "她叫何晴女士"], "answers": ["何晴女士", "何晴"]})
+    example = read(
+        {"passages": ["何晴来了", "", "没有人", "她叫何晴女士"], "answers": ["何晴女士", "何晴"]}
+    )
     assert written(example) == ["何晴", "", "", "何晴女士"]
     assert [window.passage for window in example.windows] == [0, 1, 2, 3]
     assert not example.lost
@@ -41,7 +43,12 @@ def test_width_and_case_do_not_hide_an_answer():
     example = read({"passages": ["𠮷ＡＢＣ公司", "abc"], "answers": ["Abc"]})
     assert written(example) == ["abc", "abc"]
     answer = example.windows[0].answer((1, 4), 0.123456)
-    assert (answer.answer, answer.passage, answer.span, answer.score) == ("ＡＢＣ", 0, (1, 4), 0.1235)
+    assert (answer.answer, answer.passage, answer.span, answer.score) == (
+        "ＡＢＣ",
+        0,
+        (1, 4),
+        0.1235,
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,9 @@ def test_an_answer_of_half_a_token_is_lost():
     backend = encoders.load_tokenizer("tiny").backend
     whole_words = Tokenizer(type(backend).from_str(backend.to_str()))
     whole_words.backend.add_tokens(["船票"])
-    example = Reading(Settings(), whole_words, None).read({"question": "？", "context": "买船票", "answers": ["票"]})
+    example = Reading(Settings(), whole_words, None).read(
+        {"question": "？", "context": "买船票", "answers": ["票"]}
+    )
     assert example.lost == "not of whole tokens"
 
 
@@ -87,7 +96,11 @@ def test_an_answer_is_whole_in_some_window(before, length, max_passage, after):
     example = read({"context": context, "answers": [answer]}, max_passage=max_passage, max_answer=8)
     assert answer in written(example)
     assert set(written(example)) <= {answer, ""}
-    covered = {place for w in example.windows for place in range(w.encoding.starts_T[1], w.encoding.ends_T[-2])}
+    covered = {
+        place
+        for w in example.windows
+        for place in range(w.encoding.starts_T[1], w.encoding.ends_T[-2])
+    }
     assert covered == set(range(len(context)))
     assert max(len(window.token_ids) for window in example.windows) <= max_passage
 
@@ -98,7 +111,9 @@ def test_windows_leave_room_for_the_question_in_what_the_encoder_takes():
         example = task.read({"question": question, "context": "字" * 200})
         longest = max(len(window.token_ids) for window in example.windows)
         assert longest == 48 - 8 - 5 - len(question)
-        assert len(example) == sum(len(window.token_ids) + 8 + 5 + len(question) for window in example.windows)
+        assert len(example) == sum(
+            len(window.token_ids) + 8 + 5 + len(question) for window in example.windows
+        )
     with pytest.raises(SettingsError, match="takes 48 tokens, the settings ask for 50") as error:
         reading(max_length=48, max_question=21, max_answer=8)
     assert "max_answer" in error.value.hint
@@ -106,7 +121,9 @@ def test_windows_leave_room_for_the_question_in_what_the_encoder_takes():
 
 def test_another_window_every_time():
     task = reading()
-    example = task.read({"question": "谁？", "passages": ["何晴", "顾平", "林薇"], "answers": ["顾平"]})
+    example = task.read(
+        {"question": "谁？", "passages": ["何晴", "顾平", "林薇"], "answers": ["顾平"]}
+    )
     draw = task.augmenter([example])
     drawn = [draw(example, np.random.default_rng(seed)) for seed in range(40)]
     assert {len(one.windows) for one in drawn} == {1}
@@ -119,11 +136,20 @@ def test_another_window_every_time():
     [
         ({"context": "何晴"}, 'missing field "question"'),
         ({"question": ["谁"], "context": "何晴"}, 'field "question": expected a string, got list'),
-        ({"question": "问" * 129, "context": "何晴"}, 'field "question": expected at most 128 tokens, got 129'),
+        (
+            {"question": "问" * 129, "context": "何晴"},
+            'field "question": expected at most 128 tokens, got 129',
+        ),
         ({"question": "谁？"}, 'missing field "passages"'),
         ({"question": "谁？", "context": 3}, 'field "context": expected a string, got int'),
-        ({"question": "谁？", "passages": "何晴"}, 'field "passages": expected a list of strings, got'),
-        ({"question": "谁？", "passages": ["何晴", None]}, 'field "passages": expected a list of strings, got'),
+        (
+            {"question": "谁？", "passages": "何晴"},
+            'field "passages": expected a list of strings, got',
+        ),
+        (
+            {"question": "谁？", "passages": ["何晴", None]},
+            'field "passages": expected a list of strings, got',
+        ),
         ({"question": "谁？", "passages": ["何晴"], "context": "何晴"}, "expected one of them"),
         ({"question": "谁？", "context": "何晴", "answers": "何晴"}, 'field "answers"'),
     ],
@@ -142,7 +168,11 @@ def test_a_blank_question_is_reported():
 
 @pytest.mark.parametrize(
     ("limits", "message"),
-    [({"max_answer": 0}, "max_answer"), ({"max_question": 0}, "max_question"), ({"max_passage": 63}, "twice")],
+    [
+        ({"max_answer": 0}, "max_answer"),
+        ({"max_question": 0}, "max_question"),
+        ({"max_passage": 63}, "twice"),
+    ],
 )
 def test_settings_without_room_are_refused(limits, message):
     with pytest.raises(ValueError, match=message):
@@ -151,10 +181,17 @@ def test_settings_without_room_are_refused(limits, message):
 
 @pytest.mark.parametrize(
     ("given", "answers", "settled"),
-    [(None, [["何晴"], []], True), (None, [["何晴"], ["顾平"]], False), (True, [["何晴"]], True), (False, [[]], False)],
+    [
+        (None, [["何晴"], []], True),
+        (None, [["何晴"], ["顾平"]], False),
+        (True, [["何晴"]], True),
+        (False, [[]], False),
+    ],
 )
 def test_the_data_tells_whether_there_may_be_no_answer(given, answers, settled, tmp_path):
-    records = [("here", {"question": "谁？", "context": "何晴", "answers": some}) for some in answers]
+    records = [
+        ("here", {"question": "谁？", "context": "何晴", "answers": some}) for some in answers
+    ]
     assert Reading.prepare(Settings(no_answer=given), records, tmp_path) == dataclasses.replace(
         Settings(), no_answer=settled
     )
@@ -162,7 +199,9 @@ def test_the_data_tells_whether_there_may_be_no_answer(given, answers, settled, 
 
 def test_one_of_the_accepted_answers_counts_as_the_first():
     task = reading()
-    example = task.read({"question": "谁？", "context": "何晴女士", "answers": ["何晴", "何晴女士"]})
+    example = task.read(
+        {"question": "谁？", "context": "何晴女士", "answers": ["何晴", "何晴女士"]}
+    )
     judged = task.judged(example, Prediction("何晴女士。", 0, (0, 4), 0.5))
     assert task.facts(judged) == task.facts(example.gold)
     assert (judged.passage, judged.span, judged.score) == (0, (0, 4), 0.5)

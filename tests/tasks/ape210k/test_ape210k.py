@@ -1,4 +1,5 @@
-"""Math word problems: gold in all its forms, what is learned of it, beams without a value, windows, and scores."""
+"""Math word problems: gold in all its forms, what is learned of it, beams without a value, windows,
+and scores."""
 
 import dataclasses
 import json
@@ -17,7 +18,9 @@ from nlpkit.inference.predictor import predict_examples
 from nlpkit.tasks.ape210k.equations import Beam, Prediction
 from nlpkit.tasks.ape210k.task import Settings, Task
 
-SHAPE = encoders.ShapeConfig(layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=128)
+SHAPE = encoders.ShapeConfig(
+    layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=128
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,9 @@ def test_a_wrong_type_is_said(new_task, record, message):
         (line("1+" * 70 + "1", "71"), "it has 141 tokens, max_equation is 64"),
     ],
 )
-def test_gold_that_would_teach_something_wrong_is_named_and_passed_over(new_task, made, record, why):
+def test_gold_that_would_teach_something_wrong_is_named_and_passed_over(
+    new_task, made, record, why
+):
     task = new_task(disturb=1.0)
     bad, good = task.read(record), task.read(line("12*(1-(1/4))"))
     [finding] = task.report(bad)
@@ -108,12 +113,22 @@ def test_a_beam_without_a_value_or_below_zero_is_passed_over(new_task):
     task = new_task()
     example = task.read(line())
     ids = {**task.tokens.symbols, **dict(zip("ab", task.tokens.marks.values(), strict=False))}
-    found = [([ids[c] for c in text], score) for text, score in (("a/0", -0.1), ("a-b", -1.23456), ("a", -2))]
+    found = [
+        ([ids[c] for c in text], score)
+        for text, score in (("a/0", -0.1), ("a-b", -1.23456), ("a", -2))
+    ]
     prediction = task._prediction(example, found)
-    assert (prediction.equation, prediction.answer, prediction.decimal) == ("12-(1/4)", "47/4", 11.75)
+    assert (prediction.equation, prediction.answer, prediction.decimal) == (
+        "12-(1/4)",
+        "47/4",
+        11.75,
+    )
     assert prediction.score == -1.2346
     assert [b.answer for b in prediction.beams] == [None, "47/4", "12"]
-    below = [([ids[c] for c in text], score) for text, score in (("b-a", -0.5), ("a-b", -1), ("b-a*a", -2))]
+    below = [
+        ([ids[c] for c in text], score)
+        for text, score in (("b-a", -0.5), ("a-b", -1), ("b-a*a", -2))
+    ]
     assert task._prediction(example, below).equation == "12-(1/4)"
     assert new_task(negative=True)._prediction(example, below).equation == "(1/4)-12"
     assert task._prediction(example, [*below[::2], *found[:1]]).equation == "(1/4)-12"
@@ -124,7 +139,12 @@ def test_a_beam_without_a_value_or_below_zero_is_passed_over(new_task):
 
 def test_scores_by_hand(new_task):
     task = new_task()
-    gold = [Prediction("", "1/3"), Prediction("2*3", "6"), Prediction("2+2", "4"), Prediction("二", "二")]
+    gold = [
+        Prediction("", "1/3"),
+        Prediction("2*3", "6"),
+        Prediction("2+2", "4"),
+        Prediction("二", "二"),
+    ]
     predictions = [
         Prediction("1/3", "333333/1000000", beams=[beam("333333/1000000", -1)]),
         Prediction("3", "3", beams=[beam("3", -1), beam("6", -2)]),
@@ -167,11 +187,16 @@ def test_it_learns_problems_and_writes_their_equations(made, numbers, constraint
         model(task.collate(examples)).mean().backward()
         optimizer.step()
     predictions = predict_examples(task, model.eval(), examples)
-    assert task.score((e.gold, p) for e, p in zip(examples, predictions, strict=True))["accuracy"] == 1.0
+    assert (
+        task.score((e.gold, p) for e, p in zip(examples, predictions, strict=True))["accuracy"]
+        == 1.0
+    )
     assert [p.score for p in predictions] == [p.beams[0].score for p in predictions]
 
 
-def test_an_untrained_model_writes_only_arithmetic_of_the_problem_under_the_constraint(made, new_task):
+def test_an_untrained_model_writes_only_arithmetic_of_the_problem_under_the_constraint(
+    made, new_task
+):
     records = [line(text="5只"), line(text="有7元和3%"), line(text="没有数"), line(text="")]
     task = new_task(max_equation=9)
     examples = [task.read(record) for record in records]
@@ -181,7 +206,9 @@ def test_an_untrained_model_writes_only_arithmetic_of_the_problem_under_the_cons
         for found in prediction.beams:
             assert len(task.tokens.equation(found.equation, example.numbers)) <= 9
     free = new_task(constraint=False, max_equation=9)
-    assert isinstance(free._constraint(free.collate(examples, targets=False), made[0].vocabulary_size), Free)
+    assert isinstance(
+        free._constraint(free.collate(examples, targets=False), made[0].vocabulary_size), Free
+    )
     assert len(predict_examples(free, model, examples)) == 4
 
 
@@ -216,7 +243,8 @@ def test_training_shows_some_equations_disturbed(new_task):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"beams": 0}, {"max_length": 7}, {"max_equation": 0}, {"passes": 0}, {"disturb": 1.5}]
+    "settings",
+    [{"beams": 0}, {"max_length": 7}, {"max_equation": 0}, {"passes": 0}, {"disturb": 1.5}],
 )
 def test_settings_out_of_range(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
@@ -243,10 +271,15 @@ def test_a_file_of_predictions(new_task, tmp_path):
     for value in ({}, {"answer": "1", "beams": [{}]}, {"answer": "1", "beams": 3}):
         with pytest.raises(RecordError, match=r"answer|beams"):
             task.parse(value)
-    lines = [{**line("x=2*3", "6"), "prediction": {"equation": "2*3"}}, {**line("1+1"), "prediction": {"answer": "3"}}]
+    lines = [
+        {**line("x=2*3", "6"), "prediction": {"equation": "2*3"}},
+        {**line("1+1"), "prediction": {"answer": "3"}},
+    ]
     path = write_lines(tmp_path / "predicted.jsonl", lines)
     errors = tmp_path / "errors.jsonl"
-    done = nlpkit("eval", "--task", "ape210k", "--data", path, "--by", "operators", "--errors", errors)
+    done = nlpkit(
+        "eval", "--task", "ape210k", "--data", path, "--by", "operators", "--errors", errors
+    )
     metrics = json.loads(done.stdout)
     assert metrics["accuracy"] == 0.5
     assert metrics["by"]["1"]["recall"] == 0.5
@@ -262,4 +295,7 @@ def test_the_settings_of_the_search_may_change_on_a_trained_model(made, new_task
         task.config = dataclasses.replace(task.config, beams=beams)
         (prediction,) = predict_examples(task, model, [example])
         assert len(prediction.beams) == beams
-    assert Scoring(task).score(iter([(None, {}, example.gold or prediction, prediction)]))["accuracy"] == 1.0
+    assert (
+        Scoring(task).score(iter([(None, {}, example.gold or prediction, prediction)]))["accuracy"]
+        == 1.0
+    )

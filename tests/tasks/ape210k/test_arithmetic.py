@@ -1,4 +1,5 @@
-"""Arithmetic: against Python's own grammar and Fraction, bounded, and no bracket too many or too few."""
+"""Arithmetic: against Python's own grammar and Fraction, bounded, and no bracket too many or too
+few."""
 
 import ast
 import operator
@@ -33,7 +34,8 @@ OPERATORS = {
 
 
 def by_python(text):
-    """The value of a text with `**`, by Python's parser and Fraction's operators; None where there is none."""
+    """The value of a text with `**`, by Python's parser and Fraction's operators; None where there
+    is none."""
     try:
         return walk(ast.parse(text, mode="eval").body)
     except (SyntaxError, ZeroDivisionError, OverflowError):
@@ -77,7 +79,8 @@ SIGNS = {"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div, "**": ast.Pow}
 
 @st.composite
 def trees(draw, depth=4, kinds=(*SIGNS, "sign")):
-    """(text, value, None where there is none) with brackets around all but numbers, and some around numbers."""
+    """(text, value, None where there is none) with brackets around all but numbers, and some around
+    numbers."""
     if depth == 0 or draw(st.integers(0, 3)) == 0:
         text = draw(NUMBERS)
         return text, Fraction(text)
@@ -85,7 +88,9 @@ def trees(draw, depth=4, kinds=(*SIGNS, "sign")):
     (left, left_value), (right, right_value) = (draw(trees(depth - 1, kinds)) for _ in range(2))
     if kind == "sign":
         return f"-({left})", None if left_value is None else -left_value
-    wide = [t if re.fullmatch(r"[\d.]+", t) and draw(st.booleans()) else f"({t})" for t in (left, right)]
+    wide = [
+        t if re.fullmatch(r"[\d.]+", t) and draw(st.booleans()) else f"({t})" for t in (left, right)
+    ]
     try:
         return kind.join(wide), computed(SIGNS[kind], left_value, right_value)
     except (AttributeError, TypeError, ZeroDivisionError, OverflowError):
@@ -104,7 +109,9 @@ def test_a_tree_has_its_value_however_it_is_bracketed(tree):
 @given(st.lists(st.sampled_from([*"+-*/()", "**", "7", "2", "1.5", "0"]), max_size=9))
 def test_precedence_is_that_of_python(tokens):
     text = " ".join(tokens)
-    if not re.search(r"[\d)] [\d(]|\( \)|\* \*", text):  # Python sees calls and tuples there, and we no spaces
+    if not re.search(
+        r"[\d)] [\d(]|\( \)|\* \*", text
+    ):  # Python sees calls and tuples there, and we no spaces
         assert by_us(text) == by_python(text)
 
 
@@ -135,12 +142,17 @@ def test_a_written_bracket_matters_for_some_numbers(tree, seed):
 
 
 def differ(pieces, others, draw):
-    """Whether two forms of an expression have different values for some numbers in the place of its own."""
-    names = {piece: str(draw.choice([2, 3, 5, 7, 11, 13])) for piece in pieces if piece[0].isdigit()}
+    """Whether two forms of an expression have different values for some numbers in the place of its
+    own."""
+    names = {
+        piece: str(draw.choice([2, 3, 5, 7, 11, 13])) for piece in pieces if piece[0].isdigit()
+    }
     places = iter([str(draw.choice([1, 2, 3, 4, 5, 7])) for p in pieces if p in names])
     drawn = [next(places) if p in names else p for p in pieces]
     numbers = iter([p for p in drawn if p[0].isdigit()])
-    return by_us("".join(drawn)) != by_us("".join(next(numbers) if p in names else p for p in others))
+    return by_us("".join(drawn)) != by_us(
+        "".join(next(numbers) if p in names else p for p in others)
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,7 +212,9 @@ def test_what_has_no_value_is_said(text, why):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(st.sampled_from("0123456789.+-*/^()%:[] x=二（）"), max_size=30) | st.text(max_size=10))
+@given(
+    st.text(st.sampled_from("0123456789.+-*/^()%:[] x=二（）"), max_size=30) | st.text(max_size=10)
+)
 def test_any_text_has_a_value_or_an_error_of_its_own(text):
     result = by_us(text)
     assert result is None or abs(float(result)) < float("inf")

@@ -80,8 +80,13 @@ WHOLE = {VOCABULARY: "a", VOCABULARY + 1: "b", VOCABULARY + 2: "c"}
 def test_whole_numbers_stand_where_their_row_has_them(row):
     symbols = {symbol: IDS[symbol] for symbol in "1-*()%"}
     letters = [WHOLE[token] for token in row]
-    texts = ("".join(p) for length in range(5) for p in itertools.product([*symbols, *letters], repeat=length))
-    # a whole number is as "(1)": nothing but an operator, a percent sign or a bracket goes on from it
+    texts = (
+        "".join(p)
+        for length in range(5)
+        for p in itertools.product([*symbols, *letters], repeat=length)
+    )
+    # a whole number is as "(1)": nothing but an operator, a percent sign or a bracket goes on from
+    # it
     legal = {text for text in texts if parses(re.sub("[abc]", "(1)", text), False)}
     rows = [[VOCABULARY + 1], row]
     constraint = EquationConstraint(symbols, EOS, operands=rows, max_length=4, double_star=False)
@@ -105,7 +110,9 @@ def test_any_text_is_legal_where_it_parses(text):
     assert accepts(EquationConstraint(IDS, EOS, max_length=9), text) == parses(text)
 
 
-@pytest.mark.parametrize("text", ["(1+2)*3.14/4", "-(0.5-2)**2", "100%/(1/4)%", "((((7))))", "2^10*3", "0.05*(3+-0)"])
+@pytest.mark.parametrize(
+    "text", ["(1+2)*3.14/4", "-(0.5-2)**2", "100%/(1/4)%", "((((7))))", "2^10*3", "0.05*(3+-0)"]
+)
 def test_by_hand(text):
     assert accepts(EquationConstraint(IDS, EOS), text) == parses(text) == ("+-" not in text)
 
@@ -114,7 +121,9 @@ def test_by_hand(text):
 @given(st.integers(0, 10**6), st.integers(1, 12))
 def test_every_sample_parses_and_none_runs_into_a_dead_end(seed, max_length):
     constraint = EquationConstraint(IDS, EOS, max_length=max_length)
-    rows = sample(TinyModel(8, seed, VOCABULARY), constraint, range(8), max_length, temperature=3.0).lists()
+    rows = sample(
+        TinyModel(8, seed, VOCABULARY), constraint, range(8), max_length, temperature=3.0
+    ).lists()
     for row in rows:
         assert len(row) == 1
         assert parses(written(row[0][0]))

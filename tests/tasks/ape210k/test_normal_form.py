@@ -1,4 +1,5 @@
-"""One form for equal equations: by hand, against brute force over all orders, and without any change of value."""
+"""One form for equal equations: by hand, against brute force over all orders, and without any
+change of value."""
 
 from fractions import Fraction
 
@@ -42,7 +43,8 @@ def test_by_hand(texts, wanted):
 
 @st.composite
 def shuffled(draw, depth=3):
-    """Two texts of one expression: the second with operands of + and * exchanged, a-(b+c) as a-c-b, and so on."""
+    """Two texts of one expression: the second with operands of + and * exchanged, a-(b+c) as a-c-b,
+    and so on."""
     if depth == 0 or draw(st.integers(0, 3)) == 0:
         return (number := str(draw(st.integers(1, 9)))), number
     (a, a2), (b, b2) = draw(shuffled(depth - 1)), draw(shuffled(depth - 1))

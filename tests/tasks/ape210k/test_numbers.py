@@ -22,7 +22,19 @@ SYMBOLS = [*"0123456789.+-*/^()%"]
 
 def wordpiece(extra=(), left_out=()):
     """A vocabulary in which several digits are one token, as in those of BERT."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"有糖颗个的囧", "12", "##34", "cm2", *SYMBOLS, *extra]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *"有糖颗个的囧",
+        "12",
+        "##34",
+        "cm2",
+        *SYMBOLS,
+        *extra,
+    ]
     ids = {word: i for i, word in enumerate(dict.fromkeys(w for w in words if w not in left_out))}
     backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token="[UNK]"))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
@@ -33,11 +45,23 @@ def wordpiece(extra=(), left_out=()):
     ("text", "wanted"),
     [
         ("有24元，(1/6)买书", [((1, 3), "24", Fraction(24)), ((5, 10), "(1/6)", Fraction(1, 6))]),
-        ("长2(1/3)米3.50米", [((1, 7), "2(1/3)", Fraction(7, 3)), ((8, 12), "3.50", Fraction(7, 2))]),
-        ("占((2)/(3))，5%", [((1, 10), "(2/3)", Fraction(2, 3)), ((11, 13), "5%", Fraction(1, 20))]),
+        (
+            "长2(1/3)米3.50米",
+            [((1, 7), "2(1/3)", Fraction(7, 3)), ((8, 12), "3.50", Fraction(7, 2))],
+        ),
+        (
+            "占((2)/(3))，5%",
+            [((1, 10), "(2/3)", Fraction(2, 3)), ((11, 13), "5%", Fraction(1, 20))],
+        ),
         ("共９０％的１２箱", [((1, 4), "90%", Fraction(9, 10)), ((5, 7), "12", Fraction(12))]),
-        ("5（1）班(2)", [((0, 1), "5", Fraction(5)), ((2, 3), "1", Fraction(1)), ((6, 7), "2", Fraction(2))]),
-        ("6000/59得3．7", [((0, 4), "6000", 6000), ((5, 7), "59", 59), ((8, 9), "3", 3), ((10, 11), "7", 7)]),
+        (
+            "5（1）班(2)",
+            [((0, 1), "5", Fraction(5)), ((2, 3), "1", Fraction(1)), ((6, 7), "2", Fraction(2))],
+        ),
+        (
+            "6000/59得3．7",
+            [((0, 4), "6000", 6000), ((5, 7), "59", 59), ((8, 9), "3", 3), ((10, 11), "7", 7)],
+        ),
         ("分母(1/0)是零", []),
         ("等等...5个", [((5, 6), "5", Fraction(5))]),
         ("没有", []),
@@ -90,13 +114,17 @@ def equations(draw, depth=3):
 def accepts(symbols, operands, tokens):
     """Whether the search may write these tokens, as its longest sequence."""
     end, room = max(symbols.values()) + max(operands, default=0), len(tokens)
-    constraint = EquationConstraint(symbols, end, operands=[operands], max_length=room, double_star=False)
+    constraint = EquationConstraint(
+        symbols, end, operands=[operands], max_length=room, double_star=False
+    )
     state = constraint.start(1)
     for token in [*tokens, end]:
         options = constraint.step(torch.zeros(1, 1, end + 1), torch.zeros(1, 1), state, 99)
         if token not in options.token_BC[0].tolist():
             return False
-        state = constraint.follow(state, options, torch.tensor([[options.token_BC[0].tolist().index(token)]]))
+        state = constraint.follow(
+            state, options, torch.tensor([[options.token_BC[0].tolist().index(token)]])
+        )
     return True
 
 
@@ -140,7 +168,9 @@ def test_a_window_does_not_cut_a_number():
     tokens = NumberTokens(TOKENIZER, True)
     encoding, _ = tokens.problem("用123456789元买" * 10)
     for window in encoding.windows(40):
-        assert set(re.findall(r"\d+", window.text[window.starts_T[1] : window.ends_T[-2]])) == {"123456789"}
+        assert set(re.findall(r"\d+", window.text[window.starts_T[1] : window.ends_T[-2]])) == {
+            "123456789"
+        }
         ids = window.token_ids_T.tolist()
         assert len(tokens.copies(ids)) == sum(i == tokens.symbols["9"] for i in ids)
 
@@ -157,7 +187,9 @@ def test_more_numbers_than_marks_are_digits():
 
 def test_marks_are_unused_tokens_where_there_are_some():
     plain = NumberTokens(wordpiece(), True)
-    assert list(plain.marks) == [*"有糖颗个的囧"]  # all that are not ASCII, where a vocabulary is that small
+    assert list(plain.marks) == [
+        *"有糖颗个的囧"
+    ]  # all that are not ASCII, where a vocabulary is that small
     unused = [f"[unused{i}]" for i in range(1, 100)]
     tokens = NumberTokens(wordpiece(unused), True)
     assert list(tokens.marks) == unused[:MARKS]

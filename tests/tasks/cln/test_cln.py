@@ -1,4 +1,5 @@
-"""Conditional generation: conditions, forms, prefixes, seeds, the cache, and records that are wrong."""
+"""Conditional generation: conditions, forms, prefixes, seeds, the cache, and records that are
+wrong."""
 
 import json
 
@@ -27,19 +28,35 @@ RECORDS = [
     {"label": "词", "text": "云起，山白。"},
 ]
 MADE: list = []
-FAMILIES = {"bert": {}, "ernie": {"use_task_id": True}, "electra": {"embedding_size": 16}, "roformer": {}}
+FAMILIES = {
+    "bert": {},
+    "ernie": {"use_task_id": True},
+    "electra": {"embedding_size": 16},
+    "roformer": {},
+}
 
 
 def make(folder, records=RECORDS, family="roformer", **settings):
     """(task, model) for some records; the model's norms have learnt something."""
     torch.manual_seed(0)
-    shape = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
+    shape = {
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+    }
     backend = encoders.load_tokenizer("tiny").backend
-    sizes = {"vocab_size": backend.get_vocab_size(), "max_position_embeddings": 100, "initializer_range": 0.2}
+    sizes = {
+        "vocab_size": backend.get_vocab_size(),
+        "max_position_embeddings": 100,
+        "initializer_range": 0.2,
+    }
     config = {"model_type": family, **shape, **sizes, **FAMILIES[family]}
     encoder = encoders.build({"kind": "transformer", "config": config, "head": True})
     settings = {"max_length": 40, **settings}
-    prepared = Task.prepare(Settings(**settings), [(f"f:{n}", r) for n, r in enumerate(records, 1)], folder)
+    prepared = Task.prepare(
+        Settings(**settings), [(f"f:{n}", r) for n, r in enumerate(records, 1)], folder
+    )
     task = Task(prepared, encoders.tokenizer_of(encoder, backend), folder)
     model = task.build_model(encoder)
     for module in model.modules():
@@ -50,7 +67,9 @@ def make(folder, records=RECORDS, family="roformer", **settings):
 
 
 def texts(task, model, *records):
-    return [p.texts for p in predict_examples(task, model, [task.read(record) for record in records])]
+    return [
+        p.texts for p in predict_examples(task, model, [task.read(record) for record in records])
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -71,7 +90,8 @@ def test_the_cache_gives_the_logits_of_the_whole_text(tmp_path, family):
     words = [list(task.tokenizer.token_ids(text)) for text in ("云起山初白风", "风回水")]
     begun = [2, 0]  # tokens of each text that are a prefix
     batch = task.collate(
-        [task.read({"label": "词", "prefix": "云起"}), task.read({"label": "五言绝句"})], targets=False
+        [task.read({"label": "词", "prefix": "云起"}), task.read({"label": "五言绝句"})],
+        targets=False,
     )
     pairs = collate_pairs([Pair((), target) for target in words], task.tokenizer)
     with torch.no_grad(), model.norms.given(model.vectors(batch.condition)):
@@ -80,7 +100,9 @@ def test_the_cache_gives_the_logits_of_the_whole_text(tmp_path, family):
         logits_BV = decoder.first()
         for step in range(3):
             for row in range(2):
-                torch.testing.assert_close(logits_BV[row], whole[row][begun[row] + step], rtol=1e-3, atol=1e-3)
+                torch.testing.assert_close(
+                    logits_BV[row], whole[row][begun[row] + step], rtol=1e-3, atol=1e-3
+                )
             token_B1 = torch.tensor([[words[row][begun[row] + step]] for row in range(2)])
             logits_BV = decoder.next(token_B1, torch.zeros_like(token_B1))[:, 0]
 
@@ -94,10 +116,14 @@ class Recomputing:
 
     def first(self):
         pairs = collate_pairs([Pair((), target) for target in self.targets], self.tokenizer)
-        return torch.stack([part[-1] for part in self.model.logits(pairs).split(pairs.count_B.tolist())])
+        return torch.stack(
+            [part[-1] for part in self.model.logits(pairs).split(pairs.count_B.tolist())]
+        )
 
     def next(self, token_BK, beam_BK):
-        self.targets = [[*t, token] for t, (token,) in zip(self.targets, token_BK.tolist(), strict=True)]
+        self.targets = [
+            [*t, token] for t, (token,) in zip(self.targets, token_BK.tolist(), strict=True)
+        ]
         return self.first()[:, None]
 
 
@@ -105,23 +131,37 @@ class Recomputing:
 def test_samples_with_the_cache_are_those_without(tmp_path_factory, seed, top_k, top_p):
     if not MADE:
         task, model = make(tmp_path_factory.mktemp("run"))
-        MADE.extend([task, model.double()])  # in float32 tokens of nearly one probability change places
+        MADE.extend(
+            [task, model.double()]
+        )  # in float32 tokens of nearly one probability change places
     task, model = MADE
     rows = [0, 1]
-    batch = task.collate([task.read({"label": label}) for label in ("词", "五言绝句")], targets=False)
+    batch = task.collate(
+        [task.read({"label": label}) for label in ("词", "五言绝句")], targets=False
+    )
     constraint = task.metres.constraint(["", ""], rows, model.encoder.vocabulary_size, "cpu")
     condition_BC = model.vectors(batch.condition)
     with torch.no_grad(), model.norms.given(condition_BC):
-        decoders = ConditionedDecoder(model, batch.sources, condition_BC), Recomputing(model, rows, task.tokenizer)
-        found = [sample(d, constraint, [seed, seed + 1], 12, top_k=top_k, top_p=top_p).lists() for d in decoders]
-    assert [[tokens for tokens, _ in row] for row in found[0]] == [[tokens for tokens, _ in row] for row in found[1]]
+        decoders = (
+            ConditionedDecoder(model, batch.sources, condition_BC),
+            Recomputing(model, rows, task.tokenizer),
+        )
+        found = [
+            sample(d, constraint, [seed, seed + 1], 12, top_k=top_k, top_p=top_p).lists()
+            for d in decoders
+        ]
+    assert [[tokens for tokens, _ in row] for row in found[0]] == [
+        [tokens for tokens, _ in row] for row in found[1]
+    ]
 
 
 def test_forms_are_exact_under_the_mask(tmp_path):
     task, model = make(tmp_path, form="label", samples=5)
     for search in ("sample", "beams"):
         task.config = Settings(form="label", samples=5, max_length=40, search=search)
-        of_five, of_seven, free = texts(task, model, *({"label": record["label"]} for record in RECORDS))
+        of_five, of_seven, free = texts(
+            task, model, *({"label": record["label"]} for record in RECORDS)
+        )
         assert [len(some) for some in (of_five, of_seven, free)] == [5, 5, 5]
         assert all(fits(text, form_of("五言绝句")) for text in of_five)
         assert all(fits(text, form_of("七言绝句")) for text in of_seven)
@@ -143,7 +183,8 @@ def test_a_pattern_of_ones_own(tmp_path):
 def test_a_prefix_is_gone_on_with(tmp_path):
     task, model = make(tmp_path, samples=3)
     assert all(
-        t.startswith("Ａ𠮷云") and len(t) > 2 for t in texts(task, model, {"label": "词", "prefix": "Ａ𠮷云"})[0]
+        t.startswith("Ａ𠮷云") and len(t) > 2
+        for t in texts(task, model, {"label": "词", "prefix": "Ａ𠮷云"})[0]
     )
     task.config = Settings(form="label", max_length=40)
     for prefix in ("云", "云起山初白，", POEM[:-1], POEM):
@@ -166,7 +207,9 @@ def test_a_file_has_the_same_texts_whatever_the_batches(tmp_path):
     whole = [task.read(record) for record in records]
     found = predict_examples(task, model, whole)
     assert found == predict_examples(task, model, whole, batch_size=2)
-    assert len({text for prediction in found for text in prediction.texts}) > 12  # lines alike are drawn apart
+    assert (
+        len({text for prediction in found for text in prediction.texts}) > 12
+    )  # lines alike are drawn apart
     again = Task(task.config, task.tokenizer, tmp_path)
     assert found == predict_examples(again, model, [again.read(record) for record in records])
     task.config = Settings(samples=2, max_length=8, seed=2)
@@ -192,7 +235,10 @@ def test_assessing_is_of_the_right_and_of_a_wrong_condition(tmp_path):
     for number, (record, assessed) in enumerate(zip(RECORDS, brief, strict=True)):
         assert assessed.texts == []
         assert assessed.tokens == len(record["text"]) + 1
-        labels = [record["label"], {"七言绝句": "五言绝句", "五言绝句": "词", "词": "七言绝句"}[record["label"]]]
+        labels = [
+            record["label"],
+            {"七言绝句": "五言绝句", "五言绝句": "词", "词": "七言绝句"}[record["label"]],
+        ]
         for label, nats in zip(labels, (assessed.nats, assessed.wrong_nats), strict=True):
             alone = model(task.collate([task.read({**record, "label": label})])).item()
             assert nats == pytest.approx(alone, rel=1e-4), number
@@ -243,7 +289,11 @@ VECTORS = [{"vector": [float(n), 5.0, -n * 1e6], "text": "云" * (n + 1)} for n 
 def test_wrong_vectors(tmp_path, vector, message):
     task, _ = make(tmp_path, VECTORS)
     with pytest.raises(RecordError, match=message):
-        task.read({"vector": vector, "text": "云"} if vector is not None else {"text": "云", "prefix": "云"})
+        task.read(
+            {"vector": vector, "text": "云"}
+            if vector is not None
+            else {"text": "云", "prefix": "云"}
+        )
 
 
 def test_vectors_are_standardised_and_move_the_texts(tmp_path):
@@ -263,7 +313,10 @@ def test_vectors_are_standardised_and_move_the_texts(tmp_path):
     ("records", "message"),
     [
         ([{"label": "a", "text": "云"}, {"text": "云"}], "f:2: no condition"),
-        ([{"vector": [1, 2], "text": "云"}, {"vector": [1], "text": "云"}], "f:2: expected a vector of 2 numbers"),
+        (
+            [{"vector": [1, 2], "text": "云"}, {"vector": [1], "text": "云"}],
+            "f:2: expected a vector of 2 numbers",
+        ),
         ([{"label": "a", "text": "云"}, {"vector": [1], "text": "云"}], "f:2: expected a vector"),
         ([{"label": "a", "text": "云"}, {"label": 1.5, "text": "云"}], 'f:2: field "label"'),
     ],
@@ -274,21 +327,31 @@ def test_training_data_whose_conditions_do_not_go_together(tmp_path, records, me
 
 
 def test_attributes_add_up(tmp_path):
-    records = [{"label": {"form": form, "mood": mood}, "text": "云"} for form in ("诗", "词") for mood in ("喜", "悲")]
+    records = [
+        {"label": {"form": form, "mood": mood}, "text": "云"}
+        for form in ("诗", "词")
+        for mood in ("喜", "悲")
+    ]
     task, model = make(tmp_path, records)
     assert task.space.attributes == {"form": ["词", "诗"], "mood": ["喜", "悲"]}
     both, form, mood = ({"form": "诗", "mood": "悲"}, {"form": "诗"}, {"mood": "悲"})
-    c_BC = model.vectors(task.space.tensor([read_condition({"label": label}) for label in (both, form, mood)]))
+    c_BC = model.vectors(
+        task.space.tensor([read_condition({"label": label}) for label in (both, form, mood)])
+    )
     torch.testing.assert_close(c_BC[0], c_BC[1] + c_BC[2])
     assert task.space.wrong(Condition(both)).labels == {"form": "词", "mood": "喜"}
-    with pytest.raises(RecordError, match=r'field "label.mood": expected a label of the training data'):
+    with pytest.raises(
+        RecordError, match=r'field "label.mood": expected a label of the training data'
+    ):
         task.read({"label": {"mood": "怒"}})
     with pytest.raises(RecordError, match='field "label": expected form, mood, got "label"'):
         task.read({"label": "诗"})
 
 
 def test_ten_thousand_labels(tmp_path):
-    task, model = make(tmp_path, [{"label": n, "text": f"云{n}"} for n in range(10_000)], max_length=4)
+    task, model = make(
+        tmp_path, [{"label": n, "text": f"云{n}"} for n in range(10_000)], max_length=4
+    )
     assert model.vectors.labels.weight.shape == (10_001, task.config.size)
     assert len(texts(task, model, {"label": 9999})[0]) == 1
     with pytest.raises(RecordError, match="9992 more"):
@@ -301,7 +364,15 @@ def test_no_labels_is_a_space_too():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": 0}, {"samples": 0}, {"seed": -1}]
+    "settings",
+    [
+        {"temperature": 0.0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_k": 0},
+        {"samples": 0},
+        {"seed": -1},
+    ],
 )
 def test_settings_that_cannot_be(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
@@ -310,13 +381,29 @@ def test_settings_that_cannot_be(settings):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with made-up reviews, and runs of cln and classification on them that are bad, but work."""
+    """A folder with made-up reviews, and runs of cln and classification on them that are bad, but
+    work."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "data.jsonl").write_bytes(nlpkit("data", "sample", "cln", "--count", 60).stdout)
-    flags = ["--set=train.precision=fp32", "--epochs=1", "--encoder=tiny", "--set=cln.max_length=20"]
+    flags = [
+        "--set=train.precision=fp32",
+        "--epochs=1",
+        "--encoder=tiny",
+        "--set=cln.max_length=20",
+    ]
     data = folder / "data.jsonl"
     nlpkit("train", "cln", "--data", data, "--dev", data, "--out", folder / "cln", *flags)
-    nlpkit("train", "classification", "--data", data, "--dev", data, "--out", folder / "judge", *flags[:3])
+    nlpkit(
+        "train",
+        "classification",
+        "--data",
+        data,
+        "--dev",
+        data,
+        "--out",
+        folder / "judge",
+        *flags[:3],
+    )
     return folder
 
 
@@ -327,14 +414,23 @@ def test_eval_tells_all_its_metrics(trained):
     names = "likelihood perplexity wrong_perplexity agreement distinct_1 distinct_2 self_bleu copied_12 copied_mean"
     assert set(names.split()) <= metrics.keys()
     assert metrics["texts"] == metrics["lines"] == 60
-    done = nlpkit("eval", trained / "cln", "--data", data, f"--set=cln.classifier={trained / 'cln'}", check=False)
+    done = nlpkit(
+        "eval",
+        trained / "cln",
+        "--data",
+        data,
+        f"--set=cln.classifier={trained / 'cln'}",
+        check=False,
+    )
     assert done.returncode == 2
     assert b"expected a run of classification, got one of cln" in done.stderr
 
 
 def test_predict_takes_settings_and_what_it_wrote_is_scored_alike(trained):
     lines = write_lines(trained / "lines.jsonl", [{"label": "好评", "id": n} for n in range(3)])
-    out = nlpkit("predict", trained / "cln", lines, "--set=cln.samples=4", "--set=cln.seed=3").stdout
+    out = nlpkit(
+        "predict", trained / "cln", lines, "--set=cln.samples=4", "--set=cln.seed=3"
+    ).stdout
     records = [json.loads(line) for line in out.splitlines()]
     assert [len(record["prediction"]["texts"]) for record in records] == [4, 4, 4]
     assert [record["id"] for record in records] == [0, 1, 2]
@@ -358,7 +454,12 @@ def test_bad_lines_are_named(trained):
 
 
 def test_data_check_counts_what_is_cut_and_names_what_cannot_be_read(tmp_path):
-    lines = [{"label": "a", "text": "云" * 9}, {"label": "a", "text": ""}, {"text": "云"}, {"label": "b"}]
+    lines = [
+        {"label": "a", "text": "云" * 9},
+        {"label": "a", "text": ""},
+        {"text": "云"},
+        {"label": "b"},
+    ]
     data = write_lines(tmp_path / "a.jsonl", lines)
     done = nlpkit("data", "check", "cln", data, "--set=cln.max_length=8", check=False)
     assert done.returncode == 3

@@ -27,7 +27,9 @@ def bleu(text, references):
     for order in range(1, 5):
         own = grams(text, order)
         most = {gram: max(grams(r, order).count(gram) for r in references) for gram in own}
-        precisions.append((sum(min(own.count(g), most[g]) for g in set(own)) or 0.1) / len(own) if own else 0.0)
+        precisions.append(
+            (sum(min(own.count(g), most[g]) for g in set(own)) or 0.1) / len(own) if own else 0.0
+        )
     mean = math.prod(precisions) ** 0.25
     return mean * min(1.0, math.exp(1 - nearest / len(text)))
 
@@ -36,7 +38,9 @@ def bleu(text, references):
 def test_self_bleu_is_its_definition(texts):
     expected = 0.0
     if len(texts) > 1:
-        expected = sum(bleu(t, texts[:i] + texts[i + 1 :]) for i, t in enumerate(texts)) / len(texts)
+        expected = sum(bleu(t, texts[:i] + texts[i + 1 :]) for i, t in enumerate(texts)) / len(
+            texts
+        )
     assert self_bleu(texts) == pytest.approx(expected)
 
 
@@ -51,7 +55,9 @@ def test_the_longest_copy_is_found(texts, training):
     training = [*training, "云山云x\0\0x"]
     for text, found in zip(texts, longest_copies(texts, training), strict=True):
         pieces = {text[i:j] for i in range(len(text) + 1) for j in range(i, len(text) + 1)}
-        assert found == max(len(piece) for piece in pieces if any(piece in other for other in training))
+        assert found == max(
+            len(piece) for piece in pieces if any(piece in other for other in training)
+        )
 
 
 def test_nothing_to_compare():
@@ -67,7 +73,14 @@ def test_forms_by_hand():
     assert form_of("词") is form_of("六言绝句") is None
     poem = "云起山初白，风回水自流。不知松下月，夜夜为谁留。"
     assert fits(poem, pattern)
-    wrong = [poem[:-1], poem + "。", poem.replace("，", ","), poem.replace("云", "a"), poem.replace("云起", "云，"), ""]
+    wrong = [
+        poem[:-1],
+        poem + "。",
+        poem.replace("，", ","),
+        poem.replace("云", "a"),
+        poem.replace("云起", "云，"),
+        "",
+    ]
     assert not any(fits(text, pattern) for text in wrong)
     assert begins("云起", pattern)
     assert begins("", pattern)
@@ -77,12 +90,22 @@ def test_forms_by_hand():
 
 def test_scores_by_hand(tmp_path):
     training = tmp_path / "train.jsonl"
-    training.write_text('{"text": "一二三四五六七八九十甲乙丙"}\n{"label": "x"}\n', encoding="utf-8")
+    training.write_text(
+        '{"text": "一二三四五六七八九十甲乙丙"}\n{"label": "x"}\n', encoding="utf-8"
+    )
     pattern = "字字，"
     gold = Gold(["好好，"], [], ("好",), pattern)
     pairs = [
-        (gold, Assessed(["好好，", "好，好"], [-1.0, -2.0], math.log(4), math.log(64), 2, ["好", "差"])),
-        (Gold(["x"]), Assessed(["二三四五六七八九十甲乙丙"], [-1.0], math.log(16), math.log(64), 4, ["差"])),
+        (
+            gold,
+            Assessed(
+                ["好好，", "好，好"], [-1.0, -2.0], math.log(4), math.log(64), 2, ["好", "差"]
+            ),
+        ),
+        (
+            Gold(["x"]),
+            Assessed(["二三四五六七八九十甲乙丙"], [-1.0], math.log(16), math.log(64), 4, ["差"]),
+        ),
     ]
     metrics = score_texts(pairs, [str(training)])
     assert metrics["perplexity"] == pytest.approx(2.0)

@@ -1,4 +1,5 @@
-"""Entity linking: habits out of fold, descriptions kept, NIL, a changed knowledge base, what data check finds."""
+"""Entity linking: habits out of fold, descriptions kept, NIL, a changed knowledge base, what data
+check finds."""
 
 import dataclasses
 import json
@@ -32,7 +33,11 @@ def prepared(kb, folder, records=None, **settings):
     folder.mkdir(exist_ok=True)
     task_class = tasks.load("entity_linking")
     encoder, tokenizer = encoders.load("dgcnn", encoders.settings_of("dgcnn")(**SMALL, **DRY))
-    records = list(read_jsonl(GOLDEN / "sample.jsonl")) if records is None else [("x:1", r) for r in records]
+    records = (
+        list(read_jsonl(GOLDEN / "sample.jsonl"))
+        if records is None
+        else [("x:1", r) for r in records]
+    )
     config = task_class.prepare(task_class.Config(kb=str(kb), **settings), records, folder)
     task = task_class(config, tokenizer, folder)
     return task, task.build_model(encoder).eval()
@@ -41,12 +46,17 @@ def prepared(kb, folder, records=None, **settings):
 def told(text, *mentions):
     """A record; a mention is (string, entity)."""
     spans = [(text.index(string), string, entity) for string, entity in mentions]
-    return {"text": text, "mentions": [{"start": s, "end": s + len(n), "entity": e} for s, n, e in spans]}
+    return {
+        "text": text,
+        "mentions": [{"start": s, "end": s + len(n), "entity": e} for s, n, e in spans],
+    }
 
 
 def test_habits_of_a_text_leave_its_own_part_out(kb, tmp_path):
     texts = [f"开灯{number}" for number in range(40)]
-    records = [told(text, *([("灯", "9")] if number % 4 else [])) for number, text in enumerate(texts)]
+    records = [
+        told(text, *([("灯", "9")] if number % 4 else [])) for number, text in enumerate(texts)
+    ]
     task, _ = prepared(kb, tmp_path / "run", records)
     habits, base = task.lexicon.habits, task.lexicon.kb
     (alias,) = {match.alias for match in base.matches("灯")}
@@ -56,10 +66,14 @@ def test_habits_of_a_text_leave_its_own_part_out(kb, tmp_path):
         marked = sum(number % 4 > 0 for number in others)
         expected = np.log((marked + 1) / (len(others) - marked + 1)), np.log1p(len(others))
         np.testing.assert_allclose(habits.marks(np.array([alias]), fold_of(text)), [expected])
-    np.testing.assert_allclose(habits.marks(np.array([alias]), None), [[np.log(31 / 11), np.log1p(40)]])
+    np.testing.assert_allclose(
+        habits.marks(np.array([alias]), None), [[np.log(31 / 11), np.log1p(40)]]
+    )
     rows, priors = task.lexicon.candidates(alias, "灯", fold_of(texts[0]))
     assert [base.id(row) for row in rows] == ["9"]
-    left = sum(number % 4 > 0 and fold_of(text) != fold_of(texts[0]) for number, text in enumerate(texts))
+    left = sum(
+        number % 4 > 0 and fold_of(text) != fold_of(texts[0]) for number, text in enumerate(texts)
+    )
     assert priors[0, 0] == pytest.approx(np.log1p(left))
     opened = Habits.open(tmp_path / "run" / "habits")
     np.testing.assert_array_equal(opened.marked.count_NF, habits.marked.count_NF)
@@ -70,7 +84,9 @@ def test_training_shows_a_text_only_the_habits_of_other_parts(kb, tmp_path):
     examples = [task.read(record) for _, record in read_jsonl(GOLDEN / "sample.jsonl")]
     assert all(example.without is None for example in examples)
     augment = task.augmenter(examples)
-    made = [augment(example, np.random.default_rng(seed)) for seed in range(20) for example in examples]
+    made = [
+        augment(example, np.random.default_rng(seed)) for seed in range(20) for example in examples
+    ]
     assert all(example.without == fold_of(example.encoding.text) for example in made)
     assert {len(example.negatives) for example in made} == {0, 3, 6}
     assert 0.3 < np.mean([example.hidden for example in made]) < 0.7
@@ -109,9 +125,15 @@ def test_kept_descriptions_are_what_encoding_anew_gives(kb, tmp_path):
         for rows in ([3], [0, 3, 5], batch.links.rows):
             kept = model.entities(rows, task._collator.descriptions)
         hidden_BTH = model.encoder(batch.tokens)
-        encodings = [task.tokenizer.encode(task.lexicon.kb.description(row)) for row in batch.links.rows]
-        new = beside(model.read([(batch.links.rows, task.tokenizer.collate(encodings))]), batch.links.rows)
-        fits = [model.fit(hidden_BTH, batch.tokens, batch.links, entities) for entities in (kept, new)]
+        encodings = [
+            task.tokenizer.encode(task.lexicon.kb.description(row)) for row in batch.links.rows
+        ]
+        new = beside(
+            model.read([(batch.links.rows, task.tokenizer.collate(encodings))]), batch.links.rows
+        )
+        fits = [
+            model.fit(hidden_BTH, batch.tokens, batch.links, entities) for entities in (kept, new)
+        ]
     torch.testing.assert_close(*fits, rtol=1e-5, atol=1e-5)
     assert sorted(model.described) == batch.links.rows
     model.eval()
@@ -141,7 +163,10 @@ def test_the_encoder_can_only_veto_unless_there_are_unknown_names(kb, tmp_path):
         task, model = prepared(kb, tmp_path / str(unknown), unknown=unknown)
         batch = task.collate([task.read({"text": "小说《雾灯》有多少页？"})], targets=False)
         allowed = model.scores(model.encoder(batch.tokens), batch).allowed_BTT[0].nonzero().tolist()
-        spans = {tuple(batch.examples[0].encoding.char_span((first, last + 1))) for first, last in allowed}
+        spans = {
+            tuple(batch.examples[0].encoding.char_span((first, last + 1)))
+            for first, last in allowed
+        }
         assert ({(3, 5), (4, 5)} == spans) is not unknown
 
 
@@ -168,7 +193,9 @@ def test_a_knowledge_base_that_changed_is_refused_and_one_that_went_is_not_neede
     text = task.read({"text": "许蓁写了雾灯"})
     assert again.config.kb_sha256 == again.lexicon.kb.source
     kb.write_text(kb.read_text(encoding="utf-8").replace("217", "218"), encoding="utf-8")
-    with pytest.raises(SettingsError, match=r"kb.jsonl: the knowledge base changed after training") as caught:
+    with pytest.raises(
+        SettingsError, match=r"kb.jsonl: the knowledge base changed after training"
+    ) as caught:
         type(task)(task.config, task.tokenizer, tmp_path / "run")
     assert "train again" in caught.value.hint
     kb.unlink()
@@ -178,7 +205,9 @@ def test_a_knowledge_base_that_changed_is_refused_and_one_that_went_is_not_neede
 
 def test_without_a_knowledge_base_training_says_how_to_give_one(tmp_path):
     task_class = tasks.load("entity_linking")
-    with pytest.raises(SettingsError, match=r"entity_linking.kb: expected a knowledge base, got none"):
+    with pytest.raises(
+        SettingsError, match=r"entity_linking.kb: expected a knowledge base, got none"
+    ):
         task_class.prepare(task_class.Config(), [], tmp_path)
 
 
@@ -203,22 +232,35 @@ def test_an_offset_that_does_not_match_its_mention_is_an_error_with_its_place(kb
         task.read(line)
     data = write_lines(tmp_path / "bad.jsonl", [line])
     done = nlpkit(
-        "train", "entity_linking", "--data", data, "--dev", data, f"--set=entity_linking.kb={kb}", check=False
+        "train",
+        "entity_linking",
+        "--data",
+        data,
+        "--dev",
+        data,
+        f"--set=entity_linking.kb={kb}",
+        check=False,
     )
     assert done.returncode == 3
     assert b'bad.jsonl:1: mention_data[0]: the text has "\xe7\x9c\x8b' in done.stderr
 
 
-@pytest.mark.parametrize("setting", ["negatives=-1", "hide=1.0", "threshold=0.5", "max_description=3", "choices=0"])
+@pytest.mark.parametrize(
+    "setting", ["negatives=-1", "hide=1.0", "threshold=0.5", "max_description=3", "choices=0"]
+)
 def test_settings_that_cannot_be_are_refused(setting):
-    done = nlpkit("train", "entity_linking", "--data", "x", f"--set=entity_linking.{setting}", check=False)
+    done = nlpkit(
+        "train", "entity_linking", "--data", "x", f"--set=entity_linking.{setting}", check=False
+    )
     assert done.returncode == 2
     assert setting.split("=")[0].encode() in done.stderr
 
 
 def test_made_up_data_trains_and_predicts_through_a_pipe(tmp_path):
     write_lines(tmp_path / "data.jsonl", samples.records("entity_linking", 60, seed=1))
-    (tmp_path / "kb.jsonl").write_text("\n".join(sample.knowledge_base(60, 1)) + "\n", encoding="utf-8")
+    (tmp_path / "kb.jsonl").write_text(
+        "\n".join(sample.knowledge_base(60, 1)) + "\n", encoding="utf-8"
+    )
     files = ["--data", tmp_path / "data.jsonl", "--out", tmp_path / "run"]
     nlpkit(
         "train",

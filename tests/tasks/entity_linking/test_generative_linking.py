@@ -1,4 +1,5 @@
-"""Entities that are generated: their keys, what is read, exact fits, and that nothing but a candidate is written."""
+"""Entities that are generated: their keys, what is read, exact fits, and that nothing but a
+candidate is written."""
 
 import copy
 from pathlib import Path
@@ -20,7 +21,9 @@ from nlpkit.tasks.entity_linking.kb import EntityBase
 from nlpkit.text.tokenizer import TokenBatch
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "entity_linking"
-SHAPE = encoders.ShapeConfig(layers=2, hidden_size=32, heads=2, intermediate_size=48, max_length=512, dropout=0.0)
+SHAPE = encoders.ShapeConfig(
+    layers=2, hidden_size=32, heads=2, intermediate_size=48, max_length=512, dropout=0.0
+)
 LINES = [
     "1\t雾灯\t\t长篇小说",
     "2\t雾灯\t\t长篇小说",
@@ -89,7 +92,9 @@ def test_all_keys_of_a_knowledge_base_are_unlike_that_of_nil_and_end_only_once(e
     backend.add_special_tokens(["[CLS]", "[SEP]"])
     tokenizer = type(encoder[1])(backend)
     assert tokenizer.token_ids("[CLS]") == (tokenizer.cls_id,)
-    assert Writing(writing.kb, tokenizer)._tokens("雾[CLS]灯[SEP]", 9) == list(tokenizer.token_ids("雾灯"))
+    assert Writing(writing.kb, tokenizer)._tokens("雾[CLS]灯[SEP]", 9) == list(
+        tokenizer.token_ids("雾灯")
+    )
 
 
 def test_the_mention_is_marked_and_what_lies_far_from_it_is_cut(writing):
@@ -109,7 +114,9 @@ def test_fits_are_those_of_all_keys_enumerated_in_float64(encoder, writing, data
     rows = st.lists(st.integers(0, len(LINES) - 1), min_size=1, max_size=len(LINES), unique=True)
     asked = []
     for _ in range(data.draw(st.integers(1, 3))):
-        encoding = writing.tokenizer.encode(data.draw(st.text("雾灯许蓁的书", min_size=1, max_size=6)))
+        encoding = writing.tokenizer.encode(
+            data.draw(st.text("雾灯许蓁的书", min_size=1, max_size=6))
+        )
         asked.append((writing.source(encoding, (1, 2)), writing.keys(data.draw(rows))))
     for fits, (source, keys) in zip(writing.fits(encoder[0], "cpu", asked), asked, strict=True):
         log_probs = np.array([enumerated(encoder, source, key) for key in keys])
@@ -129,7 +136,9 @@ def test_the_loss_is_that_of_the_mentions_and_of_the_right_keys(encoder, tmp_pat
             alias, span = example.place(mention)
             rows = kb.entities_of(alias).tolist()
             place = 0 if mention.entity is None else 1 + rows.index(kb.row(alias, mention.entity))
-            expected[row] -= enumerated(encoder, writing.source(example.encoding, span), writing.keys(rows)[place])
+            expected[row] -= enumerated(
+                encoder, writing.source(example.encoding, span), writing.keys(rows)[place]
+            )
     np.testing.assert_allclose(loss_B, expected, rtol=1e-5)
 
 
@@ -138,7 +147,9 @@ def test_whatever_the_weights_only_candidates_are_written(encoder, tmp_path):
     kb, seen = task.lexicon.kb, 0
     for example, prediction in zip(examples, predict_examples(task, model, examples), strict=True):
         for mention in prediction.mentions:
-            may = {kb.id(row) for row in kb.entities_of(example.aliases[mention.start, mention.end])}
+            may = {
+                kb.id(row) for row in kb.entities_of(example.aliases[mention.start, mention.end])
+            }
             assert {candidate.entity for candidate in mention.candidates} == may
             assert mention.entity in may
             seen += 1
@@ -148,14 +159,21 @@ def test_whatever_the_weights_only_candidates_are_written(encoder, tmp_path):
 def test_training_hides_nothing_that_is_to_be_written(encoder, tmp_path):
     task, _, examples = generative(encoder, tmp_path, hide=0.9)
     augment = task.augmenter(examples)
-    made = [augment(example, np.random.default_rng(seed)) for seed in range(9) for example in examples]
+    made = [
+        augment(example, np.random.default_rng(seed)) for seed in range(9) for example in examples
+    ]
     assert not any(example.hidden or example.negatives for example in made)
     assert all(example.without is not None for example in made)
 
 
 def test_an_encoder_without_its_head_cannot_write(tmp_path):
-    data = write_lines(tmp_path / "data.jsonl", (record for _, record in read_jsonl(GOLDEN / "sample.jsonl")))
-    settings = [f"--set=entity_linking.kb={GOLDEN / 'kb.jsonl'}", "--set=entity_linking.generative=true"]
+    data = write_lines(
+        tmp_path / "data.jsonl", (record for _, record in read_jsonl(GOLDEN / "sample.jsonl"))
+    )
+    settings = [
+        f"--set=entity_linking.kb={GOLDEN / 'kb.jsonl'}",
+        "--set=entity_linking.generative=true",
+    ]
     files = ["--data", data, "--dev", data, "--out", tmp_path / "run", "--encoder=dgcnn"]
     done = nlpkit("train", "entity_linking", *files, *settings, check=False)
     assert done.returncode == 2

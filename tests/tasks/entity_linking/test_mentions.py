@@ -34,14 +34,20 @@ def pairs(draw):
     for _ in range(draw(st.integers(1, 4))):
         places = draw(st.lists(st.integers(0, 5), unique=True, max_size=4))
         gold = [mention(p, draw(st.sampled_from(["a", "b", None]))) for p in places]
-        found = [mention(p, "a", draw(SCORES), draw(st.none() | SCORES)) for p in range(draw(st.integers(0, 5)))]
+        found = [
+            mention(p, "a", draw(SCORES), draw(st.none() | SCORES))
+            for p in range(draw(st.integers(0, 5)))
+        ]
         made.append((Prediction(gold), Prediction(found)))
     return made
 
 
 def f1_at(pairs, threshold, nil_threshold):
     cut = [
-        (gold, Prediction([m.decided(nil_threshold) for m in found.mentions if m.score > threshold]))
+        (
+            gold,
+            Prediction([m.decided(nil_threshold) for m in found.mentions if m.score > threshold]),
+        )
         for gold, found in pairs
     ]
     return score_mentions(cut)["f1"]
@@ -60,20 +66,38 @@ def test_without_nil_in_gold_nothing_is_nil():
 
 
 def test_metrics_by_hand():
-    gold = Prediction([mention(0, "a", choices=2), mention(2, "b", choices=2), mention(4, None), mention(6, "c")])
+    gold = Prediction(
+        [mention(0, "a", choices=2), mention(2, "b", choices=2), mention(4, None), mention(6, "c")]
+    )
     found = Prediction([mention(0, "a"), mention(2, "x"), mention(4, None), mention(8, None)])
     metrics = score_mentions([(gold, found)])
-    assert (metrics["correct"], metrics["predicted"], metrics["gold"], metrics["f1"]) == (2, 4, 4, 0.5)
+    assert (metrics["correct"], metrics["predicted"], metrics["gold"], metrics["f1"]) == (
+        2,
+        4,
+        4,
+        0.5,
+    )
     assert (metrics["mention_precision"], metrics["mention_recall"]) == (0.75, 0.75)
-    assert (metrics["ambiguous"], metrics["ambiguous_correct"], metrics["ambiguous_accuracy"]) == (2, 1, 0.5)
+    assert (metrics["ambiguous"], metrics["ambiguous_correct"], metrics["ambiguous_accuracy"]) == (
+        2,
+        1,
+        0.5,
+    )
     assert (metrics["nil_precision"], metrics["nil_recall"]) == (0.5, 1.0)
     assert metrics["match"] == "strict"
 
 
 def test_of_overlapping_mentions_the_best_stays_and_of_equal_ones_the_longest():
-    found = [mention(0, "a", 1.0, end=3), mention(2, "b", 2.0, end=4), mention(4, "c", 1.0), mention(3, "d", 1.5)]
+    found = [
+        mention(0, "a", 1.0, end=3),
+        mention(2, "b", 2.0, end=4),
+        mention(4, "c", 1.0),
+        mention(3, "d", 1.5),
+    ]
     assert [m.entity for m in apart(found)] == ["b", "c"]
-    assert [m.entity for m in apart([mention(0, "short", 1.0), mention(0, "long", 1.0, end=2)])] == ["long"]
+    assert [
+        m.entity for m in apart([mention(0, "short", 1.0), mention(0, "long", 1.0, end=2)])
+    ] == ["long"]
 
 
 def test_ccks_and_own_mentions_read_alike():
@@ -89,10 +113,19 @@ BAD = [
         {"mention_data": [{"mention": "灯", "offset": "4", "kb_id": "7"}]},
         'mention_data[0]: the text has "雾" at',
     ),
-    ({"mention_data": [{"mention": "雾灯", "offset": "5", "kb_id": "7"}]}, "[5, 7) is no span of the text of 6"),
+    (
+        {"mention_data": [{"mention": "雾灯", "offset": "5", "kb_id": "7"}]},
+        "[5, 7) is no span of the text of 6",
+    ),
     ({"mention_data": [{"mention": "", "offset": "5", "kb_id": "7"}]}, "[5, 5) is no span"),
-    ({"mention_data": [{"mention": "灯", "offset": "x", "kb_id": "7"}]}, "offset: expected a number"),
-    ({"mention_data": [{"mention": "灯", "offset": "5", "kb_id": 7}]}, "kb_id: expected str, got 7"),
+    (
+        {"mention_data": [{"mention": "灯", "offset": "x", "kb_id": "7"}]},
+        "offset: expected a number",
+    ),
+    (
+        {"mention_data": [{"mention": "灯", "offset": "5", "kb_id": 7}]},
+        "kb_id: expected str, got 7",
+    ),
     ({"mention_data": "x"}, "mention_data: expected a list, got str"),
     ({"mentions": [{"start": 4, "end": 6, "text": "许蓁", "entity": "7"}]}, 'the text has "雾灯"'),
     ({"mentions": [{"start": 4, "end": 6, "entity": 7}]}, "entity: expected an id or null, got 7"),

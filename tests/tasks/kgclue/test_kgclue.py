@@ -1,4 +1,5 @@
-"""Questions on a knowledge base: those that it cannot answer, other knowledge bases, the balanced loss, the CLI."""
+"""Questions on a knowledge base: those that it cannot answer, other knowledge bases, the balanced
+loss, the CLI."""
 
 import json
 import math
@@ -18,7 +19,9 @@ from nlpkit.tasks.kgclue import task as kgclue
 from nlpkit.tasks.kgclue.logit_adjustment import Balance
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kgclue"
-SHAPE = encoders.ShapeConfig(layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=256)
+SHAPE = encoders.ShapeConfig(
+    layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=256
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,9 @@ def test_a_question_that_names_nothing_has_no_answer(made, look_ahead):
     assert none == kgclue.Prediction("", "", "", [])
     (guess,) = answers(made, ["今天星期几？"], look_ahead=look_ahead, guess=True)
     assert guess.objects
-    assert [beam.score for beam in guess.beams] == sorted([beam.score for beam in guess.beams], reverse=True)
+    assert [beam.score for beam in guess.beams] == sorted(
+        [beam.score for beam in guess.beams], reverse=True
+    )
 
 
 def test_coverage_alone_answers_and_gives_all_objects(made):
@@ -54,7 +59,9 @@ def test_coverage_alone_answers_and_gives_all_objects(made):
         ("桐溪镇", "", "人口", ["8200人"]),
         ("桐溪", "", "长度", ["30千米"]),
     ]
-    assert [vars(p.beams[0]) for p in found] == [{k: v for k, v in vars(p).items() if k != "beams"} for p in found]
+    assert [vars(p.beams[0]) for p in found] == [
+        {k: v for k, v in vars(p).items() if k != "beams"} for p in found
+    ]
 
 
 def test_a_long_question_is_read_in_windows(made):
@@ -64,7 +71,9 @@ def test_a_long_question_is_read_in_windows(made):
 
 def test_balance_is_the_logarithm_of_the_counts():
     balance = Balance([((5, 6, 1), 3), ((5, 7, 1), 1), ((8, 1), 2)], 0.5)
-    assert {(place, token): added for place, token, added in balance.adjustments((2, 5, 6, 1), 1, 4)} == {
+    assert {
+        (place, token): added for place, token, added in balance.adjustments((2, 5, 6, 1), 1, 4)
+    } == {
         (1, 5): pytest.approx(0.5 * math.log(5)),
         (1, 8): pytest.approx(0.5 * math.log(3)),
         (2, 6): pytest.approx(0.5 * math.log(4)),
@@ -79,7 +88,10 @@ def test_the_loss_is_that_of_the_adjusted_logits(made, tmp_path):
     records = list(read_jsonl(GOLDEN / "sample.jsonl"))
     config = kgclue.Task.prepare(kgclue.Settings(kb=str(GOLDEN / "kb.tsv")), records, tmp_path)
     task = kgclue.Task(config, tokenizer, tmp_path)
-    model, batch = task.build_model(encoder), task.collate([task.read(record) for _, record in records])
+    model, batch = (
+        task.build_model(encoder),
+        task.collate([task.read(record) for _, record in records]),
+    )
     logits_NV = model.logits(batch.pairs).double()
     for target, token, value in zip(batch.target_I, batch.token_I, batch.value_I, strict=True):
         logits_NV[target, token] += value
@@ -89,7 +101,9 @@ def test_the_loss_is_that_of_the_adjusted_logits(made, tmp_path):
     assert len(batch.value_I)
 
 
-@pytest.mark.parametrize("record", [{}, {"question": 3}, {"question": "谁？", "answer": "甲 ||| 乙"}])
+@pytest.mark.parametrize(
+    "record", [{}, {"question": 3}, {"question": "谁？", "answer": "甲 ||| 乙"}]
+)
 def test_a_wrong_record_names_its_field(made, record):
     task = kgclue.Task(kgclue.Settings(), made[1], None)
     with pytest.raises(RecordError, match="question|answer"):
@@ -106,10 +120,14 @@ def test_a_task_without_a_knowledge_base_says_so(made, tmp_path):
 def test_gold_that_the_knowledge_base_lacks_is_reported(tmp_path):
     wrong = ["云泽（湖泊） ||| 面积 ||| 1亩", "甲 ||| 乙 ||| 丙"]
     records = [{"question": f"云泽{n}", "answer": answer} for n, answer in enumerate(wrong)]
-    file = write_lines(tmp_path / "data.jsonl", [*(r for _, r in read_jsonl(GOLDEN / "sample.jsonl")), *records])
+    file = write_lines(
+        tmp_path / "data.jsonl", [*(r for _, r in read_jsonl(GOLDEN / "sample.jsonl")), *records]
+    )
     checking = check_data("kgclue", str(file), None, "tiny", [f"kgclue.kb={GOLDEN / 'kb.tsv'}"])
     found = list(checking)
-    assert [(where, kind) for where, kind, _ in found] == [(f"{file}:{n}", "unknown triple") for n in (11, 12)]
+    assert [(where, kind) for where, kind, _ in found] == [
+        (f"{file}:{n}", "unknown triple") for n in (11, 12)
+    ]
     assert "480平方千米" in found[0][2]
     assert checking.summary()["lost"] == 2
 
@@ -118,7 +136,9 @@ def test_the_command_line(tmp_path):
     kb, run = tmp_path / "kb.tsv", tmp_path / "run"
     shutil.copy(GOLDEN / "kb.tsv", kb)
     data = GOLDEN / "sample.jsonl"
-    nlpkit("train", "kgclue", "--data", data, "--dev", data, "--kb", kb, "--out", run, "--epochs", 1)
+    nlpkit(
+        "train", "kgclue", "--data", data, "--dev", data, "--kb", kb, "--out", run, "--epochs", 1
+    )
     settings = json.loads((run / "config.json").read_text())["prepared"]
     assert settings["kb"] == str(kb)
     question = '{"question": "桐溪的长度"}\n'.encode()

@@ -1,4 +1,5 @@
-"""Knowledge bases: keys and triples, what is wrong with a file, and the benchmark's score by hand."""
+"""Knowledge bases: keys and triples, what is wrong with a file, and the benchmark's score by
+hand."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,13 @@ from hypothesis import strategies as st
 
 from nlpkit.encoders import load_tokenizer
 from nlpkit.errors import DataError, RecordError, SettingsError
-from nlpkit.tasks.kgclue.answers import Prediction, common_length, parse_prediction, read_gold, score_answers
+from nlpkit.tasks.kgclue.answers import (
+    Prediction,
+    common_length,
+    parse_prediction,
+    read_gold,
+    score_answers,
+)
 from nlpkit.tasks.kgclue.knowledge_base import KnowledgeBase, Name, Triple, file_hash, key_tokens
 
 FACTS = (
@@ -55,7 +62,9 @@ def test_triples_by_their_keys(file, tokenizer, compiled, tmp_path):
     assert kb.find(Name("云泽", ""), "面积") == []
     # the same tokens, but not the same strings
     assert kb.find(Name("abc", ""), "别名") == [Triple("abc", "别名", "乙")]
-    assert kb.triples(kb.trie.key_range(kb.trie.find(key_tokens(Name("ABC", ""), "别名", tokenizer)))[0]) == [
+    assert kb.triples(
+        kb.trie.key_range(kb.trie.find(key_tokens(Name("ABC", ""), "别名", tokenizer)))[0]
+    ) == [
         Triple("ABC", "别名", "甲"),
         Triple("abc", "别名", "乙"),
     ]
@@ -80,7 +89,9 @@ def test_a_wrong_knowledge_base_is_an_error_of_data(tmp_path, tokenizer, content
 def test_a_changed_or_missing_knowledge_base_is_refused(file, tokenizer):
     known = file_hash(file)
     file.write_text(FACTS + "甲\t乙\t丙\n", encoding="utf-8")
-    with pytest.raises(SettingsError, match=f"expected sha256 {known}, got {file_hash(file)}") as caught:
+    with pytest.raises(
+        SettingsError, match=f"expected sha256 {known}, got {file_hash(file)}"
+    ) as caught:
         KnowledgeBase.open(file, tokenizer, known)
     assert "--kb" in caught.value.hint
     with pytest.raises(SettingsError, match="gone.tsv: cannot be read"):
@@ -91,7 +102,9 @@ def test_a_trie_of_something_else_is_refused(tmp_path, tokenizer):
     from nlpkit.decoding.trie.token_trie import TokenTrie
     from nlpkit.text.tokenizer import vocabulary_hash
 
-    TokenTrie.from_sequences([(5, 6)], 10_000, vocabulary_hash(tokenizer.backend)).save(tmp_path / "names.trie")
+    TokenTrie.from_sequences([(5, 6)], 10_000, vocabulary_hash(tokenizer.backend)).save(
+        tmp_path / "names.trie"
+    )
     with pytest.raises(SettingsError, match="holds no triples"):
         KnowledgeBase.open(tmp_path / "names.trie", tokenizer)
 
@@ -126,7 +139,9 @@ def test_wrong_gold_names_its_field(answer):
         read_gold({"answer": answer})
 
 
-@pytest.mark.parametrize("value", [{}, {"subject": "", "meaning": "", "predicate": "", "objects": "甲"}])
+@pytest.mark.parametrize(
+    "value", [{}, {"subject": "", "meaning": "", "predicate": "", "objects": "甲"}]
+)
 def test_a_wrong_prediction_names_its_field(value):
     with pytest.raises(RecordError, match="field"):
         parse_prediction(value)

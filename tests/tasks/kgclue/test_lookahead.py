@@ -1,4 +1,5 @@
-"""Look-ahead against a plain reference in float64: the scores of single steps, and the best of all keys."""
+"""Look-ahead against a plain reference in float64: the scores of single steps, and the best of all
+keys."""
 
 import math
 import random
@@ -33,12 +34,15 @@ def lcs(one, other):
     table = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]
     for i, a in enumerate(one):
         for j, b in enumerate(other):
-            table[i + 1][j + 1] = table[i][j] + 1 if a == b else max(table[i][j + 1], table[i + 1][j])
+            table[i + 1][j + 1] = (
+                table[i][j] + 1 if a == b else max(table[i][j + 1], table[i + 1][j])
+            )
     return table[-1][-1]
 
 
 def logits_of(row, written):
-    """A made-up model: logits that depend on all that was written; the last one is of no token of a key."""
+    """A made-up model: logits that depend on all that was written; the last one is of no token of a
+    key."""
     seeded = random.Random(f"{row} {written}")
     return [seeded.uniform(-3, 3) for _ in range(VOCABULARY)]
 
@@ -59,8 +63,12 @@ class Written:
 
     def next(self, token_BK, beam_BK):
         new = zip(token_BK.tolist(), beam_BK.tolist(), self.beams, strict=True)
-        self.beams = [[(*old[b], t) for t, b in zip(tokens, beams, strict=True)] for tokens, beams, old in new]
-        return torch.tensor([[logits_of(row, y) for y in beams] for row, beams in enumerate(self.beams)])
+        self.beams = [
+            [(*old[b], t) for t, b in zip(tokens, beams, strict=True)] for tokens, beams, old in new
+        ]
+        return torch.tensor(
+            [[logits_of(row, y) for y in beams] for row, beams in enumerate(self.beams)]
+        )
 
 
 def legal_tokens(keys, written):
@@ -114,7 +122,9 @@ def products(keys, question, row, key):
 def search(keys, questions, weight, beams=40):
     trie = TokenTrie.from_sequences(keys, VOCABULARY)
     constraint = LookAhead(TrieTable.of(trie, END), questions, SEP, weight)
-    return beam_search(Written(len(questions)), constraint, len(questions), beams, trie.depth, norm="renorm").lists()
+    return beam_search(
+        Written(len(questions)), constraint, len(questions), beams, trie.depth, norm="renorm"
+    ).lists()
 
 
 @pytest.mark.parametrize(("weight", "score"), [(WEIGHT, sums), (None, products)])
@@ -123,7 +133,9 @@ def search(keys, questions, weight, beams=40):
 def test_all_keys_are_found_with_the_scores_of_the_formula(weight, score, parts, questions):
     keys = sorted({key_of(part) for part in parts})
     for row, found in enumerate(search(keys, questions, weight)):
-        expected = sorted(((score(keys, questions[row], row, key), key) for key in keys), reverse=True)
+        expected = sorted(
+            ((score(keys, questions[row], row, key), key) for key in keys), reverse=True
+        )
         assert sorted(tuple(tokens) for tokens, _ in found) == keys
         assert [s for _, s in found] == pytest.approx([s for s, _ in expected], abs=1e-4)
         assert tuple(found[0][0]) == expected[0][1]
@@ -146,7 +158,10 @@ def test_the_best_coverage_below_every_node(parts, question):
 def test_a_key_that_another_goes_on_from_is_found():
     short, long = (2, SEP, 3, SEP), (2, SEP, 3, SEP, 4)
     for weight in (WEIGHT, None):
-        assert {tuple(tokens) for tokens, _ in search([short, long], [[2, 3]], weight)[0]} == {short, long}
+        assert {tuple(tokens) for tokens, _ in search([short, long], [[2, 3]], weight)[0]} == {
+            short,
+            long,
+        }
 
 
 def test_rows_do_not_see_one_another():
