@@ -128,7 +128,8 @@ def test_files_and_functions_stay_short():
         text = path.read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                assert node.end_lineno - node.body[0].lineno < 45, f"{path}: {node.name}"
+                first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+                assert node.end_lineno - first.lineno < 45, f"{path}: {node.name}"
         assert len(text.splitlines()) <= 370, path
 
 
