@@ -30,16 +30,11 @@ def pretraining_card(record: dict[str, Any], history: list[dict[str, Any]]) -> s
         if detects
         else " and continued prefixes"
     )
-    start = record["start"] or "random weights"
-    if before := record.get("before"):
-        start += (
-            f", which had read {tokens_of(before):,} tokens (`before` in `{RECORD}` tells which)"
-        )
     return f"""# A {record["shape"]["model_type"]} encoder, pretrained with nlpkit
 
 Masked words (whole words by jieba){learned}, one set of weights;
 {record["precision"]} precision on {record["device"]}, {record["processes"]} process(es).
-From {start}.
+From {_origin(record)}.
 
     nlpkit predict ENCODER                        # fills in [MASK]
     nlpkit train TASK --encoder ENCODER --data FILE
@@ -60,6 +55,17 @@ Versions: {versions}.
 {settings}
 ```
 """
+
+
+def _origin(record: dict[str, Any]) -> str:
+    """The weights that the pretraining started from."""
+    start = record["start"] or "random weights"
+    before = record.get("before")
+    if before is None:
+        return start
+    return (
+        f"{start}, which had read {tokens_of(before):,} tokens (`before` in `{RECORD}` tells which)"
+    )
 
 
 def _figure(history: list[dict[str, Any]]) -> str:
