@@ -51,8 +51,8 @@ def made():
 
 @pytest.fixture
 def reader(made):
-    """reader(module, **settings) -> (task, model, examples); `silent`: how many of the windows
-    answer nothing."""
+    """reader(module, **settings) -> (task, model, examples); `silent`: how many of the windows at
+    least answer nothing."""
     encoder, tokenizer = made
 
     def make(module, silent=0, **settings):
@@ -60,16 +60,23 @@ def reader(made):
         model, examples = task.build_model(encoder), [task.read(record) for record in RECORDS]
         with torch.no_grad():
             encoder.head.bias.zero_()
-            lead_R = first_of(task, model, examples)
-            lead_R = lead_R.max(1).values - lead_R[:, tokenizer.sep_id]
-            bound = (
-                -9.0 if silent == 0 else float(lead_R.sort().values[silent - 1 : silent + 1].mean())
-            )
-            encoder.head.bias[tokenizer.sep_id] = bound
+            first_RV = first_of(task, model, examples)
+            lead_R = first_RV.max(1).values - first_RV[:, tokenizer.sep_id]
+            encoder.head.bias[tokenizer.sep_id] = bound_between(lead_R.sort().values, silent)
         return task, model, examples
 
     yield make
     encoder.head.bias.data.zero_()
+
+
+def bound_between(lead_R, silent):
+    """What lies above the leads of at least `silent` windows: between two that differ clearly, as
+    those of equal windows do not."""
+    if silent == 0:
+        return -9.0
+    while lead_R[silent] - lead_R[silent - 1] < 1e-2:
+        silent += 1
+    return float(lead_R[silent - 1 : silent + 1].mean())
 
 
 @torch.no_grad()
