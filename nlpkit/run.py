@@ -22,7 +22,6 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import tokenizers
 import torch
 from torch import nn
 
@@ -31,7 +30,7 @@ from nlpkit.config import Values, resolve
 from nlpkit.errors import SettingsError
 from nlpkit.inference.devices import resolve_precision
 from nlpkit.jsonl import write_atomic
-from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
+from nlpkit.text.tokenizer import Tokenizer, read_backend, vocabulary_hash
 
 PACKAGES = ("nlpkit", "torch", "transformers", "tokenizers", "jieba", "numpy")
 
@@ -114,10 +113,7 @@ def load(
     config = read_config(folder)
     task_class = tasks.load(config["task"])
     encoder = encoders.build(config["encoder"]["spec"])
-    try:
-        backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # noqa: BLE001 - the binding raises bare Exception
-        raise SettingsError(f"{folder}/tokenizer.json: {error}") from None
+    backend = read_backend(folder / "tokenizer.json")
     if vocabulary_hash(backend) != config["tokenizer_sha256"]:
         raise SettingsError(
             f"{folder}/tokenizer.json: not the vocabulary this model was trained with"

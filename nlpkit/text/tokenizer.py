@@ -2,6 +2,9 @@
 
 Units: characters are code points of the text as given, tokens are counted with [CLS] at 0. Spans
 are half-open.
+
+All characters that a vocabulary lacks are the one token [UNK]. Equal token ids therefore say that
+two strings are equal only where neither has an unknown character: ask `Tokenizer.unknown`.
 Legend: B batch, T tokens (padded on the right).
 """
 
@@ -11,11 +14,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import tokenizers
 import torch
+
+from nlpkit.errors import SettingsError
 
 Span = tuple[int, int]
 
@@ -137,7 +143,10 @@ class TokenBatch:
 
 class Tokenizer:
     """A `tokenizers` tokenizer together with the word features and the longest input of the encoder
-    it serves."""
+    it serves.
+
+    Raises SettingsError where the vocabulary lacks [CLS], [SEP], [PAD] or [UNK].
+    """
 
     def __init__(
         self,
@@ -148,9 +157,10 @@ class Tokenizer:
         self.backend = backend
         self.words = words
         self.max_length = max_length
-        self.cls_id, self.sep_id, self.pad_id = (
-            backend.token_to_id(t) or 0 for t in ("[CLS]", "[SEP]", "[PAD]")
-        )
+        self.cls_id = special_id(backend, "[CLS]")
+        self.sep_id = special_id(backend, "[SEP]")
+        self.pad_id = special_id(backend, "[PAD]")
+        self.unk_id = special_id(backend, "[UNK]")
 
     def encode(self, text: str) -> Encoding:
         """[CLS] text [SEP], uncut."""
@@ -165,8 +175,30 @@ class Tokenizer:
         return Encoding(text, token_ids, starts, ends, *of_tokens)
 
     def token_ids(self, string: str) -> tuple[int, ...]:
-        """The tokens of a string, without special ones."""
+        """The tokens of a string, without [CLS] and [SEP].
+
+        Two strings with the same tokens may differ in letter case and width, and in their unknown
+        characters, which are all `unk_id`.
+        """
         return tuple(self.backend.encode(string, add_special_tokens=False).ids)
+
+    def unknown_spans(self, text: str) -> list[Span]:
+        """The spans of the text, in characters and in order, that are read as [UNK] tokens.
+
+        A span is one character where the vocabulary is one of characters; a vocabulary of word
+        pieces makes [UNK] of a whole word.
+        """
+        encoded = self.backend.encode(text, add_special_tokens=False)
+        pairs = zip(encoded.ids, encoded.offsets, strict=True)
+        return [span for token_id, span in pairs if token_id == self.unk_id]
+
+    def unknown(self, text: str) -> list[str]:
+        """The strings of the text that are read as [UNK], each once, in order of appearance.
+
+        Where this is empty, the text can be told from others by its tokens. Where it is not, the
+        text itself has to be compared, or refused.
+        """
+        return list(dict.fromkeys(text[start:end] for start, end in self.unknown_spans(text)))
 
     def windows(self, encoding: Encoding, max_length: int) -> list[Encoding]:
         """The encoding cut to windows of `max_length` tokens, or of what the encoder takes where
@@ -190,6 +222,61 @@ class Tokenizer:
             word_ids_BT=pad([e.word_ids_T for e in encodings])[:, width] if with_words else None,
             tag_ids_BT=pad([e.tag_ids_T for e in encodings])[:, width] if with_words else None,
         )
+
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+"""What every vocabulary must have."""
+
+_RARE = "\U00013000"
+"""An Egyptian hieroglyph: hardly a vocabulary has it, and no normaliser removes it."""
+
+
+def read_backend(path: Path) -> tokenizers.Tokenizer:
+    """The `tokenizers` tokenizer of a tokenizer.json, with truncation and padding off.
+
+    Raises SettingsError where the file is no tokenizer, and as `check_backend` does.
+    """
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 (the binding raises bare Exception)
+        raise SettingsError(f"{path}: not a tokenizer: {error}") from None
+    check_backend(backend, path)
+    return backend
+
+
+def check_backend(backend: tokenizers.Tokenizer, where: Any) -> None:
+    """Switches truncation and padding off, which would cut and lengthen texts without a word.
+
+    Raises SettingsError that names `where` if one of SPECIAL_TOKENS is missing, two tokens share
+    an id, or an unknown character does not become [UNK].
+    """
+    backend.no_truncation()
+    backend.no_padding()
+    lacking = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
+    if lacking:
+        raise SettingsError(f"{where}: lacks {', '.join(lacking)}")
+    first_of: dict[int, str] = {}
+    for token, token_id in backend.get_vocab().items():
+        other = first_of.setdefault(token_id, token)
+        if other != token:
+            raise SettingsError(f'{where}: "{other}" and "{token}" share the id {token_id}')
+    unknown_token = getattr(backend.model, "unk_token", None) or "[UNK]"
+    if unknown_token != "[UNK]":
+        raise SettingsError(f"{where}: unknown token: expected [UNK], got {unknown_token}")
+    try:
+        is_read = bool(backend.encode(_RARE, add_special_tokens=False).ids)
+    except Exception:  # noqa: BLE001 (the binding raises bare Exception)
+        is_read = False
+    if not is_read:
+        raise SettingsError(f"{where}: does not name [UNK] as its unknown token")
+
+
+def special_id(backend: tokenizers.Tokenizer, token: str) -> int:
+    """The id of a special token such as [SEP]. Raises SettingsError where there is none."""
+    token_id = backend.token_to_id(token)
+    if token_id is None:
+        raise SettingsError(f"the tokenizer's vocabulary lacks {token}")
+    return token_id
 
 
 def vocabulary_hash(backend: tokenizers.Tokenizer) -> str:

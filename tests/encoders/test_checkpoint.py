@@ -469,6 +469,7 @@ def test_more_tokens_than_embeddings(save: Save) -> None:
     [
         ("vocab.txt", b"[PAD]\n[CLS]\na\n", r"lacks \[UNK\], \[SEP\]"),
         ("vocab.txt", b"[PAD]\n\xff\xfe\n", "not UTF-8"),
+        ("vocab.txt", b"[PAD]\na\nb\na\n", 'vocab.txt:4: "a" is already on line 2'),
         ("tokenizer.json", b"{}", 'missing field "model"'),
         ("tokenizer.json", b"{", "not valid JSON"),
     ],

@@ -27,9 +27,7 @@ from nlpkit.encoders.language_head import published_head_name
 from nlpkit.encoders.transformer import FAMILIES, TransformerEncoder
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
-from nlpkit.text.tokenizer import vocabulary_hash
-
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+from nlpkit.text.tokenizer import SPECIAL_TOKENS, check_backend, read_backend, vocabulary_hash
 
 OUTPUT_LAYER = "cls.predictions.decoder.weight"
 
@@ -223,15 +221,11 @@ def _read_tokenizer(folder: Path, rows: int | None) -> tokenizers.Tokenizer:
     """The tokenizer, checked against the number of embeddings (None: unknown)."""
     path = _tokenizer_file(folder)
     tokenizer = _from_json(path) if path.suffix == ".json" else _from_vocabulary(path)
-    if lacking := [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]:
-        raise SettingsError(f"{path}: lacks {', '.join(lacking)}")
     size = 1 + max(tokenizer.get_vocab().values())
     if rows is not None and size > rows:
         raise SettingsError(
             f"{path}: more tokens than embeddings: expected at most {rows}, got {size}"
         )
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
 
 
@@ -245,7 +239,7 @@ def _tokenizer_file(folder: Path) -> Path:
 def _from_json(path: Path) -> tokenizers.Tokenizer:
     if not isinstance(read_json(path).get("model"), dict):
         raise SettingsError(f'{path}: not a tokenizer: missing field "model"')
-    return tokenizers.Tokenizer.from_file(str(path))
+    return read_backend(path)
 
 
 def _from_vocabulary(path: Path) -> tokenizers.Tokenizer:
@@ -254,12 +248,15 @@ def _from_vocabulary(path: Path) -> tokenizers.Tokenizer:
     settings_file = path.parent / "tokenizer_config.json"
     settings = read_json(settings_file) if settings_file.is_file() else {}
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: not UTF-8: {error}") from None
-    tokenizer = tokenizers.Tokenizer(
-        models.WordPiece({token: i for i, token in enumerate(lines)}, unk_token="[UNK]")
-    )
+    ids: dict[str, int] = {}
+    for number, token in enumerate(lines):
+        if ids.setdefault(token, number) != number:
+            first = ids[token] + 1
+            raise SettingsError(f'{path}:{number + 1}: "{token}" is already on line {first}')
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(
         lowercase=settings.get("do_lower_case", True),
         strip_accents=settings.get("strip_accents"),
@@ -271,4 +268,5 @@ def _from_vocabulary(path: Path) -> tokenizers.Tokenizer:
     if "[CLS]" in special and "[SEP]" in special:
         ends = [(token, lines.index(token)) for token in ("[SEP]", "[CLS]")]
         tokenizer.post_processor = processors.BertProcessing(*ends)
+    check_backend(tokenizer, path)
     return tokenizer
