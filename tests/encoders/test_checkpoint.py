@@ -469,7 +469,6 @@ def test_more_tokens_than_embeddings(save: Save) -> None:
     [
         ("vocab.txt", b"[PAD]\n[CLS]\na\n", r"lacks \[UNK\], \[SEP\]"),
         ("vocab.txt", b"[PAD]\n\xff\xfe\n", "not UTF-8"),
-        ("vocab.txt", b"[PAD]\na\nb\na\n", 'vocab.txt:4: "a" is already on line 2'),
         ("tokenizer.json", b"{}", 'missing field "model"'),
         ("tokenizer.json", b"{", "not valid JSON"),
     ],
@@ -478,6 +477,13 @@ def test_a_bad_tokenizer_is_named(save: Save, file: str, content: bytes, message
     folder = save()
     (folder / file).write_bytes(content)
     with pytest.raises(SettingsError, match=f"{file}: .*{message}"):
+        load_tokenizer(folder)
+
+
+def test_a_token_that_comes_twice_is_told_with_its_lines(save: Save) -> None:
+    folder = save()
+    (folder / "vocab.txt").write_bytes(b"[PAD]\na\nb\na\n")
+    with pytest.raises(SettingsError, match='vocab.txt:4: "a" is already on line 2'):
         load_tokenizer(folder)
 
 
