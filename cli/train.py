@@ -77,20 +77,23 @@ def make_plan(
 ) -> Plan:
     """The plan of the options: flag > --set > --config > default."""
     from nlpkit import tasks
-    from nlpkit.config import parse_pairs, read_toml
+    from nlpkit.config import fit, parse_pairs, read_toml
     from nlpkit.training.fit import Plan
 
     values = [read_toml(config) if config else {}, parse_pairs(pairs)]
     kb = flags.pop("kb")
+    named = "tiny"
     values.append({"train": {name: value for name, value in flags.items() if value is not None}})
     values.append({tasks.canonical(task): {"kb": kb}} if kb else {})
-    named = [section.get("encoder", {}).pop("name", None) for section in values]
+    for section in values:
+        name = section.get("encoder", {}).pop("name", None)
+        named = named if name is None else fit(name, str, "encoder.name")
     return Plan(
         task=task,
         data=tuple(data),
         dev=tuple(dev or ()),
         out=out or Path("runs") / tasks.canonical(task),
-        encoder=encoder or named[1] or named[0] or "tiny",
+        encoder=encoder or named,
         values=tuple(values),
         device=device,
         resume=resume,

@@ -2,19 +2,24 @@
 flags, in that order.
 
 A section is a frozen dataclass; its fields, with a docstring under each, are the settings. Unknown
-sections and keys are errors with a near miss; a value of the wrong type is an error that names the
-key.
+sections and keys are errors with a near miss; a value of the wrong type or out of its range is an
+error that names the key. The range of a number stands in its type, as one of the kinds below:
+
+    epochs: Annotated[int, Range(1, 1_000_000)] = 10
+    dropout: Rate = 0.1
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from nlpkit.errors import SettingsError, did_you_mean
 
@@ -24,6 +29,57 @@ else:
     import tomli as tomllib
 
 Values = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a number may lie: from `least` to `most`, both included; above `above` and below
+    `below`, which are not; a `multiple` of an integer. None sets no bound. A number is finite in any
+    case."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    multiple: int = 1
+
+    def problem(self, number: float) -> str | None:
+        """What is expected of a number that lies outside; None for one inside."""
+        if self.least is not None and number < self.least:
+            return f"at least {self.least}"
+        if self.most is not None and number > self.most:
+            return f"at most {self.most}"
+        if self.above is not None and number <= self.above:
+            return f"a number above {self.above}"
+        if self.below is not None and number >= self.below:
+            return f"a number below {self.below}"
+        if number % self.multiple and self.multiple > 1:
+            return f"a multiple of {self.multiple}"
+        return None
+
+
+MANY = 1_000_000_000
+"""Most of anything that is counted: no machine holds or does more of it."""
+Size = Annotated[int, Range(1, 16_384)]
+"""Of a vector, a beam, a list, or a short text in tokens: what a model holds many of."""
+EvenSize = Annotated[int, Range(2, 16_384, multiple=2)]
+"""Of vectors whose numbers are turned in pairs."""
+Length = Annotated[int, Range(8, 1_000_000)]
+"""Of a text, in tokens, [CLS] and [SEP] included."""
+Depth = Annotated[int, Range(0, 1000)]
+"""Layers."""
+Positive = Annotated[int, Range(1, MANY)]
+Count = Annotated[int, Range(0, MANY)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+Share = Annotated[float, Range(0, 1)]
+"""A part of a whole, or a chance."""
+Rate = Annotated[float, Range(0, below=1)]
+"""Of a dropout, or of a decay: all of it cannot go."""
+Weight = Annotated[float, Range(0, 1e9)]
+"""A factor or a strength; 0 for none."""
+LearningRate = Annotated[float, Range(above=0)]
+Score = Annotated[float, Range(-1e9, 1e9)]
+"""A logit, or a threshold of logits."""
 
 
 def read_toml(path: str | Path) -> Values:
@@ -53,7 +109,7 @@ def parse_pairs(pairs: Iterable[str]) -> Values:
             raise SettingsError(f'--set {pair}: expected section.key=value, got "{pair}"')
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):  # it is no TOML, too long a number, or too deep
             value = None if text == "none" else text
         values.setdefault(section, {})[key] = value
     return values
@@ -76,42 +132,67 @@ def resolve(sections: Mapping[str, type], *sources: Values) -> dict[str, Any]:
 
 def build(cls: type, values: Mapping[str, Any], section: str) -> Any:
     """An instance of the dataclass `cls` from plain values."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     names = [field.name for field in dataclasses.fields(cls)]
     for key in values:
         if key not in names:
             raise SettingsError(f'unknown setting "{section}.{key}"{did_you_mean(key, names)}')
+    fitting = {key: fit(value, hints[key], f"{section}.{key}") for key, value in values.items()}
     try:
-        return cls(
-            **{key: _coerce(value, hints[key], f"{section}.{key}") for key, value in values.items()}
-        )
+        return cls(**fitting)
     except ValueError as error:
-        raise SettingsError(f"{section}: {error}") from None
+        key, colon, _ = str(error).partition(":")
+        place = f"{section}." if colon and key in names else f"{section}: "
+        raise SettingsError(f"{place}{error}") from None
 
 
-def _coerce(value: Any, hint: Any, name: str) -> Any:
-    """`value` as the hinted type: int to float, list to tuple; SettingsError where it does not
-    fit."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+def fit(value: Any, hint: Any, name: str) -> Any:
+    """A plain value as the hinted type: int to float, number to str, list to tuple.
+
+    `name` is that of the setting. Raises SettingsError where the value does not fit, or lies out of
+    the range of an `Annotated` type.
+    """
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if origin is Annotated:
+        number = fit(value, arguments[0], name)
+        for bounds in arguments[1:]:
+            problem = bounds.problem(number)
+            if problem:
+                raise SettingsError(f"{name}: expected {problem}, got {value!r}")
+        return number
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _coerce(value, next(a for a in arguments if a is not type(None)), name)
+        return fit(value, next(a for a in arguments if a is not type(None)), name)
     if origin is typing.Literal:
-        if value not in arguments:
-            near = did_you_mean(str(value), map(str, arguments))
-            raise SettingsError(
-                f"{name}: expected one of {', '.join(map(str, arguments))}, got {value!r}{near}"
-            )
-        return value
+        return _choice(value, arguments, name)
     if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            value = [value]
-        return tuple(_coerce(element, arguments[0], name) for element in value)
-    if hint is float and type(value) is int:
-        return float(value)
+        elements = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(fit(element, arguments[0], name) for element in elements)
+    if hint is float and type(value) in (int, float):
+        return _finite(value, name)
     if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     if type(value) is not hint:
         raise SettingsError(f"{name}: expected {hint.__name__}, got {value!r}")
     return value
+
+
+def _finite(value: float, name: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # of an integer of many digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise SettingsError(f"{name}: expected a finite number, got {value!r}")
+    return number
+
+
+def _choice(value: Any, known: tuple[Any, ...], name: str) -> Any:
+    if value in known:
+        return value
+    names = [str(choice) for choice in known]
+    raise SettingsError(
+        f"{name}: expected one of {', '.join(names)}, got {value!r}{did_you_mean(str(value), names)}"
+    )

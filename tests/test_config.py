@@ -1,20 +1,29 @@
 """Settings: precedence, types, near misses."""
 
+import dataclasses
+import typing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
-from nlpkit.config import parse_pairs, read_toml, resolve
+from nlpkit import encoders, tasks
+from nlpkit.config import EvenSize, LearningRate, Range, Rate, fit, parse_pairs, read_toml, resolve
+from nlpkit.encoders import ShapeConfig
 from nlpkit.errors import SettingsError
+from nlpkit.pretraining.settings import PretrainConfig
+from nlpkit.training.settings import TrainConfig
 
 
 @dataclass(frozen=True)
 class Section:
     """Settings of every kind."""
 
-    epochs: int = 1
+    epochs: Annotated[int, Range(0)] = 1
     rate: float = 0.5
+    dropout: Rate = 0.1
+    size: EvenSize | None = None
+    above: tuple[LearningRate, ...] = ()
     name: str = "a"
     head: Literal["x", "yes"] = "x"
     threshold: float | None = None
@@ -22,8 +31,10 @@ class Section:
     on: bool = False
 
     def __post_init__(self):
-        if self.epochs < 0:
-            raise ValueError("epochs: expected at least 0")
+        if self.epochs == 8:
+            raise ValueError("epochs: expected no 8")
+        if self.epochs == 9:
+            raise ValueError("epochs and rate: expected no 9")
 
 
 def section(*pairs):
@@ -32,7 +43,10 @@ def section(*pairs):
 
 def test_values_are_of_their_types():
     assert section("s.epochs=3", "s.rate=1", "s.name=5", "s.head=yes", "s.on=true") == Section(
-        3, 1.0, "5", "yes", on=True
+        epochs=3, rate=1.0, name="5", head="yes", on=True
+    )
+    assert section("s.size=4", "s.above=[1, 0.5]", "s.dropout=0") == Section(
+        size=4, above=(1.0, 0.5), dropout=0.0
     )
     assert section("s.threshold=-1.5").threshold == -1.5
     assert section("s.threshold=none").threshold is None
@@ -58,7 +72,17 @@ def test_a_later_source_wins(tmp_path):
         ("s.epochs=true", "s.epochs: expected int, got True"),
         ("s.rate=fast", "s.rate: expected float, got 'fast'"),
         ("s.head=ye", "did you mean"),
-        ("s.epochs=-1", "s: epochs: expected at least 0"),
+        ("s.epochs=-1", "s.epochs: expected at least 0, got -1"),
+        ("s.epochs=8", "s.epochs: expected no 8"),
+        ("s.epochs=9", "s: epochs and rate: expected no 9"),
+        ("s.rate=nan", "s.rate: expected a finite number, got nan"),
+        ("s.rate=-inf", "s.rate: expected a finite number, got -inf"),
+        ("s.rate=1" + 400 * "0", "s.rate: expected a finite number"),
+        ("s.dropout=1", "s.dropout: expected a number below 1, got 1"),
+        ("s.size=3", "s.size: expected a multiple of 2, got 3"),
+        ("s.size=99999999999999999999", "s.size: expected at most 16384"),
+        ("s.size=1" + 5000 * "0", "s.size: expected int, got '10"),
+        ("s.above=[1, 0]", "s.above: expected a number above 0, got 0"),
         ("epochs=1", "expected section.key=value"),
         ("s.epochs", "expected section.key=value"),
     ],
@@ -75,3 +99,41 @@ def test_a_bad_file_is_named(tmp_path, text):
     file.write_text(text)
     with pytest.raises(SettingsError, match=r"c\.toml"):
         read_toml(file)
+
+
+def all_settings():
+    """(section, field, its type) of every setting there is."""
+    sections = {"train": TrainConfig, "pretrain": PretrainConfig, "shape": ShapeConfig}
+    sections |= {f"encoder {name}": encoders.settings_of(name) for name in ("tiny", "dgcnn")}
+    sections |= {name: tasks.load(name).Config for name in tasks.names()}
+    for section, cls in sections.items():
+        hints = typing.get_type_hints(cls, include_extras=True)
+        for field in dataclasses.fields(cls):
+            yield section, field, hints[field.name]
+
+
+def numbers_in(hint):
+    """The types of the numbers in a type, each with its range or None."""
+    if hint in (int, float):
+        yield hint, None
+    elif typing.get_origin(hint) is Annotated:
+        yield typing.get_args(hint)
+    elif typing.get_origin(hint) is not Literal:
+        for part in typing.get_args(hint):
+            yield from numbers_in(part)
+
+
+def test_every_number_has_a_range_and_every_default_fits():
+    seen = 0
+    for section, field, hint in all_settings():
+        name = f"{section}.{field.name}"
+        for kind, bounds in numbers_in(hint):
+            seen += 1
+            assert isinstance(bounds, Range), name
+            if kind is int:  # no machine counts further
+                assert bounds.least is not None, name
+                assert bounds.most < 2**63, name
+            with pytest.raises(SettingsError, match="finite|at most|expected int"):
+                fit(float("nan") if kind is float else 2**64, hint, name)
+        assert fit(field.default, hint, name) == field.default
+    assert seen > 60

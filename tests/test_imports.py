@@ -15,11 +15,11 @@ MAY = {
     "decoding": {"errors", "jsonl"},
     "formats": {"errors", "jsonl", "text"},
     "layers": {"errors", "text", "decoding"},
-    "encoders": {"errors", "jsonl", "text", "layers"},
+    "encoders": {"errors", "jsonl", "config", "text", "layers"},
     "task": {"errors", "formats", "text"},
     "tasks": {
-        *("errors", "jsonl", "text", "formats", "layers", "encoders", "decoding", "task"),
-        *("evaluation.metrics", "evaluation.thresholds"),
+        *("errors", "jsonl", "config", "text", "formats", "layers", "encoders", "decoding"),
+        *("task", "evaluation.metrics", "evaluation.thresholds"),
     },
     "samples": {"errors", "text", "tasks.ape210k.arithmetic"},
     "inference": {"errors", "jsonl", "text", "task", "run"},
@@ -32,7 +32,8 @@ MAY = {
         *("errors", "jsonl", "config", "encoders", "tasks", "inference", "run", "training.dataset"),
     },
     "pretraining": {
-        *("errors", "jsonl", "text", "optim", "encoders", "inference", "run", "training"),
+        *("errors", "jsonl", "config", "text", "optim", "encoders", "inference", "run"),
+        "training",
     },
 }
 """Room -> what it may import besides itself: rooms, or single files of one (`room.file`)."""

@@ -12,11 +12,12 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tokenizers
 from torch import nn
 
+from nlpkit.config import Length, Range, Rate, Size
 from nlpkit.errors import SettingsError
 from nlpkit.text.tokenizer import Tokenizer
 
@@ -40,7 +41,7 @@ BUILT_IN = {
 class TransformerConfig:
     """Settings of a transformer, section `encoder`."""
 
-    dropout: float | None = None
+    dropout: Rate | None = None
     """Of hidden states and attention; none takes the checkpoint's."""
     random: bool = False
     """Random weights in the checkpoint's shape, to see what its training is worth."""
@@ -56,23 +57,18 @@ class ShapeConfig:
     family: Literal["roformer", "bert"] = "roformer"
     """RoFormer is BERT with rotary positions, which see at once how far apart two tokens are: it
     learns sooner."""
-    layers: int = 4
+    layers: Annotated[int, Range(1, 1000)] = 4
     """Blocks."""
-    hidden_size: int = 256
+    hidden_size: Size = 256
     """Numbers of a hidden vector; a multiple of the heads."""
-    heads: int = 4
+    heads: Size = 4
     """Of the attention."""
-    intermediate_size: int = 1024
+    intermediate_size: Size = 1024
     """Of the feed-forward layers."""
-    max_length: int = 512
+    max_length: Length = 512
     """Tokens that it takes, [CLS] and [SEP] included."""
-    dropout: float = 0.1
+    dropout: Rate = 0.1
     """That the checkpoint asks for when it is trained on a task; pretraining itself uses none."""
-
-    def __post_init__(self) -> None:
-        for name in ("layers", "hidden_size", "heads", "intermediate_size", "max_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
 def settings_of(name: str) -> type:

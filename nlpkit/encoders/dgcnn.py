@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from nlpkit.config import Depth, Rate, Size
 from nlpkit.text.tokenizer import TokenBatch
 from nlpkit.text.words import BUCKETS, TAGS, word_features, word_starts
 
@@ -34,43 +35,29 @@ UNKNOWN = 1  # id of [UNK]
 class DgcnnConfig:
     """Settings of `dgcnn`, section `encoder`."""
 
-    hidden_size: int = 256
+    hidden_size: Size = 256
     """Of every layer."""
-    dilations: tuple[int, ...] = (1, 2, 5)
+    dilations: tuple[Size, ...] = (1, 2, 5)
     """One convolution each: the distance of the neighbours it looks at."""
-    lstm_layers: int = 2
+    lstm_layers: Depth = 2
     """Bidirectional LSTM layers on top."""
-    lstm_size: int = 192
+    lstm_size: Size = 192
     """Of an LSTM's state in each direction."""
-    character_size: int = 128
+    character_size: Size = 128
     """Of a character's embedding."""
-    word_size: int = 64
+    word_size: Size = 64
     """Of a word's embedding."""
-    tag_size: int = 32
+    tag_size: Size = 32
     """Of a part of speech's embedding."""
-    dropout: float = 0.2
+    dropout: Rate = 0.2
     """Of every layer's new states."""
-    embedding_dropout: float = 0.25
+    embedding_dropout: Rate = 0.25
     """Of the embeddings."""
-    hide_word: float = 0.2
+    hide_word: Rate = 0.2
     """Share of the words whose embedding is hidden while training, so that rare and new words are
     no surprise."""
-    hide_character: float = 0.05
+    hide_character: Rate = 0.05
     """Share of the characters hidden, and of the words hidden with all their characters."""
-
-    def __post_init__(self) -> None:
-        for name in ("dropout", "embedding_dropout", "hide_word", "hide_character"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected a rate in [0, 1), got {getattr(self, name)}")
-        if (
-            min(
-                self.hidden_size, self.lstm_size, self.character_size, self.word_size, self.tag_size
-            )
-            < 1
-        ):
-            raise ValueError("sizes: expected at least 1")
-        if any(dilation < 1 for dilation in self.dilations) or self.lstm_layers < 0:
-            raise ValueError("dilations and lstm_layers: expected positive numbers")
 
 
 class Dgcnn(nn.Module):

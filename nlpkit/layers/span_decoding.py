@@ -11,16 +11,6 @@ import torch
 LOOSE_SPANS = 24
 
 
-def check_pointer(head_size: int, max_length: int, replace: float) -> None:
-    """Raises ValueError for settings of a pointer that no model can have."""
-    if head_size < 2 or head_size % 2:
-        raise ValueError(f"head_size: expected an even number, got {head_size}")
-    if max_length < 8:
-        raise ValueError(f"max_length: expected at least 8 tokens, got {max_length}")
-    if not 0 <= replace <= 1:
-        raise ValueError(f"replace: expected a chance in [0, 1], got {replace}")
-
-
 def spans_above(
     scores_BTT: torch.Tensor, threshold: float, loose: bool
 ) -> tuple[torch.Tensor, ...]:

@@ -37,18 +37,19 @@ class Group:
 
 
 def parse_rates(rates: Sequence[str]) -> list[tuple[re.Pattern[str], float]]:
-    """`regex=multiplier` strings as pairs. Raises SettingsError where one is not of this form."""
+    """`regex=multiplier` strings as pairs. Raises ValueError where one is not of this form."""
     pairs = []
     for rate in rates:
-        pattern, equals, factor = rate.rpartition("=")
+        pattern, _, factor = rate.rpartition("=")
         try:
-            pairs.append((re.compile(pattern), float(factor)))
+            pair = (re.compile(pattern), float(factor))
         except (ValueError, re.error) as error:
-            raise SettingsError(
-                f'train.rates: "{rate}": expected regex=multiplier: {error}'
-            ) from None
-        if not equals or not pattern:
-            raise SettingsError(f'train.rates: "{rate}": expected regex=multiplier')
+            raise ValueError(f'rates: "{rate}": expected regex=multiplier: {error}') from None
+        if not pattern:
+            raise ValueError(f'rates: "{rate}": expected regex=multiplier')
+        if not 0 <= pair[1] < float("inf"):
+            raise ValueError(f'rates: "{rate}": expected a multiplier of at least 0, got {factor}')
+        pairs.append(pair)
     return pairs
 
 

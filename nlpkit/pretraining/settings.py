@@ -4,75 +4,69 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+from nlpkit.config import LearningRate, Length, Positive, Range, Rate, Seed, Share, Weight
 from nlpkit.encoders import ShapeConfig, for_pretraining
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import open_binary
-from nlpkit.optim.schedule import parse_schedule
 from nlpkit.pretraining.corpus import parse_source
-from nlpkit.training.loop import TrainConfig
+from nlpkit.training.settings import TrainConfig
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """Settings of a pretraining, section `pretrain`."""
 
-    tokens: int = 400_000_000
+    tokens: Annotated[int, Range(1, 10**15)] = 400_000_000
     """Tokens to train on, all passes together."""
-    batch_tokens: int = 8192
+    batch_tokens: Positive = 8192
     """Tokens of an optimiser step, over all processes."""
-    length: int = 128
+    length: Length = 128
     """Tokens of most sequences, [CLS] and [SEP] included."""
-    long_share: float = 0.1
+    long_share: Share = 0.1
     """Share of the steps whose sequences are as long as the encoder takes, so that its last
     positions learn too."""
-    prefix_share: float = 0.25
+    prefix_share: Share = 0.25
     """Share of the steps that continue a prefix (generation) instead of filling in masked words."""
-    replaced_share: float = 0.0
+    replaced_share: Share = 0.0
     """Share of the steps that find replaced tokens, which the encoder itself puts in for masked
     words (one more pass through it). What the two shares leave are steps of masked words."""
-    mask_share: float = 0.25
+    mask_share: Annotated[float, Range(above=0, below=1)] = 0.25
     """Share of the words that are masked."""
-    optimizer: str = "muon"
+    optimizer: Literal["muon", "adamw"] = "muon"
     """`muon` or `adamw`."""
-    learning_rate: float = 3e-3
+    learning_rate: LearningRate = 3e-3
     """Top of the schedule."""
     schedule: str = "0:0 0.01:1 0.6:1 1:0"
     """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
-    weight_decay: float = 0.1
+    weight_decay: Weight = 0.1
     """Of the optimizer; vectors (biases, norms) have none. With a tenth of it Muon's matrices grow
     until blocks drown what they add to: masks are filled in as well, but tasks are learned worse
     than from random weights."""
-    clip_norm: float = 1.0
+    clip_norm: Weight = 1.0
     """Largest norm of a step's gradient; 0 for any."""
-    average: float = 0.999
+    average: Rate = 0.999
     """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights
     themselves."""
-    precision: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
-    max_tokens: int | None = None
+    max_tokens: Positive | None = None
     """Most tokens in one piece of a batch; None takes 8,192 on a processor and 65,536 on a GPU."""
-    evaluate_every: int = 5_000_000
+    evaluate_every: Annotated[int, Range(1, 10**15)] = 5_000_000
     """Tokens between evaluations; each of them saves the encoder."""
-    seed: int = 1
+    seed: Seed = 1
     """Of weights, order, masks and cuts."""
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "batch_tokens", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("long_share", "prefix_share", "replaced_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a share from 0 to 1, got {getattr(self, name)}")
         if self.replaced_share and self.prefix_share + self.replaced_share >= 1:
             raise ValueError(
                 "replaced_share: expected less than 1 with prefix_share: masked words teach what to put in"
             )
-        if not 0 < self.mask_share < 1:
-            raise ValueError(f"mask_share: expected a share between 0 and 1, got {self.mask_share}")
-        if not 8 <= self.length <= self.batch_tokens:
-            raise ValueError(f"length: expected 8 to batch_tokens, got {self.length}")
-        parse_schedule(self.schedule)
+        if self.length > self.batch_tokens:
+            raise ValueError(
+                f"length: expected at most batch_tokens ({self.batch_tokens}), got {self.length}"
+            )
         self.for_trainer()
 
     def for_trainer(self) -> TrainConfig:

@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from nlpkit import task
+from nlpkit.config import Length, Rate, Size
 from nlpkit.errors import RecordError
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.formats.finding import Finding
@@ -38,20 +39,13 @@ from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 class Settings:
     """Settings, section `classification`."""
 
-    candidates: int = 5
+    candidates: Size = 5
     """Labels listed for every text, the likeliest first."""
-    dropout: float = 0.1
+    dropout: Rate = 0.1
     """Of the pooled vector."""
-    max_length: int = 256
+    max_length: Length = 256
     """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
     fewer)."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("candidates", 1), ("max_length", 8)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: expected a rate in [0, 1), got {self.dropout}")
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from nlpkit import task
+from nlpkit.config import Range, Size
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.text import read_text
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
@@ -38,16 +39,11 @@ MASK = "[MASK]"
 class Settings:
     """Settings, section `fill_mask`."""
 
-    candidates: int = 5
+    candidates: Size = 5
     """Tokens listed for every mask, the likeliest first."""
-    max_length: int = 512
+    max_length: Annotated[int, Range(3, 1_000_000)] = 512
     """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
     fewer)."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("candidates", 1), ("max_length", 3)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

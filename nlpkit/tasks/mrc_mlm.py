@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from nlpkit import task
+from nlpkit.config import Size
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.search import beam_search
 from nlpkit.errors import SettingsError
@@ -53,12 +54,12 @@ PIECES = 5
 class Settings:
     """Settings, section `mrc_mlm`."""
 
-    max_passage: int = 256
+    max_passage: Size = 256
     """Longer passages are read in overlapping windows of so many tokens (fewer where the encoder
     takes fewer)."""
-    max_question: int = 128
+    max_question: Size = 128
     """Tokens; a longer question is an error."""
-    max_answer: int = 32
+    max_answer: Size = 32
     """Tokens; of a longer answer only so many can be given."""
     no_answer: bool | None = None
     """Whether the answer to a question may be that there is none; none: if it is so in the training

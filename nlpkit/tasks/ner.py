@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from nlpkit import task
+from nlpkit.config import EvenSize, Length, Score, Share
 from nlpkit.errors import DataError, RecordError
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
@@ -35,7 +36,7 @@ from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text
 from nlpkit.jsonl import write_atomic
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
-from nlpkit.layers.span_decoding import check_pointer, spans_above, with_rows
+from nlpkit.layers.span_decoding import spans_above, with_rows
 from nlpkit.text.replacement import build_pool, replace_spans
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer, keep_whole
 
@@ -47,24 +48,21 @@ class Settings:
     head: Literal["efficient", "standard"] = "efficient"
     """Efficient GlobalPointer (one query and key for all labels) or the standard one (one for
     each)."""
-    head_size: int = 64
+    head_size: EvenSize = 64
     """Size of a query or key."""
-    initial_score: float = -6.0
+    initial_score: Score = -6.0
     """Where the scores of the efficient head start."""
-    threshold: float | None = None
+    threshold: Score | None = None
     """An entity is predicted where its score lies above; none: tuned on the dev set at every
     evaluation."""
-    max_length: int = 512
+    max_length: Length = 512
     """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
     fewer)."""
-    replace: float = 0.3
+    replace: Share = 0.3
     """Chance of an entity to be replaced, while training, by another of its label's."""
     match: Literal["strict", "tokens"] = "strict"
     """Two entities are equal if label and characters are (strict), or label and the tokens of the
     string (tokens)."""
-
-    def __post_init__(self) -> None:
-        check_pointer(self.head_size, self.max_length, self.replace)
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ from nlpkit.text.tokenizer import vocabulary_hash
 from nlpkit.training.batching import Batches
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
 from nlpkit.training.dataset import Records, read_examples, read_records, split_by_content
-from nlpkit.training.loop import Evaluation, TrainConfig, TrainState, train
+from nlpkit.training.loop import Evaluation, TrainState, train
 from nlpkit.training.model_card import model_card
+from nlpkit.training.settings import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Fit:
         self.state = TrainState(
             self.run.model, self.config, self.config.epochs * self.batches.per_epoch, accelerator
         )
-        torch.manual_seed(self.config.seed * 1000 + accelerator.process_index)
+        torch.manual_seed((self.config.seed * 1000 + accelerator.process_index) % 2**63)
 
     def _prepare(
         self, plan: Plan, config: Any, records: Records, folder: Path, old: dict[str, Any] | None

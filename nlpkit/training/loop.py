@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,82 +23,7 @@ from nlpkit.optim import new_optimizer
 from nlpkit.optim.ema import WeightAverage
 from nlpkit.optim.groups import parameter_groups
 from nlpkit.optim.schedule import multiplier, parse_schedule
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of the trainer, section `train`."""
-
-    epochs: int = 10
-    """Passes over the training data."""
-    batch_size: int = 16
-    """Examples of an optimiser step, over all processes."""
-    batch_by: Literal["examples", "tokens"] = "examples"
-    """Whether steps have equal examples, or equal tokens and `batch_size` examples on average."""
-    accumulate: int = 1
-    """Cuts every batch into at least this many pieces, to save memory; the gradient is the same but
-    for dropout."""
-    max_tokens: int | None = None
-    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same
-    gradient. None takes 2,048 on a processor and 16,384 on a GPU."""
-    optimizer: str | None = None
-    """`adamw`, or `muon`: Muon for the linear layers of the encoder, AdamW for the rest; none takes
-    what suits the encoder: `muon` for small ones, `adamw` for checkpoints from elsewhere and
-    `dgcnn`."""
-    learning_rate: float | None = None
-    """Top of the schedule; none takes what suits the encoder and the optimizer."""
-    layer_decay: float = 1.0
-    """Every layer of the encoder learns at this multiple of the rate of the layer above it."""
-    rates: tuple[str, ...] = ()
-    """`regex=multiplier` for the rate of the parameters whose names fit, e.g. `["embedding=0.1"]`;
-    first fit wins."""
-    schedule: str = "0:0 0.06:1 1:0"
-    """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
-    weight_decay: float = 0.01
-    """Of AdamW; vectors (biases, norms) have none."""
-    clip_norm: float = 1.0
-    """Largest norm of a step's gradient; 0 for any."""
-    average: float = 0.0
-    """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights
-    themselves."""
-    precision: str = "auto"
-    """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
-    evaluate_every: float = 1.0
-    """Epochs between evaluations."""
-    patience: int = 0
-    """Stop after this many evaluations without a new best; 0 for never."""
-    seed: int = 1
-    """Of weights, batches and dropout."""
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("accumulate", 1),
-            ("max_tokens", 1),
-            ("seed", 0),
-        ):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate: expected a number above 0, got {self.learning_rate}")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(f'precision: expected auto, fp32 or bf16, got "{self.precision}"')
-        if self.optimizer not in (None, "adamw", "muon"):
-            raise ValueError(f'optimizer: expected adamw or muon, got "{self.optimizer}"')
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average: expected a decay in [0, 1), got {self.average}")
-        if self.evaluate_every <= 0:
-            raise ValueError(
-                f"evaluate_every: expected more than 0 epochs, got {self.evaluate_every}"
-            )
-
-    def completed(self, rates: dict[str, float]) -> TrainConfig:
-        """With optimizer and learning rate set, from an encoder's `learning_rates`."""
-        optimizer = self.optimizer or next(iter(rates))
-        return replace(
-            self, optimizer=optimizer, learning_rate=self.learning_rate or rates[optimizer]
-        )
+from nlpkit.training.settings import TrainConfig
 
 
 @dataclass(frozen=True)

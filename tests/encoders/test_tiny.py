@@ -11,7 +11,7 @@ from nlpkit import encoders, run
 from nlpkit.encoders.checkpoint.load import inspect
 from nlpkit.inference.predictor import predict_examples
 from nlpkit.jsonl import read_jsonl
-from nlpkit.training.loop import TrainConfig
+from nlpkit.training.settings import TrainConfig
 
 SANITY = Path(__file__).parents[1] / "golden" / "fill_mask" / "sanity.jsonl"
 

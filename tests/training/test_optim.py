@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from nlpkit.config import build
 from nlpkit.encoders.dgcnn import Dgcnn
 from nlpkit.errors import SettingsError
 from nlpkit.inference.batching import split
@@ -16,6 +17,7 @@ from nlpkit.optim.groups import parameter_groups
 from nlpkit.optim.muon import orthogonal
 from nlpkit.optim.schedule import multiplier, parse_schedule
 from nlpkit.training.batching import Batches
+from nlpkit.training.settings import TrainConfig
 
 
 class Model(nn.Module):
@@ -62,9 +64,16 @@ def test_the_first_pattern_that_fits_wins():
 
 
 @pytest.mark.parametrize(
-    "rates", [["nothing=2"], ["head=1", "head=2"], ["head"], ["head=x"], ["(=1"]]
+    "rates",
+    [["head"], ["head=x"], ["(=1"], ["=1"], ["head=-1"], ["head=nan"], ["head=inf"]],
 )
-def test_an_unused_or_broken_pattern_is_an_error(rates):
+def test_a_broken_pattern_is_an_error(rates):
+    with pytest.raises(SettingsError, match="train.rates: "):
+        build(TrainConfig, {"rates": rates}, "train")
+
+
+@pytest.mark.parametrize("rates", [["nothing=2"], ["head=1", "head=2"]])
+def test_an_unused_pattern_is_an_error(rates):
     with pytest.raises(SettingsError, match="rates"):
         rates_of(Model(), rates=rates)
 
@@ -76,10 +85,14 @@ def test_the_schedule_is_piecewise_linear():
     assert 0 < multiplier(points, 1, 1) <= 1
 
 
-@pytest.mark.parametrize("text", ["", "0:0", "0.1:1 1:0", "0:0 1:1 0.5:2", "a:b"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "0:0", "0.1:1 1:0", "0:0 1:1 0.5:2", "a:b", "0:nan 1:0", "0:0 nan:1 1:0", "0:-1 1:0"]
+    + ["0:inf 1:0", "0 1"],
+)
 def test_a_broken_schedule_is_an_error(text):
-    with pytest.raises(SettingsError, match="schedule"):
-        parse_schedule(text)
+    with pytest.raises(SettingsError, match="train.schedule: "):
+        build(TrainConfig, {"schedule": text}, "train")
 
 
 def test_the_average_of_constant_weights_is_the_weights_from_the_first_step():

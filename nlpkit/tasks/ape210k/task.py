@@ -37,6 +37,7 @@ from typing import Any, Literal
 from torch import nn
 
 from nlpkit import task
+from nlpkit.config import Length, Share, Size
 from nlpkit.decoding.constraint import Constraint
 from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.search import beam_search
@@ -78,30 +79,23 @@ class Settings:
     ordered: bool = True
     """Equations are learned with sums and products in the order of the problem's numbers: 4*x/2,
     not x/2*4."""
-    beams: int = 3
+    beams: Size = 3
     """Of the search; all of them are listed."""
     constraint: bool = True
     """Whether the search writes only complete arithmetic; without it, any tokens."""
     negative: bool = False
     """Whether an answer below 0 is as good as any."""
-    max_length: int = 384
+    max_length: Length = 384
     """Longer problems are cut to overlapping windows of so many tokens, marks included; the surest
     equation counts."""
-    max_equation: int = 64
+    max_equation: Size = 64
     """Most tokens of an equation."""
-    disturb: float = 0.0
+    disturb: Share = 0.0
     """Chance that training shows an equation with three tenths of its tokens replaced by others of
     its own."""
-    passes: int = 1
+    passes: Size = 1
     """N of TeaForN: each further pass reads the model's own guesses, and takes as long as the
     first."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("beams", 1), ("max_length", 8), ("max_equation", 1), ("passes", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if not 0 <= self.disturb <= 1:
-            raise ValueError(f"disturb: expected a chance in [0, 1], got {self.disturb}")
 
 
 @dataclass(frozen=True)

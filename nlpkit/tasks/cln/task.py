@@ -31,13 +31,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from nlpkit import task
+from nlpkit.config import Positive, Range, Seed, Size, Weight
 from nlpkit.decoding.constraint import Model as TokenModel
 from nlpkit.decoding.repetition import NoRepeat
 from nlpkit.decoding.sampling import sample
@@ -78,34 +79,34 @@ FILE = "characters.json"
 class Settings:
     """Settings, section `cln`."""
 
-    size: int = 128
+    size: Size = 128
     """Numbers of the condition that the norms see."""
-    max_length: int = 128
+    max_length: Size = 128
     """Tokens that are written at most, and that are learned of a text; a `prefix` is not
     counted."""
-    latent: int | None = None
+    latent: Size | None = None
     """Numbers of a vector of every text that is learned with the labels, or without any
     (`nlpkit.layers.vae`)."""
-    free: float = 0.25
+    free: Weight = 0.25
     """Nats that each number of the latent vector may tell of its text at no cost."""
-    annealing: int = 20_000
+    annealing: Positive = 20_000
     """Examples over which the cost of the latent vector rises to the whole."""
-    samples: int = 1
+    samples: Size = 1
     """Texts for every line."""
     search: Literal["sample", "beams"] = "sample"
     """Draw the texts, or take the likeliest that a beam search finds, by the mean log-probability
     of their tokens."""
-    beams: int = 4
+    beams: Size = 4
     """Of the search; at least `samples` are taken."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(above=0, most=1e9)] = 1.0
     """Logits are divided by it: below 1 the likely becomes likelier."""
-    top_k: int | None = None
+    top_k: Positive | None = None
     """Draw from so many tokens, the likeliest; none for all."""
-    top_p: float = 0.95
+    top_p: Annotated[float, Range(above=0, most=1)] = 0.95
     """Draw from the fewest tokens that have this probability together."""
-    no_repeat: int | None = None
+    no_repeat: Size | None = None
     """No sequence of so many tokens is written twice in a text; none for any."""
-    seed: int = 1
+    seed: Seed = 1
     """Of the drawing."""
     form: str = ""
     """A form that every text has exactly: `label` for the form of poems that its label names, a
@@ -115,27 +116,6 @@ class Settings:
     """A run of `classification`, for the metric `agreement` of `eval`."""
     training: tuple[str, ...] = ()
     """Files with texts of training, for the metrics `copied_12` and `copied_mean` of `eval`."""
-
-    def __post_init__(self) -> None:
-        for name in (
-            "size",
-            "max_length",
-            "latent",
-            "annealing",
-            "samples",
-            "beams",
-            "top_k",
-            "no_repeat",
-        ):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature: expected a number above 0, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: expected a share in (0, 1], got {self.top_p}")
-        for name in ("seed", "free"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
 
 
 class Task(task.Task[Example, Batch, Prediction]):

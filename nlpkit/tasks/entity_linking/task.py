@@ -44,11 +44,12 @@ import torch
 from torch import nn
 
 from nlpkit import task
+from nlpkit.config import Count, EvenSize, Length, Rate, Score, Size
 from nlpkit.errors import SettingsError
 from nlpkit.evaluation.thresholds import LOOSE_THRESHOLD, threshold_for
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text
-from nlpkit.layers.span_decoding import check_pointer, spans_above
+from nlpkit.layers.span_decoding import spans_above
 from nlpkit.tasks.entity_linking.batch import Asked, Batch, Collator, Example
 from nlpkit.tasks.entity_linking.candidates import (
     MARKS,
@@ -90,38 +91,32 @@ class Settings:
     generative: bool = False
     """Whether entities are generated, as GENRE does, rather than matched; the encoder needs its
     masked-LM head."""
-    max_description: int = 64
+    max_description: Length = 64
     """Tokens of a description, [CLS] and [SEP] included."""
-    choices: int = 16
+    choices: Size = 16
     """Namesakes that are looked at: those meant most often in training, then the first of the
     knowledge base."""
-    negatives: int = 3
+    negatives: Count = 3
     """Random entities that a mention is also compared with in training."""
-    hide: float = 0.1
+    hide: Rate = 0.1
     """Chance of the right entity to be hidden in training, so that NIL is right."""
-    size: int = 64
+    size: Size = 64
     """Of the projections in which text and description are compared."""
-    head_size: int = 64
+    head_size: EvenSize = 64
     """Size of a query or key of the pointer."""
-    initial_score: float = -6.0
+    initial_score: Score = -6.0
     """Where the scores of spans start; those of matches start at 0."""
-    threshold: float | None = None
+    threshold: Score | None = None
     """A mention is predicted where its score lies above; none: tuned on the dev set at every
     evaluation."""
-    nil_threshold: float | None = None
+    nil_threshold: Score | None = None
     """It is NIL where its best candidate does not score above; none: tuned together with the
     threshold."""
-    max_length: int = 512
+    max_length: Length = 512
     """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
     fewer)."""
 
     def __post_init__(self) -> None:
-        check_pointer(self.head_size, self.max_length, 0.0)
-        for name, least in (("max_description", 8), ("choices", 1), ("negatives", 0), ("size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if not 0 <= self.hide < 1:
-            raise ValueError(f"hide: expected a chance in [0, 1), got {self.hide}")
         if (self.threshold is None) != (self.nil_threshold is None):
             raise ValueError(
                 "threshold and nil_threshold: expected both or none, they are tuned together"

@@ -39,6 +39,7 @@ import torch
 from torch import nn
 
 from nlpkit import task
+from nlpkit.config import EvenSize, Length, Score, Share
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
 from nlpkit.formats.finding import Finding
@@ -56,7 +57,7 @@ from nlpkit.formats.triples import (
     write_schema,
 )
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss, overlap_loss
-from nlpkit.layers.span_decoding import check_pointer, pairs_in_rows, spans_above, with_rows
+from nlpkit.layers.span_decoding import pairs_in_rows, spans_above, with_rows
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer, keep_whole
 
 SCORES_AT_ONCE = 1 << 22  # scores of subject-object pairs held in memory while decoding
@@ -69,30 +70,27 @@ class Settings:
     head: Literal["efficient", "standard"] = "efficient"
     """Efficient GlobalPointer (one query and key for all predicates) or the standard one (one for
     each)."""
-    head_size: int = 64
+    head_size: EvenSize = 64
     """Size of a query or key."""
     rotary_links: bool = True
     """Rotary positions in the head and tail pointers too: pairs nearby strings sooner than far
     ones."""
-    initial_score: float = -7.0
+    initial_score: Score = -7.0
     """Where the scores of the efficient heads start."""
     schema: str | None = None
     """A file with one relation a line, a name or DuIE's JSON; none takes the relations of the
     training data."""
-    threshold: float | None = None
+    threshold: Score | None = None
     """A triple is predicted where its score lies above; none: tuned on the dev set at every
     evaluation."""
-    max_length: int = 512
+    max_length: Length = 512
     """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
     fewer)."""
-    replace: float = 0.5
+    replace: Share = 0.5
     """Chance of a subject or object to be replaced, while training, by another of the same
     predicate's."""
     match: Literal["strict", "tokens"] = "strict"
     """Two triples are equal if their strings are (strict), or if their tokens are (tokens)."""
-
-    def __post_init__(self) -> None:
-        check_pointer(self.head_size, self.max_length, self.replace)
 
 
 @dataclass(frozen=True)

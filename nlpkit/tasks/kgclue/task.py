@@ -36,6 +36,7 @@ import torch
 from torch import nn
 
 from nlpkit import task
+from nlpkit.config import Length, Size, Weight
 from nlpkit.decoding.constraint import Constraint
 from nlpkit.decoding.search import beam_search
 from nlpkit.decoding.trie.table import TrieTable
@@ -77,22 +78,17 @@ class Settings:
     look_ahead: Literal["sum", "power", "off"] = "sum"
     """How coverage of the question counts: added to the score of a key, as published, or not at
     all."""
-    coverage: float = 16.0
+    coverage: Weight = 16.0
     """With `sum`: what a covered token adds, in nats."""
-    balance: float = 1.0
+    balance: Weight = 1.0
     """How far frequent predicates of the training data lose their lead: 0 not at all, 1 wholly."""
     guess: bool = False
     """Whether a key whose subject is not named in the question may be the answer."""
-    beams: int = 3
+    beams: Size = 3
     """Of the search; all of them are listed."""
-    max_question: int = 64
+    max_question: Length = 64
     """Longer questions are cut to overlapping windows of so many tokens; the key with the best
     score counts."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("coverage", 0), ("balance", 0), ("beams", 1), ("max_question", 8)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

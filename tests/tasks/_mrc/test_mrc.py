@@ -9,6 +9,7 @@ import torch
 from conftest import nlpkit, write_lines
 
 from nlpkit import encoders, samples
+from nlpkit.config import build
 from nlpkit.errors import SettingsError
 from nlpkit.evaluation.data_check import check_data
 from nlpkit.inference.predictor import predict_examples
@@ -330,8 +331,10 @@ def test_the_loss_is_the_mean_over_windows_of_the_sum_over_tokens(reader, module
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="beams: expected at least 1, got 0"):
-        mrc_seq2seq.Settings(beams=0)
+    with pytest.raises(SettingsError, match="beams: expected at least 1, got 0"):
+        build(mrc_seq2seq.Settings, {"beams": 0}, "mrc_seq2seq")
+    with pytest.raises(SettingsError, match="max_passage: expected at least twice max_answer"):
+        build(mrc_mlm.Settings, {"max_passage": 8, "max_answer": 5}, "mrc_mlm")
 
 
 def test_a_vocabulary_without_masks_is_refused():

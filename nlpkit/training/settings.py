@@ -1,0 +1,67 @@
+"""The settings of the trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from nlpkit.config import Count, LearningRate, Positive, Range, Rate, Seed, Weight
+from nlpkit.optim.groups import parse_rates
+from nlpkit.optim.schedule import parse_schedule
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of the trainer, section `train`."""
+
+    epochs: Annotated[int, Range(1, 1_000_000)] = 10
+    """Passes over the training data."""
+    batch_size: Annotated[int, Range(1, 1_000_000)] = 16
+    """Examples of an optimiser step, over all processes."""
+    batch_by: Literal["examples", "tokens"] = "examples"
+    """Whether steps have equal examples, or equal tokens and `batch_size` examples on average."""
+    accumulate: Positive = 1
+    """Cuts every batch into at least this many pieces, to save memory; the gradient is the same but
+    for dropout."""
+    max_tokens: Positive | None = None
+    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same
+    gradient. None takes 2,048 on a processor and 16,384 on a GPU."""
+    optimizer: Literal["adamw", "muon"] | None = None
+    """`adamw`, or `muon`: Muon for the linear layers of the encoder, AdamW for the rest; none takes
+    what suits the encoder: `muon` for small ones, `adamw` for checkpoints from elsewhere and
+    `dgcnn`."""
+    learning_rate: LearningRate | None = None
+    """Top of the schedule; none takes what suits the encoder and the optimizer."""
+    layer_decay: Annotated[float, Range(above=0, most=1)] = 1.0
+    """Every layer of the encoder learns at this multiple of the rate of the layer above it."""
+    rates: tuple[str, ...] = ()
+    """`regex=multiplier` for the rate of the parameters whose names fit, e.g. `["embedding=0.1"]`;
+    first fit wins."""
+    schedule: str = "0:0 0.06:1 1:0"
+    """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
+    weight_decay: Weight = 0.01
+    """Of AdamW; vectors (biases, norms) have none."""
+    clip_norm: Weight = 1.0
+    """Largest norm of a step's gradient; 0 for any."""
+    average: Rate = 0.0
+    """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights
+    themselves."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
+    evaluate_every: Annotated[float, Range(above=0, most=1e6)] = 1.0
+    """Epochs between evaluations."""
+    patience: Count = 0
+    """Stop after this many evaluations without a new best; 0 for never."""
+    seed: Seed = 1
+    """Of weights, batches and dropout."""
+
+    def __post_init__(self) -> None:
+        parse_rates(self.rates)
+        parse_schedule(self.schedule)
+
+    def completed(self, rates: dict[str, float]) -> TrainConfig:
+        """With optimizer and learning rate set, from an encoder's `learning_rates`."""
+        optimizer: Any = self.optimizer or next(iter(rates))
+        return replace(
+            self, optimizer=optimizer, learning_rate=self.learning_rate or rates[optimizer]
+        )
