@@ -11,6 +11,7 @@ Legend: B batch, T tokens (padded on the right).
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -166,6 +167,7 @@ class Tokenizer:
         """[CLS] text [SEP], uncut."""
         encoded = self.backend.encode(text, add_special_tokens=False)
         offsets = np.array(encoded.offsets, dtype=np.int32).reshape(-1, 2)
+        cover_marks(offsets, text)
         starts = np.concatenate([[0], offsets[:, 0], [len(text)]]).astype(np.int32)
         ends = np.concatenate([[0], offsets[:, 1], [len(text)]]).astype(np.int32)
         token_ids = np.array([self.cls_id, *encoded.ids, self.sep_id], dtype=np.int32)
@@ -222,6 +224,27 @@ class Tokenizer:
             word_ids_BT=pad([e.word_ids_T for e in encodings])[:, width] if with_words else None,
             tag_ids_BT=pad([e.tag_ids_T for e in encodings])[:, width] if with_words else None,
         )
+
+
+def cover_marks(offsets_T2: np.ndarray, text: str) -> None:
+    """Moves the end of every token, in place, over the marks behind it that no token covers.
+
+    A normaliser composes e and U+0301 to é, and tells of the token that it stands at the e alone.
+    The span of the whole letter would be no span of tokens then.
+    """
+    next_starts_T = np.append(offsets_T2[1:, 0], len(text))
+    for index in np.flatnonzero(offsets_T2[:, 1] < next_starts_T):
+        end = offsets_T2[index, 1]
+        while end < next_starts_T[index] and _is_part_of_letter(text, end):
+            end += 1
+        offsets_T2[index, 1] = end
+
+
+def _is_part_of_letter(text: str, place: int) -> bool:
+    """Whether a character belongs to the one before it: a mark, or half of a composed letter."""
+    if unicodedata.category(text[place]).startswith("M"):
+        return True
+    return len(unicodedata.normalize("NFC", text[place - 1 : place + 1])) == 1
 
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

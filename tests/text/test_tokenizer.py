@@ -235,3 +235,14 @@ def test_a_stored_truncation_and_padding_are_switched_off(tmp_path):
     backend.save(str(tmp_path / "tokenizer.json"))
     tokenizer = Tokenizer(read_backend(tmp_path / "tokenizer.json"))
     assert tokenizer.token_ids("山山山") == (4, 4, 4)
+
+
+@pytest.mark.parametrize("tokenizer", ["characters", "wordpiece"])
+@pytest.mark.parametrize("letter", ["e\u0301", "カ\u3099", "\u1100\u1161", "a\u0302\u0301"])
+def test_a_letter_written_as_several_characters_is_a_span(tokenizer, letter, request):
+    text = f"看{letter}吧"
+    encoding = request.getfixturevalue(tokenizer).encode(text)
+    span = encoding.token_span((1, 1 + len(letter)))
+    assert span
+    assert encoding.char_span(span) == (1, 1 + len(letter))
+    assert encoding.find("吧") == [encoding.token_span((len(text) - 1, len(text)))]
