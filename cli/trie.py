@@ -81,15 +81,11 @@ def info(
 
 def _keys(source: str, tokenizer: Tokenizer) -> Iterator[list[int]]:
     """The tokens of every line."""
-    from nlpkit.errors import DataError
     from nlpkit.jsonl import read_lines
 
     lines = read_lines(source)
     while chunk := list(islice(lines, AT_ONCE)):
-        try:
-            texts = [line.raw.decode() for line in chunk]
-        except UnicodeDecodeError as error:
-            raise DataError(f"{chunk[0].where}: not UTF-8 from here on: {error}") from None
+        texts = [line.text() for line in chunk]
         yield from (
             encoded.ids
             for encoded in tokenizer.backend.encode_batch(texts, add_special_tokens=False)

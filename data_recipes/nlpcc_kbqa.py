@@ -39,7 +39,7 @@ def _records(path: str) -> Iterator[Record]:
     record: Record = {}
     is_whole = True
     for line in read_lines(path):
-        text = line.raw.decode(errors="replace")
+        text = line.text()
         if set(text) == {"="}:
             continue
         found = _TAGGED.fullmatch(text)

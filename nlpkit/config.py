@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from nlpkit.errors import SettingsError, did_you_mean
+from nlpkit.jsonl import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,9 +86,7 @@ Score = Annotated[float, Range(-1e9, 1e9)]
 def read_toml(path: str | Path) -> Values:
     """The sections of a TOML file."""
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        values = tomllib.loads(read_text(path, SettingsError))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
     for section, value in values.items():

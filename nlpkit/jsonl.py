@@ -23,6 +23,7 @@ import orjson
 from nlpkit.errors import DataError, NlpkitError, RecordError
 
 BOM = b"\xef\xbb\xbf"
+ENCODING_HINT = "write it as UTF-8 first, for example: iconv -f GB18030 -t UTF-8 FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Line:
         try:
             record = orjson.loads(self.raw)
         except orjson.JSONDecodeError as error:
+            decoded(self.raw)  # what is not even text is said to be no text
             raise RecordError(f"not valid JSON: {error}") from None
         if not isinstance(record, dict):
             raise RecordError(f"expected a JSON object, got {type(record).__name__}")
@@ -50,6 +52,40 @@ class Line:
             return self.record()
         except RecordError as error:
             raise error.at(self.where) from None
+
+    def text(self) -> str:
+        """The line as text. Raises DataError, with the place, where it is not UTF-8."""
+        try:
+            return decoded(self.raw)
+        except RecordError as error:
+            raise error.at(self.where) from None
+
+
+def decoded(raw: bytes) -> str:
+    """UTF-8 bytes as text. Raises RecordError where they are none, as in a file of GBK or
+    UTF-16."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        message = f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start + 1} of the line"
+        raise RecordError(message, hint=ENCODING_HINT) from None
+
+
+def read_text(path: str | Path, error: type[NlpkitError] = DataError) -> str:
+    """The whole text of a file, with `\\n` as line end and without a byte order mark.
+
+    Raises `error` where the file cannot be read or, naming the line, is not UTF-8.
+    """
+    try:
+        with open_binary(path) as stream:
+            raw = stream.read().removeprefix(BOM)
+        lines = [
+            Line(f"{path}:{number}", number, line).text()
+            for number, line in enumerate(raw.split(b"\n"), 1)
+        ]
+    except DataError as found:
+        raise error(found.message, found.hint) from None
+    return "\n".join(line.removesuffix("\r") for line in lines)
 
 
 def open_binary(path: str | Path) -> IO[bytes]:

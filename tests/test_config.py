@@ -137,3 +137,12 @@ def test_every_number_has_a_range_and_every_default_fits():
                 fit(float("nan") if kind is float else 2**64, hint, name)
         assert fit(field.default, hint, name) == field.default
     assert seen > 60
+
+
+def test_a_file_of_another_encoding_is_named_and_a_windows_one_read(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_bytes("[s]\r\n# 轮数\r\nepochs = 2\r\n".encode("gb18030"))
+    with pytest.raises(SettingsError, match=r"c.toml:2: not UTF-8"):
+        read_toml(file)
+    file.write_bytes(b"\xef\xbb\xbf[s]\r\nepochs = 2\r\n")
+    assert read_toml(file) == {"s": {"epochs": 2}}

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 MAY = {
     "errors": set(),
     "jsonl": {"errors"},
-    "config": {"errors"},
+    "config": {"errors", "jsonl"},
     "text": {"errors", "jsonl"},
     "optim": {"errors"},
     "decoding": {"errors", "jsonl"},

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpkit.errors import DataError, NlpkitError, RecordError
-from nlpkit.jsonl import Line, read_jsonl, read_lines, with_field, write_atomic
+from nlpkit.jsonl import Line, read_jsonl, read_lines, read_text, with_field, write_atomic
 
 VALUES = st.recursive(
     st.none()
@@ -115,3 +115,28 @@ def test_what_a_link_points_to_is_written_and_a_pipe_is_written_as_it_is(tmp_pat
     with write_atomic("/dev/null") as stream:
         stream.write(b"gone")
     assert not Path("/dev/null").is_file()
+
+
+GBK = "云泽".encode("gb18030")
+
+
+def test_bytes_that_are_no_utf8_are_named_by_file_and_line(tmp_path):
+    path = tmp_path / "windows.txt"
+    path.write_bytes(b"name\r\n" + GBK + b"\r\n")
+    for read in (
+        lambda: [line.text() for line in read_lines(path)],
+        lambda: read_text(path),
+    ):
+        with pytest.raises(DataError, match=r"windows.txt:2: not UTF-8: byte 0xd4") as caught:
+            read()
+        assert "iconv -f GB18030" in caught.value.hint
+    with pytest.raises(RecordError, match="not UTF-8"):
+        Line("f:1", 1, b'{"text":"' + GBK + b'"}').record()
+    with pytest.raises(NlpkitError, match="cannot be read"):
+        read_text(tmp_path / "none.txt")
+
+
+def test_a_whole_text_has_plain_line_ends_and_no_byte_order_mark(tmp_path):
+    path = tmp_path / "windows.txt"
+    path.write_bytes(b"\xef\xbb\xbfa = 1\r\n\r\nb = 2\r\n")
+    assert read_text(path) == "a = 1\n\nb = 2\n"

@@ -172,7 +172,7 @@ def read_schema(path: str | Path) -> Schema:
     schema: Schema = {}
     for line in read_lines(path):
         if not line.raw.startswith(b"{"):
-            schema.setdefault(line.raw.decode("utf-8", "replace"), [])
+            schema.setdefault(line.text(), [])
             continue
         try:
             record = line.record()

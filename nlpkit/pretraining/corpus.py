@@ -189,12 +189,7 @@ def encode_lines(lines: list[Line]) -> tuple[bytes, bytes]:
     dtype = token_type(_backend)
     separator = np.array([_backend.token_to_id("[SEP]")], dtype)
     for line in lines:
-        try:
-            text = line.raw.decode().strip()
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{line.where}: not UTF-8: {error.reason} at byte {error.start}"
-            ) from None
+        text = line.text().strip()
         parts[zlib.crc32(line.raw) % HELD_OUT == 0].extend(
             [encode_text(text, _backend, dtype), separator]
         )

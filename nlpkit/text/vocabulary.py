@@ -79,7 +79,7 @@ def _normalizer() -> normalizers.Normalizer:
 
 def main(target: str, size: str, *paths: str) -> None:
     """Writes `tokenizer.json` from text files."""
-    texts = (line.raw.decode("utf-8", "replace") for path in paths for line in read_lines(path))
+    texts = (line.text() for path in paths for line in read_lines(path))
     character_tokenizer(build(texts, int(size))).save(target, pretty=False)
 
 

@@ -88,6 +88,6 @@ def test_bad_lines_are_named(tmp_path):
     )
     done = nlpkit("trie", "build", "-", "-o", tmp_path / "x", stdin=b"a\n\xff\n", check=False)
     assert done.returncode == 3
-    assert b"stdin:1: not UTF-8" in done.stderr
+    assert b"stdin:2: not UTF-8" in done.stderr
     done = nlpkit("trie", "info", tmp_path / "x", check=False)
     assert (done.returncode, done.stderr) == (2, f"error: {tmp_path}/x: no such file\n".encode())

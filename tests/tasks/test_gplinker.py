@@ -9,7 +9,7 @@ import torch
 
 from nlpkit import encoders
 from nlpkit.errors import DataError
-from nlpkit.formats.triples import Prediction, Triple, collect_schema
+from nlpkit.formats.triples import Prediction, Triple, collect_schema, read_schema
 from nlpkit.layers.span_decoding import pairs_in_rows
 from nlpkit.tasks.gplinker.task import Task
 
@@ -201,3 +201,10 @@ def test_check_names_what_the_model_cannot_see(parts):
     }
     assert {f.lost for f in findings if f.lost} == {("丁", "p", "乙"), ("甲", "r", "乙")}
     assert json.dumps([f.message for f in findings])
+
+
+def test_a_schema_of_another_encoding_is_named(tmp_path):
+    path = tmp_path / "schema.txt"
+    path.write_bytes("author\n作者\n".encode("gb18030"))
+    with pytest.raises(DataError, match=r"schema.txt:2: not UTF-8"):
+        read_schema(path)

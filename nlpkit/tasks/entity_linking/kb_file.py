@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit.errors import DataError, RecordError
-from nlpkit.jsonl import Line, open_binary, read_lines
+from nlpkit.jsonl import Line, decoded, open_binary, read_lines
 from nlpkit.text.folding import fold
 
 SHORTENED = (
@@ -86,10 +86,7 @@ def parse_entity(record: dict[str, Any], longest: int) -> KbEntity:
 
 
 def _columns(line: Line, longest: int) -> KbEntity:
-    try:
-        columns = line.raw.decode().split("\t")
-    except UnicodeDecodeError as error:
-        raise RecordError(f"not UTF-8: {error}") from None
+    columns = decoded(line.raw).split("\t")
     if not 2 <= len(columns) <= 4 or not columns[0]:
         raise RecordError(
             f"expected id, name, aliases and description by tabs, got {len(columns)} columns"

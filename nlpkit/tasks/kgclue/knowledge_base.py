@@ -134,10 +134,7 @@ def read_triples(path: str | Path) -> Iterator[Triple]:
     A part is what stands between the tabs, without the space around it.
     """
     for line in read_lines(path):
-        try:
-            parts = [part.strip() for part in line.raw.decode().split("\t")]
-        except UnicodeDecodeError as error:
-            raise DataError(f"{line.where}: not UTF-8: {error}") from None
+        parts = [part.strip() for part in line.text().split("\t")]
         if len(parts) != 3:
             raise DataError(f"{line.where}: expected 3 columns between tabs, got {len(parts)}")
         if not all(parts):
