@@ -1,7 +1,7 @@
 """The backbone: one interface over the encoders that ship and any BERT-family checkpoint.
 
 An encoder is a module with `hidden_size`, `depth` (layers), `max_length` (tokens, or None),
-`learning_rates` (a good top rate of every optimizer, the best one first), `forward(tokens,
+`learns_as` (one of `nlpkit.optim.WAYS`, for the choice of optimizer and rate), `forward(tokens,
 attention) -> hidden_BTH`, `depth_of(parameter name)` for rates by layer, and `spec()`, the plain
 values that `build` makes the same architecture from. A run keeps `tokenizer.json` and `spec` of it.
 """
@@ -25,12 +25,6 @@ TINY = Path(__file__).parent / "tiny"
 TOKENIZER = TINY / "tokenizer.json"
 RECORD = "pretraining.json"
 """What `pretrain` says of a checkpoint that it made."""
-RANDOM = {"muon": 3e-3, "adamw": 1e-3}
-"""Top learning rates by optimizer, of a transformer with random weights."""
-PRETRAINED = {"muon": 1e-3, "adamw": 3e-4}
-"""Those of one that `pretrain` made: in ten thousand steps more of it would be forgotten."""
-ELSEWHERE = {"adamw": 3e-5, "muon": 3e-5}
-"""Those of other checkpoints."""
 BUILT_IN = {
     "dgcnn": "gated dilated convolutions over characters and jieba words; learns from a few thousand lines",
     "tiny": "RoFormer (BERT with rotary positions), 4 layers of 256, characters; pretrained",
@@ -103,8 +97,8 @@ def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
     encoder = checkpoint.load_encoder(source, pickle=config.pickle, head=head)
     if config.random:
         encoder = build(encoder.spec())
-    trained = PRETRAINED if (Path(source) / RECORD).exists() else ELSEWHERE
-    encoder.learning_rates = RANDOM if config.random else trained
+    trained = "pretrained" if (Path(source) / RECORD).exists() else "elsewhere"
+    encoder.learns_as = "random" if config.random else trained
     if config.dropout is not None:
         set_dropout(encoder, config.dropout)
     return encoder, tokenizer_of(encoder, backend)

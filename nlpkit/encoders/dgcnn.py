@@ -19,7 +19,7 @@ Legend: B batch, T tokens, H hidden.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,7 +63,7 @@ class DgcnnConfig:
 class Dgcnn(nn.Module):
     """See the module docstring. Takes the vocabulary's size and the settings as a dict."""
 
-    learning_rates: ClassVar[dict[str, float]] = {"adamw": 1.5e-3, "muon": 1.5e-3}
+    learns_as = "convolutions"
     max_length = None
     words = staticmethod(word_features)
 

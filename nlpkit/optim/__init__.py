@@ -1,29 +1,60 @@
-"""Parts of training: parameter groups, schedules, optimizers, averages of the weights."""
+"""Parts of training: parameter groups, schedules, averages of the weights, and the optimizers.
+
+An optimizer is a file here, has the name of its file, and defines
+
+    new_optimizer(groups, bf16)    a `torch.optim.Optimizer`
+    LEARNING_RATES                 a good top rate for each way in which an encoder learns (`WAYS`)
+    SUITS                          the ways for which it is the default
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
+from nlpkit.errors import SettingsError, did_you_mean
 from nlpkit.optim.groups import Group
-from nlpkit.optim.muon import Muon
+
+WAYS = ("convolutions", "random", "pretrained", "elsewhere")
+"""What an encoder says in `learns_as`: convolutions and an LSTM, which start from random weights; a
+transformer with random weights; one that nlpkit pretrained; any other checkpoint."""
+
+
+def names() -> list[str]:
+    """The optimizers that exist, sorted."""
+    files = [module.name for module in pkgutil.iter_modules(__path__)]
+    return sorted(name for name in files if hasattr(_module(name), "LEARNING_RATES"))
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"nlpkit.optim.{name}")
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for an optimizer that does not exist."""
+    if name not in names():
+        known = ", ".join(names())
+        raise ValueError(
+            f'optimizer: expected one of {known}, got "{name}"{did_you_mean(name, names())}'
+        )
+
+
+def default_for(way: str) -> str:
+    """The name of the optimizer for an encoder that learns in this way."""
+    return next(name for name in names() if way in _module(name).SUITS)
+
+
+def learning_rate(name: str, way: str) -> float:
+    """A good top rate of an optimizer for an encoder that learns in this way. Raises SettingsError
+    where the optimizer knows none."""
+    rates = _module(name).LEARNING_RATES
+    if way not in rates:
+        raise SettingsError(f"train.learning_rate: {name} has no default for this encoder")
+    return rates[way]
 
 
 def new_optimizer(name: str, groups: Sequence[Group], bf16: bool) -> Any:
-    """The optimizer `adamw` or `muon` of some groups; `bf16` lets Muon iterate in bfloat16."""
-    settings = [
-        {"params": g.parameters, "lr": g.learning_rate, "weight_decay": g.weight_decay}
-        for g in groups
-    ]
-    if name == "muon":
-        precision = torch.bfloat16 if bf16 else torch.float32
-        return Muon(
-            [
-                {**values, "muon": group.hidden}
-                for values, group in zip(settings, groups, strict=True)
-            ],
-            precision,
-        )
-    return torch.optim.AdamW(settings, fused=True)
+    """The optimizer of some groups; `bf16` lets it compute in bfloat16 where that is enough."""
+    return _module(name).new_optimizer(groups, bf16)

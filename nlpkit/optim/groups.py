@@ -35,6 +35,14 @@ class Group:
         """Number of weights."""
         return sum(parameter.numel() for parameter in self.parameters)
 
+    def settings(self) -> dict[str, Any]:
+        """The group as torch's optimizers take it."""
+        return {
+            "params": self.parameters,
+            "lr": self.learning_rate,
+            "weight_decay": self.weight_decay,
+        }
+
 
 def parse_rates(rates: Sequence[str]) -> list[tuple[re.Pattern[str], float]]:
     """`regex=multiplier` strings as pairs. Raises ValueError where one is not of this form."""

@@ -12,14 +12,25 @@ decay); https://kexue.fm/archives/10592.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
+from nlpkit.optim.groups import Group
+
+LEARNING_RATES = {"convolutions": 1.5e-3, "random": 3e-3, "pretrained": 1e-3, "elsewhere": 3e-5}
+# pretrained: in ten thousand steps with more of it what was learned would be forgotten
+SUITS = ("random", "pretrained")
 MOMENTUM = 0.95
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
+
+
+def new_optimizer(groups: Sequence[Group], bf16: bool) -> Muon:
+    """Muon for the groups that are `hidden`, AdamW for the others."""
+    settings = [{**group.settings(), "muon": group.hidden} for group in groups]
+    return Muon(settings, torch.bfloat16 if bf16 else torch.float32)
 
 
 class Muon(torch.optim.Optimizer):

@@ -34,7 +34,7 @@ class PretrainConfig:
     words (one more pass through it). What the two shares leave are steps of masked words."""
     mask_share: Annotated[float, Range(above=0, below=1)] = 0.25
     """Share of the words that are masked."""
-    optimizer: Literal["muon", "adamw"] = "muon"
+    optimizer: str = "muon"
     """`muon` or `adamw`."""
     learning_rate: LearningRate = 3e-3
     """Top of the schedule."""

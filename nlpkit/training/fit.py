@@ -85,7 +85,7 @@ class Fit:
         torch.manual_seed(settings["train"].seed)
         head = tasks.load(plan.task).uses_head(settings[tasks.canonical(plan.task)])
         encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=head)
-        settings["train"] = self.config = settings["train"].completed(encoder.learning_rates)
+        settings["train"] = self.config = settings["train"].completed(encoder.learns_as)
         config = describe(
             tasks.canonical(plan.task),
             plan.encoder,

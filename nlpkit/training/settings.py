@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+from nlpkit import optim
 from nlpkit.config import Count, LearningRate, Positive, Range, Rate, Seed, Weight
 from nlpkit.optim.groups import parse_rates
 from nlpkit.optim.schedule import parse_schedule
@@ -26,7 +27,7 @@ class TrainConfig:
     max_tokens: Positive | None = None
     """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same
     gradient. None takes 2,048 on a processor and 16,384 on a GPU."""
-    optimizer: Literal["adamw", "muon"] | None = None
+    optimizer: str | None = None
     """`adamw`, or `muon`: Muon for the linear layers of the encoder, AdamW for the rest; none takes
     what suits the encoder: `muon` for small ones, `adamw` for checkpoints from elsewhere and
     `dgcnn`."""
@@ -56,12 +57,14 @@ class TrainConfig:
     """Of weights, batches and dropout."""
 
     def __post_init__(self) -> None:
+        if self.optimizer is not None:
+            optim.check_name(self.optimizer)
         parse_rates(self.rates)
         parse_schedule(self.schedule)
 
-    def completed(self, rates: dict[str, float]) -> TrainConfig:
-        """With optimizer and learning rate set, from an encoder's `learning_rates`."""
-        optimizer: Any = self.optimizer or next(iter(rates))
-        return replace(
-            self, optimizer=optimizer, learning_rate=self.learning_rate or rates[optimizer]
-        )
+    def completed(self, way: str) -> TrainConfig:
+        """With optimizer and learning rate set, for an encoder that learns in a way
+        (`learns_as`)."""
+        optimizer = self.optimizer or optim.default_for(way)
+        rate = self.learning_rate or optim.learning_rate(optimizer, way)
+        return replace(self, optimizer=optimizer, learning_rate=rate)

@@ -69,7 +69,7 @@ def test_random_weights_are_asked_for_by_name():
 )
 def test_it_learns_by_the_optimizer_that_made_it(settings, optimizer, rate):
     encoder, _ = encoders.load("tiny", encoders.settings_of("tiny")())
-    completed = TrainConfig(**settings).completed(encoder.learning_rates)
+    completed = TrainConfig(**settings).completed(encoder.learns_as)
     assert (completed.optimizer, completed.learning_rate) == (optimizer, rate)
 
 

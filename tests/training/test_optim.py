@@ -1,5 +1,7 @@
 """Parameter groups, schedules, and the average of the weights."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from nlpkit import optim
 from nlpkit.config import build
 from nlpkit.encoders.dgcnn import Dgcnn
 from nlpkit.errors import SettingsError
@@ -160,6 +163,26 @@ def test_muon_makes_a_gradient_nearly_orthogonal(shape):
     # the same singular vectors: in their basis the result is diagonal
     inside = left.T @ found @ right.T
     torch.testing.assert_close(inside, torch.diag(inside.diag()), rtol=0, atol=1e-4)
+
+
+def test_every_way_of_learning_has_one_default_optimizer_that_knows_its_rate():
+    assert optim.names() == ["adamw", "muon"]
+    suits = [
+        way
+        for name in optim.names()
+        for way in importlib.import_module(f"nlpkit.optim.{name}").SUITS
+    ]
+    assert sorted(suits) == sorted(optim.WAYS)
+    for way in optim.WAYS:
+        assert 0 < optim.learning_rate(optim.default_for(way), way) < 0.01
+    assert Dgcnn.learns_as in optim.WAYS
+
+
+def test_an_unknown_optimizer_is_named():
+    with pytest.raises(
+        SettingsError, match=r'train.optimizer: expected one of adamw, muon, .*"adamw"\?'
+    ):
+        build(TrainConfig, {"optimizer": "adam"}, "train")
 
 
 def test_muon_takes_the_linear_layers_of_the_encoder_and_adamw_the_rest():
