@@ -44,16 +44,15 @@ def predict(
     from nlpkit.config import parse_pairs
     from nlpkit.inference.devices import resolve_device
     from nlpkit.inference.filter import Filter
+    from nlpkit.inference.predictor import Predictor
     from nlpkit.jsonl import open_binary, read_lines, write_atomic
     from nlpkit.run import load
 
     if file != "-" and not os.access(file, os.R_OK):
         open_binary(file)  # tells what is wrong with it before a model is loaded
     loaded = load(run, resolve_device(device), kb, parse_pairs(set_ or []))
-    task, model, precision = loaded.task, loaded.model, loaded.precision
-    filter_ = Filter(
-        task, model, batch_size, precision, on_error, long, only_output, unbuffered, tell
-    )
+    predictor = Predictor(loaded.task, loaded.model, loaded.precision, batch_size, long)
+    filter_ = Filter(predictor, on_error, only_output, unbuffered, tell)
     if output:
         with write_atomic(output) as stream:
             stream.writelines(counted(filter_(read_lines(file)), filter_))

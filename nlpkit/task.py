@@ -95,6 +95,11 @@ class Task(Protocol[E, B, P]):
         """A JSON object as an example. Raises RecordError that names the field."""
         ...
 
+    def numbered(self, example: E, number: int) -> E:
+        """The example with the number of its line, counted from 1. It is for tasks that draw at
+        random when they predict: what they draw for a line depends on their seed and on it."""
+        return example
+
     def augmenter(self, examples: Sequence[E]) -> Callable[[E, Any], E] | None:
         """What makes another example of one each time training meets it, with a `numpy` generator;
         None for nothing."""

@@ -16,9 +16,10 @@ from nlpkit.errors import DataError, RecordError, SettingsError
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.inference.devices import resolve_device
 from nlpkit.inference.filter import WINDOW
-from nlpkit.inference.predictor import predict_examples
+from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import Line, read_lines, with_field, write_atomic
-from nlpkit.training.dataset import read_examples
+
+NO_GOLD = "no gold: evaluation needs the answers"
 
 Pair = tuple[Line, dict[str, Any], Any, Any]  # line, record, gold, prediction
 
@@ -43,21 +44,20 @@ def scoring_task(
 def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
     """Gold and the model's prediction for every line of a file."""
     task, lines = loaded.task, read_lines(path)
+    predictor = Predictor(task, loaded.model, loaded.precision, batch_size, assess="whole")
     while chunk := list(itertools.islice(lines, WINDOW)):
         records = [line.record_here() for line in chunk]
-        examples = read_examples(
-            task, [(line.where, record) for line, record in zip(chunk, records, strict=True)]
-        )
-        settings: dict[str, Any] = {
-            "batch_size": batch_size,
-            "precision": loaded.precision,
-            "assess": "whole",
-        }
-        predictions = predict_examples(task, loaded.model, examples, **settings)
-        for line, record, example, prediction in zip(
-            chunk, records, examples, predictions, strict=True
-        ):
-            yield line, record, example.gold, task.judged(example, prediction)
+        read = []
+        for line, record in zip(chunk, records, strict=True):
+            outcome = predictor.read(line.number, record)
+            if outcome.error is not None:
+                raise outcome.error.at(line.where)
+            if outcome.example.gold is None:
+                raise RecordError(NO_GOLD).at(line.where)
+            read.append(outcome)
+        for line, record, outcome in zip(chunk, records, predictor.finish(read), strict=True):
+            prediction = task.judged(outcome.example, outcome.prediction)
+            yield line, record, outcome.example.gold, prediction
 
 
 def with_verdicts(task: Any, pairs: Iterator[Pair], batch_size: int, device: str) -> Iterator[Pair]:
@@ -82,10 +82,8 @@ def _labelled(task: Any, judge: run.Run, pairs: Iterator[Pair], batch_size: int)
         texts = [
             judge.task.read({"text": text}) for *_, prediction in chunk for text in prediction.texts
         ]
-        settings: dict[str, Any] = {"batch_size": batch_size, "precision": judge.precision}
-        labels = iter(
-            [found.label for found in predict_examples(judge.task, judge.model, texts, **settings)]
-        )
+        predictor = Predictor(judge.task, judge.model, judge.precision, batch_size)
+        labels = iter([found.label for found in predictor.of_examples(texts)])
         for line, record, gold, prediction in chunk:
             yield (
                 line,
@@ -107,7 +105,7 @@ def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
                 )
             example, prediction = task.read(record), task.parse(record["prediction"])
             if example.gold is None:
-                raise RecordError("no gold: evaluation needs the answers")
+                raise RecordError(NO_GOLD)
             yield line, record, example.gold, task.judged(example, prediction)
         except RecordError as error:
             raise error.at(line.where) from None

@@ -13,17 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-
 from nlpkit.errors import DataError, RecordError
-from nlpkit.inference.predictor import predict_examples
+from nlpkit.inference.predictor import Outcome, Predictor
 from nlpkit.jsonl import Line, dumps, with_field
 
 WINDOW = 1024  # lines that are sorted by length together
 WAIT = 0.2  # seconds after its first line when a window goes out, full or not
 
 OnError = Literal["fail", "skip", "emit"]
-Long = Literal["fail", "split", "cut"]
+Read = tuple[Line, dict[str, Any], Outcome]  # a line, its object, what is known of its prediction
 
 
 @dataclass
@@ -31,12 +29,8 @@ class Filter:
     """The filter of `predict`. After it ran, `skipped` counts lines that gave no prediction, `cut`
     texts cut short."""
 
-    task: Any
-    model: torch.nn.Module
-    batch_size: int = 64
-    precision: str = "fp32"
+    predictor: Predictor
     on_error: OnError = "fail"
-    long: Long = "split"
     only_output: bool = False
     unbuffered: bool = False
     on_skip: Callable[[DataError], None] = lambda error: None
@@ -48,67 +42,76 @@ class Filter:
         """Output lines, without line ends, in the order of the input; a chunk of bytes holds one or
         more.
 
-        Raises DataError at the first bad line under on_error="fail", after the output of all lines
-        before it.
+        Raises DataError at the first bad line under on_error="fail". Whatever error ends it, the
+        output of all lines before comes first.
         """
         for window in _windows(lines, 1 if self.unbuffered else WINDOW):
             broken = window.pop() if isinstance(window[-1], Exception) else None
-            outputs, failed = self._window(window)
+            outputs, failure = self._window(window)
             if outputs:
                 yield b"\n".join(outputs) + b"\n"
-            error = failed or broken
+            error = failure or broken
             if error:
                 raise error
 
-    def _window(self, window: list[Line]) -> tuple[list[bytes], DataError | None]:
-        """Outputs of the lines, up to the first bad one under on_error="fail", and that one's
-        error."""
-        read: list[tuple[Line, dict[str, Any], Any, list[Any]]] = []
-        outputs: list[bytes | None] = []
-        failed = None
+    def _window(self, window: list[Line]) -> tuple[list[bytes], Exception | None]:
+        """The outputs of the lines, up to the one that ends the filter, and the error that does."""
+        read: list[Read] = []
+        failure: Exception | None = None
         for line in window:
             self.lines += 1
             try:
-                record = line.record()
-                example = self.task.read(record)
-                read.append((line, record, example, self._cut(example)))
-                outputs.append(None)
-            except RecordError as error:
-                self.skipped += 1
-                if self.on_error == "fail":
-                    failed = error.at(line.where)
-                    break
-                if self.on_error == "emit":
-                    outputs.append(dumps({"error": error.message, "line": line.number}))
-                else:
-                    self.on_skip(error.at(line.where))
-        examples, windows = [item[2] for item in read], [item[3] for item in read]
-        settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
-        predictions = predict_examples(self.task, self.model, examples, windows=windows, **settings)
-        done = (
-            self._output(line, record, p)
-            for (line, record, *_), p in zip(read, predictions, strict=True)
-        )
-        return [next(done) if output is None else output for output in outputs], failed
+                read.append(self._read(line))
+            except Exception as error:  # noqa: BLE001 - it is raised when the lines before are out
+                failure = error
+                break
+        outcomes, broken = self._finish([outcome for _, _, outcome in read])
+        outputs = []
+        for (line, record, _), outcome in zip(read, outcomes, strict=False):
+            output = self._output(line, record, outcome)
+            if output is not None:
+                outputs.append(output)
+        return outputs, broken or failure
 
-    def _cut(self, example: Any) -> list[Any]:
-        windows = self.task.windows(example)
-        if len(windows) > 1 and self.long == "fail":
-            raise RecordError(
-                f"too long: {len(example)} tokens, {len(windows[0])} fit",
-                hint="--long split or cut",
-            )
-        if len(windows) > 1 and self.long == "cut":
-            self.cut += 1
-            return windows[:1]
-        return windows
+    def _read(self, line: Line) -> Read:
+        """Raises DataError under on_error="fail"."""
+        record: dict[str, Any] = {}
+        try:
+            record = line.record()
+            outcome = self.predictor.read(line.number, record)
+        except RecordError as error:
+            outcome = Outcome(error=error)
+        self.cut += outcome.is_cut
+        if outcome.error is not None:
+            self.skipped += 1
+            if self.on_error == "fail":
+                raise outcome.error.at(line.where)
+        return line, record, outcome
 
-    def _output(self, line: Line, record: dict[str, Any], prediction: Any) -> bytes:
-        return (
-            dumps(prediction)
-            if self.only_output
-            else with_field(line.raw, record, "prediction", prediction)
-        )
+    def _finish(self, read: list[Outcome]) -> tuple[list[Outcome], Exception | None]:
+        """The outcomes with their predictions. Where an error spoils a batch its records are
+        predicted one by one, up to the one that the error belongs to."""
+        try:
+            return self.predictor.finish(read), None
+        except Exception:  # noqa: BLE001 - the one that is to blame raises it again
+            finished: list[Outcome] = []
+            for outcome in read:
+                try:
+                    finished += self.predictor.finish([outcome])
+                except Exception as error:  # noqa: BLE001 - it is raised when the others are out
+                    return finished, error
+            return finished, None
+
+    def _output(self, line: Line, record: dict[str, Any], outcome: Outcome) -> bytes | None:
+        """A line of output; None for one that is left out."""
+        if outcome.error is not None:
+            if self.on_error == "emit":
+                return dumps({"error": outcome.error.message, "line": line.number})
+            self.on_skip(outcome.error.at(line.where))
+            return None
+        if self.only_output:
+            return dumps(outcome.prediction)
+        return with_field(line.raw, record, "prediction", outcome.prediction)
 
 
 def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:

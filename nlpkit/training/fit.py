@@ -24,7 +24,7 @@ from nlpkit.config import Values, build, resolve
 from nlpkit.errors import SettingsError
 from nlpkit.inference.batching import split
 from nlpkit.inference.devices import peak_memory
-from nlpkit.inference.predictor import predict_examples
+from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import write_atomic
 from nlpkit.run import Run, describe
 from nlpkit.text.tokenizer import vocabulary_hash
@@ -163,12 +163,10 @@ class Fit:
 
     def _evaluate(self) -> tuple[dict[str, Any], Any]:
         task = self.run.task
-        settings: dict[str, Any] = {
-            "precision": self.run.precision,
-            "loose": self.tunes,
-            "assess": "brief",
-        }
-        predictions = predict_examples(task, self.run.model, self.dev, **settings)
+        predictor = Predictor(
+            task, self.run.model, self.run.precision, loose=self.tunes, assess="brief"
+        )
+        predictions = predictor.of_examples(self.dev)
         predictions = [task.judged(*pair) for pair in zip(self.dev, predictions, strict=True)]
         golds = [example.gold for example in self.dev]
         config, tuned = task.config, {}

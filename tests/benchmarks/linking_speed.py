@@ -75,6 +75,7 @@ def build(kb: Path, data: Path, folder: Path) -> dict:
 def link(run: Path, data: Path, folder: Path, repeat: int) -> dict:
     """Links the texts with a run's model and the knowledge base of another folder."""
     from nlpkit.inference.filter import Filter
+    from nlpkit.inference.predictor import Predictor
     from nlpkit.jsonl import Line, read_lines
     from nlpkit.run import load
 
@@ -95,9 +96,9 @@ def link(run: Path, data: Path, folder: Path, repeat: int) -> dict:
     found = sum(len(task.lexicon.kb.matches(text)) for text in texts)
     figures["look_up_us"] = round(1e6 * (time.perf_counter() - start) / len(texts), 1)
     figures["matches_per_text"] = round(found / len(texts), 2)
-    list(Filter(task, loaded.model)(iter(lines[:64])))  # jieba's dictionary is read once
+    list(Filter(Predictor(task, loaded.model))(iter(lines[:64])))  # jieba's dictionary is read once
     start = time.perf_counter()
-    bytes_out = sum(map(len, Filter(task, loaded.model)(iter(lines))))
+    bytes_out = sum(map(len, Filter(Predictor(task, loaded.model))(iter(lines))))
     figures["texts_per_s"] = round(len(lines) / (time.perf_counter() - start), 1)
     return {**figures, "bytes_out": bytes_out, "peak_mib": peak_mib()}
 

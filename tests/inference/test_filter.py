@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nlpkit.errors import DataError, RecordError
 from nlpkit.inference.filter import WINDOW, Filter
-from nlpkit.inference.predictor import predict_examples
+from nlpkit.inference.predictor import Predictor, predict_examples
 from nlpkit.jsonl import Line, dumps
 
 MODEL = torch.nn.Linear(1, 1)
@@ -28,7 +28,12 @@ class Echo:
     def read(self, record):
         if "text" not in record:
             raise RecordError('missing field "text"')
+        if record["text"] == "bug when read":
+            raise RuntimeError("a bug when read")
         return record["text"]
+
+    def numbered(self, text, number):
+        return text
 
     def windows(self, text):
         return [text[i : i + 4] for i in range(0, len(text), 4)] or [""]
@@ -39,6 +44,10 @@ class Echo:
         return Pieces(pieces)
 
     def decode(self, model, batch, *, loose=False):
+        if len(batch.pieces) > 1 and "much" in batch.pieces:
+            raise MemoryError
+        if "bug." in batch.pieces:
+            raise RuntimeError("a bug when decoded")
         return list(batch.pieces)
 
     def merge(self, text, predictions):
@@ -68,7 +77,7 @@ def test_pieces_find_back_to_their_examples(texts, batch_size):
 
 def test_outputs_come_in_order_over_many_windows():
     texts = ["a" * (n % 13) for n in range(2 * WINDOW + 7)]
-    out = b"".join(Filter(Echo([]), MODEL, only_output=True)(lines_of(texts)))
+    out = b"".join(Filter(Predictor(Echo([]), MODEL), only_output=True)(lines_of(texts)))
     assert out.splitlines() == [dumps(text) for text in texts]
 
 
@@ -80,7 +89,7 @@ def test_an_error_of_the_reader_comes_after_the_lines_before_it(error):
 
     out = []
     with pytest.raises(type(error), match="gone"):
-        out.extend(Filter(Echo([]), MODEL, only_output=True)(reader()))
+        out.extend(Filter(Predictor(Echo([]), MODEL), only_output=True)(reader()))
     assert b"".join(out) == b'"a"\n"b"\n'
 
 
@@ -94,7 +103,7 @@ def test_a_steady_slow_producer_is_not_kept_waiting():
             seen.append(line.number)
             yield line
 
-    first = next(iter(Filter(Echo([]), MODEL, only_output=True)(reader())))
+    first = next(iter(Filter(Predictor(Echo([]), MODEL), only_output=True)(reader())))
     assert first.count(b"\n") < 15
     assert len(seen) < 20
 
@@ -102,6 +111,31 @@ def test_a_steady_slow_producer_is_not_kept_waiting():
 def test_the_window_of_a_bad_line_keeps_its_place():
     lines = lines_of(["a", "b", "c"])
     lines[1] = Line("x:2", 2, b'{"no":1}')
-    filter_ = Filter(Echo([]), MODEL, on_error="emit", only_output=True)
+    filter_ = Filter(Predictor(Echo([]), MODEL), on_error="emit", only_output=True)
     assert b"".join(filter_(lines)) == b'"a"\n{"error":"missing field \\"text\\"","line":2}\n"c"\n'
     assert (filter_.lines, filter_.skipped) == (3, 1)
+
+
+@pytest.mark.parametrize("bug", ["bug when read", "bug."])
+def test_what_is_finished_is_written_before_any_failure_ends_the_filter(bug):
+    out = []
+    with pytest.raises(RuntimeError, match="a bug when"):
+        out.extend(Filter(Predictor(Echo([]), MODEL), only_output=True)(lines_of(["a", bug, "c"])))
+    assert b"".join(out) == b'"a"\n'
+
+
+def test_a_batch_that_is_too_much_is_predicted_record_by_record():
+    out = Filter(Predictor(Echo([]), MODEL), only_output=True)(lines_of(["a", "much", "c"]))
+    assert b"".join(out) == b'"a"\n"much"\n"c"\n'
+
+
+def test_a_predictor_gives_an_outcome_for_every_record_and_counts_batches():
+    seen = []
+    predictor = Predictor(
+        Echo([]), MODEL, batch_size=2, long="cut", on_batch=lambda *done: seen.append(done)
+    )
+    outcomes = predictor([(1, {"text": "abcdef"}), (2, {}), (3, {"text": "g"}), (4, {"text": "h"})])
+    assert [outcome.prediction for outcome in outcomes] == ["abcd", None, "g", "h"]
+    assert [outcome.is_cut for outcome in outcomes] == [True, False, False, False]
+    assert outcomes[1].error.message == 'missing field "text"'
+    assert seen == [(2, 3), (3, 3)]

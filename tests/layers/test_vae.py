@@ -95,7 +95,7 @@ def test_a_text_is_written_again_from_its_z(trained):
 def test_drawn_texts_differ_by_z_alone_and_by_line_and_copy(trained, search):
     task, model, folder = trained
     task.config = Settings(**{**vars(task.config), "samples": 6, "search": search})
-    examples = [task.read({}) for _ in range(4)]
+    examples = [task.numbered(task.read({}), number) for number in range(1, 5)]
     found = predict_examples(task, model, examples)
     assert all(len(prediction.texts) == 6 for prediction in found)
     assert len({tuple(prediction.texts) for prediction in found}) > 1

@@ -10,9 +10,8 @@ The condition moves every LayerNorm of the encoder (`nlpkit.layers.conditional_n
     [CLS] [SEP] text [SEP]        each token sees those before it and predicts the next (`nlpkit.layers.prefix_lm`)
 
 The loss is the sum of -log p over the text's tokens and its end, in nats, as is a score. A text
-longer than `max_length` is learned up to its last punctuation before it. The lines of a file are
-numbered as they are read, and sample k of line n is drawn by (`seed`, n, k): the same file gives
-the same texts, whatever the batches.
+longer than `max_length` is learned up to its last punctuation before it. Sample k of line n of a
+file is drawn by (`seed`, n, k): the same line gives the same texts, whatever stands beside it.
 
 `form` has a poem's lines and punctuation written exactly: what stands where is a mask by position,
 and the model chooses among what is left. With `latent` a line needs no label; `"between": ["送得很快",
@@ -25,7 +24,6 @@ texts, V vocabulary.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -158,7 +156,6 @@ class Task(task.Task[Example, Batch, Prediction]):
         self.space = ConditionSpace.read(folder) if folder else None
         characters = json.loads((folder / FILE).read_text(encoding="utf-8")) if folder else {}
         self.metres = Metres(Writing(tokenizer, characters), tokenizer.sep_id)
-        self.lines = itertools.count()
 
     def read(self, record: dict[str, Any]) -> Example:
         """`label` or `vector`; to train `text`; where a text is to begin with something,
@@ -184,7 +181,7 @@ class Task(task.Task[Example, Batch, Prediction]):
         most = self.config.max_length
         target = cut_text(encoding, most)
         return Example(
-            number=next(self.lines),
+            number=0,
             condition=condition,
             prefix=prefix,
             prefix_ids=self._begin(prefix, form),
@@ -197,6 +194,10 @@ class Task(task.Task[Example, Batch, Prediction]):
             ],
             is_cut=len(target) < len(encoding) - 2,
         )
+
+    def numbered(self, example: Example, number: int) -> Example:
+        """The example as line `number` of its file: its texts are drawn by the seed and it."""
+        return replace(example, number=number)
 
     def _begin(self, prefix: str, form: str) -> list[int]:
         """The tokens of a prefix. Raises RecordError where it leaves no room or is not of the

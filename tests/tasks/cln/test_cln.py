@@ -66,10 +66,13 @@ def make(folder, records=RECORDS, family="roformer", **settings):
     return task, model.eval()
 
 
+def numbered(task, records):
+    """The examples of the lines of a file."""
+    return [task.numbered(task.read(record), number) for number, record in enumerate(records, 1)]
+
+
 def texts(task, model, *records):
-    return [
-        p.texts for p in predict_examples(task, model, [task.read(record) for record in records])
-    ]
+    return [p.texts for p in predict_examples(task, model, numbered(task, records))]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -204,14 +207,15 @@ def test_a_prefix_is_gone_on_with(tmp_path):
 def test_a_file_has_the_same_texts_whatever_the_batches(tmp_path):
     task, model = make(tmp_path, samples=2, max_length=8)
     records = [{"label": RECORDS[n % 3]["label"]} for n in range(9)]
-    whole = [task.read(record) for record in records]
+    whole = numbered(task, records)
     found = predict_examples(task, model, whole)
     assert found == predict_examples(task, model, whole, batch_size=2)
+    assert found[4:] == predict_examples(task, model, whole[4:])  # whatever came before
     assert (
         len({text for prediction in found for text in prediction.texts}) > 12
     )  # lines alike are drawn apart
     again = Task(task.config, task.tokenizer, tmp_path)
-    assert found == predict_examples(again, model, [again.read(record) for record in records])
+    assert found == predict_examples(again, model, numbered(again, records))
     task.config = Settings(samples=2, max_length=8, seed=2)
     assert found != predict_examples(task, model, whole)
 
