@@ -7,7 +7,8 @@ goes into `hint`. Anything that is not an `NlpkitError` is a bug and keeps its t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Callable, Iterable
 
 
 class NlpkitError(Exception):
@@ -46,3 +47,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` where a known word is near, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+class _Short(reprlib.Repr):
+    """`repr` in bounded time and length, however deep or long the value is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxdict = 4
+        self.maxstring = self.maxother = 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to print integers of more than 4,300 digits."""
+        return repr(x) if x.bit_length() <= 200 else f"an integer of {x.bit_length()} bits"
+
+
+shown: Callable[[object], str] = _Short().repr
+"""A value of a user as messages show it: in short, however deep, long or large it is."""

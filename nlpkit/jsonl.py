@@ -8,19 +8,23 @@ other field, number and big integer comes out exactly as it came in.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import json
 import lzma
+import math
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
-from nlpkit.errors import DataError, NlpkitError, RecordError
+from nlpkit.errors import DataError, NlpkitError, RecordError, shown
 
 BOM = b"\xef\xbb\xbf"
 ENCODING_HINT = "write it as UTF-8 first, for example: iconv -f GB18030 -t UTF-8 FILE"
@@ -37,11 +41,7 @@ class Line:
 
     def record(self) -> dict[str, Any]:
         """The JSON object of the line. Raises RecordError where it is not one."""
-        try:
-            record = orjson.loads(self.raw)
-        except orjson.JSONDecodeError as error:
-            decoded(self.raw)  # what is not even text is said to be no text
-            raise RecordError(f"not valid JSON: {error}") from None
+        record = parse_json(self.raw)
         if not isinstance(record, dict):
             raise RecordError(f"expected a JSON object, got {type(record).__name__}")
         return record
@@ -86,6 +86,48 @@ def read_text(path: str | Path, error: type[NlpkitError] = DataError) -> str:
     except DataError as found:
         raise error(found.message, found.hint) from None
     return "\n".join(line.removesuffix("\r") for line in lines)
+
+
+def parse_json(raw: bytes) -> Any:
+    """The value of some JSON, whole numbers of any size exact. A number that no float holds, and a
+    whole number of more digits than Python reads, becomes a `Decimal`, which no field expects.
+
+    orjson makes a float of an integer beyond 64 bits and refuses a number beyond a float. Where
+    one may stand, orjson checks the text with zeros in their places, and Python's own parser
+    reads the numbers. Raises RecordError.
+    """
+    try:
+        if not _LARGE.search(raw):
+            return orjson.loads(raw)
+        orjson.loads(_TOKEN_OR_NUMBER.sub(_small, raw))
+        return json.loads(raw, parse_int=_exact, parse_float=_finite)
+    except (orjson.JSONDecodeError, json.JSONDecodeError) as error:
+        decoded(raw)  # what is not even text is said to be no text
+        raise RecordError(f"not valid JSON: {error}") from None
+    except RecursionError:
+        raise RecordError("not valid JSON: nested too deeply") from None
+
+
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_LARGE = re.compile(rb"[0-9]{19}|[0-9][eE]\+?[0-9]{3}")  # in a string too; that costs time alone
+_TOKEN_OR_NUMBER = re.compile(_STRING + rb"|[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_TOKEN = re.compile(_STRING + rb"|[{}\[\],:]")
+_MOST_DIGITS = 4300  # that Python reads
+
+
+def _small(match: re.Match[bytes]) -> bytes:
+    """A string, or a number that orjson can read, as it is; 0 for one that it may not."""
+    token = match[0]
+    return b"0" if token[:1] != b'"' and _LARGE.search(token) and token[:1] != b"0" else token
+
+
+def _exact(text: str) -> int | Decimal:
+    return int(text) if len(text) <= _MOST_DIGITS else Decimal(text)
+
+
+def _finite(text: str) -> float | Decimal:
+    value = float(text)
+    return value if math.isfinite(value) else Decimal(text)
 
 
 def open_binary(path: str | Path) -> IO[bytes]:
@@ -135,8 +177,17 @@ def dumps(value: Any) -> bytes:
     it is."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError:  # a lone surrogate, as in a file name that is not UTF-8 to this locale
-        return json.dumps(value).encode()
+    except TypeError:  # an integer beyond 64 bits; a lone surrogate, as in a file name that is not
+        return json.dumps(value, default=_plain).encode()  # UTF-8 to this locale
+
+
+def _plain(value: Any) -> Any:
+    """What orjson understands and `json` does not."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Decimal):
+        raise DataError(f"a number too large to be written: {shown(value)}")
+    return value.tolist()  # of numpy
 
 
 def with_field(raw: bytes, record: dict[str, Any], key: str, value: Any) -> bytes:
@@ -146,30 +197,33 @@ def with_field(raw: bytes, record: dict[str, Any], key: str, value: Any) -> byte
     end.
     """
     if key in record:
-        raw = b"{" + b",".join(
-            f"{json.dumps(k, ensure_ascii=False)}:{v}".encode() for k, v in _fields(raw) if k != key
-        )
-        raw += b"}"
+        kept = [field for name, field in _fields(raw) if name != key]
+        raw = b"{" + b",".join(kept) + b"}"
         record = {k: v for k, v in record.items() if k != key}
     comma = b"," if record else b""
     return raw[: raw.rindex(b"}")].rstrip() + comma + orjson.dumps(key) + b":" + dumps(value) + b"}"
 
 
-def _fields(raw: bytes) -> Iterator[tuple[str, str]]:
-    """The (key, text of the value) pairs of a valid JSON object, values as written."""
-    text, decode, skip = raw.decode(), json.JSONDecoder().raw_decode, " \t\r\n,:{"
-    position = 0
-    while True:
-        while text[position] in skip:
-            position += 1
-        if text[position] == "}":
-            return
-        key, position = decode(text, position)
-        while text[position] in " \t\r\n:":
-            position += 1
-        start = position
-        _, position = decode(text, start)
-        yield key, text[start:position]
+def _fields(raw: bytes) -> Iterator[tuple[str, bytes]]:
+    """The (key, bytes of key and value) pairs of a valid JSON object, keys and values as written,
+    without the spaces around them. However deep the values are, it takes no deep recursion."""
+    depth = 0
+    key = b""
+    start = 0  # of the value; 0 where a key comes next
+    for match in _TOKEN.finditer(raw):
+        token = match[0]
+        if depth == 1 and start and token in b",}":
+            yield orjson.loads(key), key + b":" + raw[start : match.start()].strip()
+            start = 0
+        elif depth == 1 and not start:
+            if token[:1] == b'"':
+                key = token
+            elif token == b":":
+                start = match.end()
+        if token in b"{[":
+            depth += 1
+        elif token in b"}]":
+            depth -= 1
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+from decimal import Decimal
 from pathlib import Path
 
 import orjson
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpkit.errors import DataError, NlpkitError, RecordError
-from nlpkit.jsonl import Line, read_jsonl, read_lines, read_text, with_field, write_atomic
+from nlpkit.jsonl import (
+    Line,
+    dumps,
+    parse_json,
+    read_jsonl,
+    read_lines,
+    read_text,
+    with_field,
+    write_atomic,
+)
 
 VALUES = st.recursive(
     st.none()
@@ -75,6 +85,56 @@ def test_a_damaged_archive_is_an_error_of_the_data(tmp_path, suffix):
 def test_what_is_no_object_is_an_error(raw):
     with pytest.raises(RecordError):
         Line("x:1", 1, raw).record()
+
+
+def test_numbers_of_any_size_are_exact():
+    assert parse_json(b'{"a": 123456789012345678901, "b": -99999999999999999999}') == {
+        "a": 123456789012345678901,
+        "b": -99999999999999999999,
+    }
+    assert parse_json(b"[" + b"7" * 400 + b"]") == [int("7" * 400)]
+    assert parse_json(b'["1234567890123456789012\\" 1e999"]') == ['1234567890123456789012" 1e999']
+    whole, large = parse_json(b"[" + b"7" * 5000 + b", 1e400]")
+    assert (type(whole), type(large)) == (Decimal, Decimal)
+
+
+@given(st.lists(VALUES | st.integers(-(10**30), 10**30) | st.floats(1e90, 1e300)))
+def test_numbers_are_those_of_the_standard_parser(values):
+    raw = json.dumps(values).encode()
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError:  # a lone surrogate
+        return
+    assert parse_json(raw) == json.loads(raw)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["0" * 20, "-" + "0" * 20, "9" * 20 + ".", "+" + "9" * 20, "9" * 20 + "e", "1e+", "NaN"],
+)
+def test_a_large_number_does_not_make_json_of_what_is_none(number):
+    for text in (f"[{number}]", f"[{'1' * 30}, {number}]", f'["\\ud800", {number}]'):
+        with pytest.raises(RecordError, match="not valid JSON"):
+            parse_json(text.encode())
+
+
+def test_deep_values_stay_and_are_no_reason_to_fail():
+    for depth in (500, 1000):
+        deep = b"[" * depth + b"]" * depth
+        raw = b'{"a":' + deep + b', "prediction" : ' + deep + b' ,"b":{"prediction":1}}'
+        record = Line("x:1", 1, raw).record()
+        out = with_field(raw, record, "prediction", 2)
+        assert out == b'{"a":' + deep + b',"b":{"prediction":1},"prediction":2}'
+    for raw in (b"[" * 1000 + b"9" * 20 + b"]" * 1000, b"[" * 5000 + b"]" * 5000):
+        with pytest.raises(RecordError, match="not valid JSON"):
+            parse_json(raw)
+
+
+def test_what_predict_writes_may_hold_large_numbers():
+    assert (
+        dumps({"a": 10**30, "b": ("中",)})
+        == b'{"a": 1000000000000000000000000000000, "b": ["\\u4e2d"]}'
+    )
 
 
 def test_a_directory_and_a_missing_file_are_errors(tmp_path):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nlpkit.errors import RecordError
+from nlpkit.errors import RecordError, shown
+from nlpkit.formats.typed import LARGEST, read_value
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,22 @@ def parse_entities(value: dict[str, Any], text: str | None) -> list[Entity]:
 
 def _parse(entity: Any, where: str, text: str | None) -> Entity:
     if not isinstance(entity, dict):
-        raise RecordError(f"{where}: expected an object, got {entity!r}")
+        raise RecordError(f"{where}: expected an object, got {shown(entity)}")
     for name, kind in (("start", int), ("end", int), ("label", str)):
         if name not in entity:
             raise RecordError(f'{where}: missing field "{name}"')
         if type(entity[name]) is not kind:
-            raise RecordError(f"{where}: {name}: expected {kind.__name__}, got {entity[name]!r}")
+            raise RecordError(
+                f"{where}: {name}: expected {kind.__name__}, got {shown(entity[name])}"
+            )
     start, end = entity["start"], entity["end"]
-    if not 0 <= start < end or (text is not None and end > len(text)):
+    most = LARGEST if text is None else len(text)
+    if not 0 <= start < end <= most:
         of = "" if text is None else f" of {len(text)} characters"
-        raise RecordError(f"{where}: [{start}, {end}) is no span of the text{of}")
-    string = entity.get("text") if text is None else text[start:end]
-    if text is not None and entity.get("text", string) != string:
-        raise RecordError(
-            f'{where}: the text has "{string}" at [{start}, {end}), not "{entity["text"]}"'
-        )
-    return Entity(start, end, entity["label"], string or "", entity.get("score"))
+        raise RecordError(f"{where}: [{shown(start)}, {shown(end)}) is no span of the text{of}")
+    given = read_value(str | None, entity.get("text"), f"{where}.text")
+    score = read_value(float | None, entity.get("score"), f"{where}.score")
+    string = given if text is None else text[start:end]
+    if text is not None and given not in (None, string):
+        raise RecordError(f'{where}: the text has "{string}" at [{start}, {end}), not "{given}"')
+    return Entity(start, end, entity["label"], string or "", score)

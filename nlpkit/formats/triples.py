@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlpkit.errors import DataError, RecordError, did_you_mean
+from nlpkit.errors import DataError, RecordError, did_you_mean, shown
 from nlpkit.formats.finding import Finding
+from nlpkit.formats.typed import read_value
 from nlpkit.jsonl import read_lines, write_atomic
 from nlpkit.text.replacement import Pool, build_pool, draw, replace_all
 from nlpkit.text.tokenizer import Encoding, Span, occurrences
@@ -69,28 +70,16 @@ def _parse(triple: Any, where: str) -> Triple:
     if isinstance(triple, list) and len(triple) == 3:
         triple = dict(zip(("subject", "predicate", "object"), triple, strict=True))
     if not isinstance(triple, dict):
-        raise RecordError(f"{where}: expected an object or a list of three strings, got {triple!r}")
+        raise RecordError(
+            f"{where}: expected an object or a list of three strings, got {shown(triple)}"
+        )
     subject, predicate, object_ = (
         _string(triple, name, where) for name in ("subject", "predicate", "object")
     )
-    score = triple.get("score")
-    if score is not None and type(score) not in (int, float):
-        raise RecordError(f"{where}: score: expected a number, got {score!r}")
-    subject_span, object_span = (
-        _span(triple, key, where) for key in ("subject_span", "object_span")
-    )
+    score = read_value(float | None, triple.get("score"), f"{where}.score")
+    subject_span = read_value(Span | None, triple.get("subject_span"), f"{where}.subject_span")
+    object_span = read_value(Span | None, triple.get("object_span"), f"{where}.object_span")
     return Triple(subject, predicate, object_, subject_span, object_span, score)
-
-
-def _span(triple: dict[str, Any], name: str, where: str) -> Span | None:
-    value = triple.get(name)
-    if value is None:
-        return None
-    if not (
-        isinstance(value, list) and len(value) == 2 and all(type(edge) is int for edge in value)
-    ):
-        raise RecordError(f"{where}: {name}: expected [start, end], got {value!r}")
-    return value[0], value[1]
 
 
 def annotated_predicates(record: dict[str, Any]) -> tuple[str, ...] | None:
@@ -100,7 +89,7 @@ def annotated_predicates(record: dict[str, Any]) -> tuple[str, ...] | None:
     if value is not None and not (
         isinstance(value, list) and all(isinstance(name, str) for name in value)
     ):
-        raise RecordError(f"predicates: expected a list of strings, got {value!r}")
+        raise RecordError(f"predicates: expected a list of strings, got {shown(value)}")
     return None if value is None else tuple(value)
 
 
@@ -111,7 +100,7 @@ def _string(triple: dict[str, Any], name: str, where: str) -> str:
     if isinstance(value, dict):  # DuIE 2.0: {"@value": the object, other slots...}
         value = value.get("@value")
     if not isinstance(value, str) or not value:
-        raise RecordError(f"{where}: {name}: expected a non-empty string, got {value!r}")
+        raise RecordError(f"{where}: {name}: expected a non-empty string, got {shown(value)}")
     return value
 
 

@@ -1,14 +1,15 @@
 """The filter of `predict`: lines in, the same lines out with `prediction` added.
 
-Memory does not grow with the input: a window of lines is read, cut to the encoder's length, sorted
+Memory grows neither with the input nor with the length of its lines: a window of lines, bounded in
+number and bytes, is read, cut to the encoder's length, sorted
 by length, decoded in batches, merged and written in the order it came.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from nlpkit.inference.predictor import Outcome, Predictor
 from nlpkit.jsonl import Line, dumps, with_field
 
 WINDOW = 1024  # lines that are sorted by length together
+WINDOW_BYTES = 2**21  # or fewer, where they are long
 WAIT = 0.2  # seconds after its first line when a window goes out, full or not
 
 OnError = Literal["fail", "skip", "emit"]
@@ -115,40 +117,67 @@ class Filter:
 
 
 def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:
-    """Lists of up to `size` lines. A thread reads ahead; a window does not wait longer than WAIT
-    for more.
+    """Lists of up to `size` lines, and of WINDOW_BYTES and one line at most. A thread reads ahead; a
+    window does not wait longer than WAIT for more.
 
     An error of the reader comes as the last element.
     """
-    ahead: queue.Queue[Any] = queue.Queue(maxsize=2 * size)
+    ahead = _Ahead(2 * size)
     end = object()
 
     def read() -> None:
         try:
             for line in lines:
-                ahead.put(line)
+                ahead.put(line, len(line.raw))
         except Exception as error:  # noqa: BLE001 - it is raised again where the lines are used
-            ahead.put(error)
+            ahead.put(error, 0)
         finally:
-            ahead.put(end)
+            ahead.put(end, 0)
 
     threading.Thread(target=read, daemon=True).start()
     item = None
     while item is not end:
         window: list[Any] = []
-        deadline = float("inf")
-        while len(window) < size:
-            try:
-                item = ahead.get(
-                    timeout=None
-                    if deadline == float("inf")
-                    else max(0.0, deadline - time.monotonic())
-                )
-            except queue.Empty:
-                break
-            if item is end:
+        window_bytes = 0
+        deadline: float | None = None
+        while len(window) < size and window_bytes < WINDOW_BYTES:
+            item = ahead.get(deadline)
+            if item is None or item is end:
                 break
             window.append(item)
-            deadline = min(deadline, time.monotonic() + WAIT)
+            window_bytes += 0 if isinstance(item, Exception) else len(item.raw)
+            deadline = deadline or time.monotonic() + WAIT
         if window:
             yield window
+
+
+class _Ahead:
+    """A queue between two threads that is full with `most` items, or with items of WINDOW_BYTES."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self.items: deque[tuple[Any, int]] = deque()
+        self.bytes = 0
+        self.changed = threading.Condition()
+
+    def put(self, item: Any, size: int) -> None:
+        """Waits until there is room; one item has room in any case."""
+        with self.changed:
+            while self.items and (len(self.items) == self.most or self.bytes > WINDOW_BYTES):
+                self.changed.wait()
+            self.items.append((item, size))
+            self.bytes += size
+            self.changed.notify()
+
+    def get(self, deadline: float | None) -> Any:
+        """The next item, or None where none comes before the deadline, a time of `monotonic`."""
+        with self.changed:
+            while not self.items:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self.changed.wait(left)
+            item, size = self.items.popleft()
+            self.bytes -= size
+            self.changed.notify()
+            return item

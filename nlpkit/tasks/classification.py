@@ -32,6 +32,7 @@ from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.labels import find_labels, label_ids, read_label, read_labels, write_labels
 from nlpkit.formats.text import read_text
+from nlpkit.formats.typed import read_dataclass
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 
@@ -147,7 +148,7 @@ class Task(task.Task[Example, Batch, Prediction]):
         label = read_label(value.get("label"))
         if label is None:
             raise RecordError('missing field "label"')
-        return Prediction(label)
+        return read_dataclass(Prediction, {**value, "label": label})
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows of a long text."""

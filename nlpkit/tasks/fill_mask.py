@@ -30,6 +30,7 @@ from nlpkit import task
 from nlpkit.config import Range, Size
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.text import read_text
+from nlpkit.formats.typed import read_dataclass
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 MASK = "[MASK]"
@@ -186,13 +187,7 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def parse(self, value: dict[str, Any]) -> Prediction:
         """A prediction from a file."""
-        try:
-            masks = [Mask(int(m["start"]), int(m["end"]), str(m["token"])) for m in value["masks"]]
-            return Prediction(str(value["text"]), masks)
-        except (KeyError, TypeError, ValueError) as error:
-            raise RecordError(
-                f'field "masks": expected objects with start, end and token: {error!r}'
-            ) from None
+        return read_dataclass(Prediction, value)
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows of a long text."""

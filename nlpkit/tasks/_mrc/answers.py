@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nlpkit.errors import RecordError
+from nlpkit.formats.typed import read_dataclass
 from nlpkit.text.tokenizer import Span
 
 _COUNTING = re.compile(r"[^\W_]|(?<=\d)\.(?=\d)|(?<=\d)[%‰]")
@@ -143,17 +144,4 @@ def read_answers(record: dict[str, Any]) -> Prediction | None:
 
 def parse_prediction(value: dict[str, Any]) -> Prediction:
     """A prediction as found in a file. Raises RecordError."""
-    others = value.get("alternatives", [])
-    if not isinstance(others, list):
-        raise RecordError(f'field "alternatives": expected a list, got {type(others).__name__}')
-    return Prediction(**vars(_parse(value)), alternatives=[_parse(other) for other in others])
-
-
-def _parse(value: Any) -> Answer:
-    if not isinstance(value, dict) or not isinstance(value.get("answer"), str):
-        raise RecordError(f'field "answer": expected a string in an object, got {value!r}')
-    span = value.get("span")
-    if span is not None and not (isinstance(span, list) and len(span) == 2):
-        raise RecordError(f'field "span": expected [start, end], got {span!r}')
-    place = None if span is None else (span[0], span[1])
-    return Answer(value["answer"], value.get("passage"), place, value.get("score"))
+    return read_dataclass(Prediction, value)

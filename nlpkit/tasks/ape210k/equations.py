@@ -16,6 +16,7 @@ from fractions import Fraction
 from typing import Any
 
 from nlpkit.errors import RecordError
+from nlpkit.formats.typed import read_value
 from nlpkit.tasks.ape210k.arithmetic import EquationError, evaluate, parse
 
 DECIMALS = 6
@@ -72,15 +73,9 @@ def parse_prediction(value: dict[str, Any]) -> Prediction:
     found = read_gold(value)
     if found is None:
         raise RecordError('missing field "answer"')
-    try:
-        beams = [
-            Beam(str(b["equation"]), b["answer"], float(b["score"])) for b in value.get("beams", ())
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(
-            f'field "beams": expected objects with equation, answer and score: {error!r}'
-        ) from None
-    return replace(found, answer=exact_answer(found.answer or ""), beams=beams)
+    beams = read_value(list[Beam], value.get("beams", []), "beams")
+    score = read_value(float | None, value.get("score"), "score")
+    return replace(found, answer=exact_answer(found.answer or ""), score=score, beams=beams)
 
 
 def exact_answer(equation: str) -> str | None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nlpkit.errors import RecordError
+from nlpkit.formats.typed import read_dataclass
 from nlpkit.jsonl import read_jsonl
 from nlpkit.tasks.cln.diversity import distinct, longest_copies, self_bleu
 from nlpkit.tasks.cln.poem_forms import fits
@@ -59,10 +59,7 @@ class Assessed(Prediction):
 
 def parse_prediction(value: dict[str, Any]) -> Prediction:
     """A prediction as found in a file. Raises RecordError."""
-    texts = value.get("texts")
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise RecordError(f'field "texts": expected a list of strings, got {texts!r}')
-    return Prediction(texts)
+    return read_dataclass(Prediction, value)
 
 
 def with_verdicts(prediction: Prediction, verdicts: list[str]) -> Assessed:

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from nlpkit.errors import RecordError
+from nlpkit.errors import RecordError, shown
 from nlpkit.evaluation.metrics import prf
+from nlpkit.formats.typed import LARGEST, read_value
 
 NIL = "NIL"
+MOST_DIGITS = 15  # of an offset
 NEVER = -1e9  # a threshold below every score
 
 
@@ -93,28 +95,30 @@ def _read(mention: Any, where: str, text: str | None) -> Mention:
     start, end = (_field(mention, name, where, int) for name in ("start", "end"))
     entity = mention.get("entity")
     if entity is not None and not isinstance(entity, str):
-        raise RecordError(f"{where}: entity: expected an id or null, got {entity!r}")
-    return _checked(where, text, start, end, mention.get("text"), entity, mention.get("choices"))
+        raise RecordError(f"{where}: entity: expected an id or null, got {shown(entity)}")
+    string = read_value(str | None, mention.get("text"), f"{where}.text")
+    choices = read_value(int | None, mention.get("choices"), f"{where}.choices")
+    return _checked(where, text, start, end, string, entity, choices)
 
 
 def _read_ccks(mention: Any, where: str, text: str | None) -> Mention:
     string, id_ = (_field(mention, name, where, str) for name in ("mention", "kb_id"))
     offset = mention.get("offset")
-    if isinstance(offset, bool) or not str(offset).isdecimal():
-        raise RecordError(f"{where}: offset: expected a number of characters, got {offset!r}")
+    if isinstance(offset, str) and offset.isdecimal() and len(offset) < MOST_DIGITS:
+        offset = int(offset)
+    if type(offset) is not int or not 0 <= offset < 10**MOST_DIGITS:
+        raise RecordError(f"{where}: offset: expected a number of characters, got {shown(offset)}")
     entity = None if id_ == NIL or id_.startswith("NIL_") else id_
-    return _checked(
-        where, text, int(str(offset)), int(str(offset)) + len(string), string, entity, None
-    )
+    return _checked(where, text, offset, offset + len(string), string, entity, None)
 
 
 def _field(mention: Any, name: str, where: str, kind: type) -> Any:
     if not isinstance(mention, dict):
-        raise RecordError(f"{where}: expected an object, got {mention!r}")
+        raise RecordError(f"{where}: expected an object, got {shown(mention)}")
     if name not in mention:
         raise RecordError(f'{where}: missing field "{name}"')
     if type(mention[name]) is not kind:
-        raise RecordError(f"{where}: {name}: expected {kind.__name__}, got {mention[name]!r}")
+        raise RecordError(f"{where}: {name}: expected {kind.__name__}, got {shown(mention[name])}")
     return mention[name]
 
 
@@ -123,20 +127,21 @@ def _checked(
     text: str | None,
     start: int,
     end: int,
-    string: Any,
+    string: str | None,
     entity: str | None,
-    choices: Any,
+    choices: int | None,
 ) -> Mention:
-    if not 0 <= start < end or (text is not None and end > len(text)):
+    most = LARGEST if text is None else len(text)
+    if not 0 <= start < end <= most:
         of = "" if text is None else f" of {len(text)} characters"
-        raise RecordError(f"{where}: [{start}, {end}) is no span of the text{of}")
+        raise RecordError(f"{where}: [{shown(start)}, {shown(end)}) is no span of the text{of}")
     if text is not None and string is not None and text[start:end] != string:
         raise RecordError(
             f'{where}: the text has "{text[start:end]}" at [{start}, {end}), not "{string}"',
             hint="offsets count the characters of the text as given",
         )
-    found = text[start:end] if text is not None else str(string or "")
-    return Mention(start, end, found, entity, choices=choices if type(choices) is int else None)
+    found = text[start:end] if text is not None else string or ""
+    return Mention(start, end, found, entity, choices=choices)
 
 
 def apart(mentions: Iterable[Mention]) -> list[Mention]:

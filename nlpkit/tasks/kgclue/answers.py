@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nlpkit.errors import RecordError
+from nlpkit.formats.typed import read_dataclass
 from nlpkit.tasks.kgclue.knowledge_base import Name, Triple
 
 SEPARATOR = "|||"
@@ -69,26 +70,7 @@ def read_gold(record: dict[str, Any]) -> Prediction | None:
 
 def parse_prediction(value: dict[str, Any]) -> Prediction:
     """A prediction as found in a file. Raises RecordError."""
-    beams = value.get("beams", [])
-    if not isinstance(beams, list):
-        raise RecordError(f'field "beams": expected a list, got {type(beams).__name__}')
-    return Prediction(**vars(_parse(value)), beams=[_parse(beam) for beam in beams])
-
-
-def _parse(value: Any) -> Answer:
-    if not isinstance(value, dict):
-        raise RecordError(
-            f"expected an object with subject, meaning, predicate and objects, got {value!r}"
-        )
-    for name in ("subject", "meaning", "predicate"):
-        if not isinstance(value.get(name), str):
-            raise RecordError(f'field "{name}": expected a string, got {value.get(name)!r}')
-    objects = value.get("objects")
-    if not isinstance(objects, list) or not all(isinstance(text, str) for text in objects):
-        raise RecordError(f'field "objects": expected a list of strings, got {objects!r}')
-    return Answer(
-        value["subject"], value["meaning"], value["predicate"], objects, value.get("score")
-    )
+    return read_dataclass(Prediction, value)
 
 
 def score_answers(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""Values from files as the dataclasses of predictions: the one place where their types are checked.
+
+A file of predictions may have been written by anybody. Whatever is no value of the field's type is
+a RecordError that names the field, so that scoring meets nothing it does not expect.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from typing import Any, TypeVar
+
+from nlpkit.errors import RecordError, shown
+
+T = TypeVar("T")
+
+LARGEST = 2**53
+"""Whole numbers below it are exact in every reader of JSON; no offset or count comes near."""
+
+_NAMES: dict[Any, str] = {str: "a string", int: "a whole number", float: "a number"}
+
+
+def read_dataclass(cls: type[T], value: Any, where: str = "") -> T:
+    """A JSON object as an instance of the dataclass `cls`; fields that it does not know are left
+    out.
+
+    Fields `start` and `end`, and pairs of whole numbers, are spans: 0 <= start < end. `where` is
+    the name of the field that holds the object, for messages. Raises RecordError.
+    """
+    if not isinstance(value, dict):
+        raise _wrong(where, "an object", value)
+    hints = _hints(cls)
+    given = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        name = f"{where}.{field.name}" if where else field.name
+        if field.name in value:
+            given[field.name] = read_value(hints[field.name], value[field.name], name)
+        elif _is_required(field):
+            raise RecordError(f'missing field "{name}"')
+    if {"start", "end"} <= given.keys():
+        _check_span(given["start"], given["end"], where)
+    return cls(**given)
+
+
+def read_value(hint: Any, value: Any, name: str) -> Any:
+    """A JSON value as the type `hint`: a string, a number, a dataclass, a list or tuple of such, or
+    one of these or None. Raises RecordError that names the field."""
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return read_value(arguments[0], value, name)
+    if origin in (list, tuple):
+        return _read_list(origin, arguments, value, name)
+    if dataclasses.is_dataclass(hint):
+        return read_dataclass(typing.cast(type, hint), value, name)
+    is_number = type(value) in (int, float) and -LARGEST < value < LARGEST
+    if hint is float and is_number:
+        return value
+    if type(value) is hint and (is_number or hint not in (int, float)):
+        return value
+    raise _wrong(name, _NAMES.get(hint, str(hint)), value)
+
+
+def _read_list(kind: Any, arguments: tuple[Any, ...], value: Any, name: str) -> Any:
+    is_span = kind is tuple and arguments == (int, int)
+    if not isinstance(value, list) or (is_span and len(value) != 2):
+        raise _wrong(name, "[start, end]" if is_span else "a list", value)
+    read = [read_value(arguments[0], item, f"{name}[{n}]") for n, item in enumerate(value)]
+    if is_span:
+        _check_span(read[0], read[1], name)
+    return kind(read)
+
+
+def _check_span(start: int, end: int, where: str) -> None:
+    if not 0 <= start < end:
+        raise _wrong(where, "a span with 0 <= start < end", [start, end])
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def _wrong(name: str, expected: str, value: Any) -> RecordError:
+    place = f'field "{name}": ' if name else ""
+    return RecordError(f"{place}expected {expected}, got {shown(value)}")
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
