@@ -31,9 +31,10 @@ def read_dataclass(cls: type[T], value: Any, where: str = "") -> T:
     """
     if not isinstance(value, dict):
         raise _wrong(where, "an object", value)
-    hints = _hints(cls)
+    kinds: Any = cls
+    hints = _hints(kinds)
     given = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(kinds):
         name = f"{where}.{field.name}" if where else field.name
         if field.name in value:
             given[field.name] = read_value(hints[field.name], value[field.name], name)
@@ -91,5 +92,5 @@ def _wrong(name: str, expected: str, value: Any) -> RecordError:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
