@@ -11,7 +11,7 @@ from cli.main import app
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "help"
 COMMANDS = [
-    *("", "train", "predict", "eval"),
+    *("", "train", "predict", "eval", "compare"),
     *(
         "data",
         "data convert",

@@ -1,0 +1,82 @@
+"""What every line adds to a metric: the two numbers whose sums make the fraction.
+
+    F1         2 correct / (predicted + gold)      precision   correct / predicted      recall   correct / gold
+    a mean     sum of the lines' values / lines, or / gold facts
+
+The task's own `score` stays the judge: numbers whose fraction is not its value are never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nlpkit.errors import SettingsError, did_you_mean
+from nlpkit.evaluation.metrics import MicroF1
+from nlpkit.evaluation.resampling import fraction
+
+Pairs = Sequence[tuple[Any, Any]]  # (gold, prediction) of every line
+Fraction = tuple[np.ndarray, np.ndarray]  # above and below the bar, of every line
+
+NEAR = 1e-5  # a metric is rounded to six digits, and so is that of every line
+OF_COUNTS: dict[str, Callable[[dict[str, Any]], tuple[float, float]]] = {
+    "f1": lambda counts: (2 * counts["correct"], counts["predicted"] + counts["gold"]),
+    "precision": lambda counts: (counts["correct"], counts["predicted"]),
+    "recall": lambda counts: (counts["correct"], counts["gold"]),
+}
+
+
+def line_counts(task: Any, pairs: Pairs, metric: str) -> Fraction:
+    """What every pair adds above and below the bar of a metric of `task.score`.
+
+    Raises SettingsError for a name that is no metric, and for a metric that is no fraction of sums
+    over lines (a mean over labels, a measure of all texts at once).
+    """
+    whole = task.score(pairs)
+    numbers = [name for name, value in whole.items() if isinstance(value, (int, float))]
+    if metric not in numbers:
+        near = did_you_mean(metric, numbers)
+        raise SettingsError(
+            f'no metric "{metric}"{near}', hint=f"this task has {', '.join(numbers)}"
+        )
+    alone = [task.score([pair]) for pair in pairs]
+    for above_N, below_N in _ways(task, pairs, alone, metric):
+        if abs(fraction(above_N.sum(), below_N.sum()) - whole[metric]) < NEAR:
+            return above_N, below_N
+    raise SettingsError(
+        f"{metric}: is no sum over lines, so that lines can't tell chance from a difference",
+        hint="--metric takes another; nlpkit eval shows them all",
+    )
+
+
+def _ways(task: Any, pairs: Pairs, alone: list[dict[str, Any]], metric: str) -> Iterator[Fraction]:
+    """The fractions that a metric may be."""
+    if metric in OF_COUNTS and "correct" in alone[0]:
+        table_N2 = np.array([OF_COUNTS[metric](counts) for counts in alone], float)
+        yield table_N2[:, 0], table_N2[:, 1]
+    value_N = np.array([scores.get(metric, np.nan) for scores in alone], float)
+    known_N = ~np.isnan(value_N)
+    value_N = np.where(known_N, value_N, 0.0)
+    yield value_N, known_N.astype(float)
+    facts_N = np.array([len(task.facts(gold)) for gold, _ in pairs], float)
+    yield value_N * facts_N, facts_N
+
+
+def group_counts(task: Any, pairs: Pairs) -> dict[str, Fraction]:
+    """F1 of the facts of every group, in the order of `MicroF1.by_group`: what every pair adds."""
+    total = MicroF1()
+    alone = []
+    for gold, prediction in pairs:
+        gold_facts, predicted_facts = task.facts(gold), task.facts(prediction)
+        total.add(gold_facts, predicted_facts)
+        line = MicroF1()
+        line.add(gold_facts, predicted_facts)
+        alone.append(line)
+    found = {}
+    for group in total.by_group():
+        above_N = np.array([2.0 * line.correct[group] for line in alone])
+        below_N = np.array([float(line.predicted[group] + line.gold[group]) for line in alone])
+        found[group] = above_N, below_N
+    return found

@@ -1,0 +1,137 @@
+r"""How far chance moves a metric, and the difference of two, by resampling the lines of a test set.
+
+A metric of a set of lines is a fraction of sums, so that two numbers hold all of a line:
+
+    metric = sum_n above_n / sum_n below_n        F1: 2 correct / (predicted + gold); a mean: value / 1
+
+Paired bootstrap: a draw takes N lines with replacement, the same for every system. The middle part
+of the drawn differences is their interval, and p is the share of draws that lie as far from the
+difference found as that lies from 0.
+Approximate randomisation: a draw swaps the two systems on half of the lines, by chance; p is the
+share of draws whose difference is as large as the one found.
+Both p are (c + 1) / (draws + 1) of c such draws, two-sided.
+
+Where a system was trained from several seeds, its metric is the mean over them, which is uncertain
+too: every draw of the bootstrap adds s / sqrt(K) times a value of Student's t with K - 1 degrees of
+freedom, s the standard deviation of the seeds (the Behrens-Fisher problem). With two or three seeds
+t has long tails, and so has the interval. Randomisation pools the seeds and tells of the lines alone.
+
+Source: Koehn 2004, aclanthology.org/W04-3250 (bootstrap); Yeh 2000, arxiv.org/abs/cs/0008005
+(randomisation); Dror et al. 2018, aclanthology.org/P18-1128; Bestgen 2022, arxiv.org/abs/2205.11134.
+Legend: N lines, K seeds, S systems, D draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ROWS = 256  # draws of the randomisation at once
+EQUAL = 1e-12  # differences of floating-point sums that are equal
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What every line adds above and below the bar of a system's metric, for each of its seeds."""
+
+    above_KN: np.ndarray
+    below_KN: np.ndarray
+
+    @property
+    def seeds(self) -> int:
+        """K."""
+        return len(self.above_KN)
+
+    @property
+    def of_seeds(self) -> np.ndarray:
+        """The metric of every seed: (K,)."""
+        return fraction(self.above_KN.sum(1), self.below_KN.sum(1))
+
+    @property
+    def value(self) -> float:
+        """The metric: the mean over the seeds."""
+        return float(self.of_seeds.mean())
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the seeds, 0 of one."""
+        return float(self.of_seeds.std(ddof=1)) if self.seeds > 1 else 0.0
+
+    @property
+    def pooled(self) -> np.ndarray:
+        """(above, below) of every line, the mean over the seeds: (N, 2)."""
+        return np.stack([self.above_KN.mean(0), self.below_KN.mean(0)], axis=1)
+
+    def of_lines(self, kept_N: np.ndarray) -> Counts:
+        """Those of some lines; `kept_N` are booleans."""
+        return Counts(self.above_KN[:, kept_N], self.below_KN[:, kept_N])
+
+
+def fraction(above: Any, below: Any) -> Any:
+    """above / below, 0 where below is 0."""
+    return np.divide(above, below, out=np.zeros(np.shape(above)), where=np.asarray(below) != 0)
+
+
+def bootstrap(systems: Sequence[Counts], draws: int, seed: int) -> np.ndarray:
+    """The metric of every system in every draw: (D, S). The lines of a draw are those of all systems."""
+    random = np.random.default_rng(seed)
+    columns = [part for counts in systems for part in (counts.above_KN, counts.below_KN)]
+    table_NC = np.ascontiguousarray(np.concatenate(columns).T, dtype=np.float64)
+    lines = len(table_NC)
+    sums_DC = np.empty((draws, table_NC.shape[1]))
+    for draw in range(draws):
+        times_N = np.bincount(random.integers(lines, size=lines), minlength=lines)
+        sums_DC[draw] = times_N @ table_NC
+    metric_DS = np.empty((draws, len(systems)))
+    column = 0
+    for number, counts in enumerate(systems):
+        middle = column + counts.seeds
+        end = middle + counts.seeds
+        metric_DS[:, number] = fraction(sums_DC[:, column:middle], sums_DC[:, middle:end]).mean(1)
+        metric_DS[:, number] += _chance_of_seeds(counts, draws, random)
+        column = end
+    return metric_DS
+
+
+def _chance_of_seeds(counts: Counts, draws: int, random: np.random.Generator) -> np.ndarray:
+    """How far the mean of other seeds may lie from that of these: (D,)."""
+    if counts.seeds == 1:
+        return np.zeros(draws)
+    scale = counts.deviation / np.sqrt(counts.seeds)
+    return scale * random.standard_t(counts.seeds - 1, size=draws)
+
+
+def interval(drawn_D: np.ndarray, level: float) -> tuple[float, float]:
+    """The middle part of the draws that leaves out the share `level`, half of it on either side."""
+    low, high = np.quantile(drawn_D, [level / 2, 1 - level / 2])
+    return float(low), float(high)
+
+
+def bootstrap_p(drawn_D: np.ndarray, difference: float) -> float:
+    """The p-value of a difference from the differences that the bootstrap drew."""
+    beyond = np.abs(drawn_D - difference) >= abs(difference) - EQUAL
+    return float((beyond.sum() + 1) / (len(drawn_D) + 1))
+
+
+def randomisation_p(first: Counts, second: Counts, draws: int, seed: int) -> float:
+    """The p-value of the difference by approximate randomisation."""
+    random = np.random.default_rng(seed)
+    first_N2 = first.pooled
+    second_N2 = second.pooled
+    change_N2 = second_N2 - first_N2
+    change_M2 = change_N2[(change_N2 != 0).any(1)]  # swapping equal lines changes nothing
+    first_2 = first_N2.sum(0)
+    second_2 = second_N2.sum(0)
+    found = abs(fraction(*second_2) - fraction(*first_2)) - EQUAL
+    beyond = 0
+    for start in range(0, draws, ROWS):
+        rows = min(ROWS, draws - start)
+        swapped_DM = random.integers(0, 2, (rows, len(change_M2)), dtype=np.uint8)
+        moved_D2 = swapped_DM @ change_M2
+        first_D = fraction(*(first_2 + moved_D2).T)
+        second_D = fraction(*(second_2 - moved_D2).T)
+        beyond += int((np.abs(second_D - first_D) >= found).sum())
+    return (beyond + 1) / (draws + 1)
