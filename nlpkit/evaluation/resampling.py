@@ -29,7 +29,8 @@ from typing import Any
 
 import numpy as np
 
-ROWS = 256  # draws of the randomisation at once
+ROWS = 256  # draws of the randomisation at once, to bound memory
+FEW = 4  # lines are drawn by kind where there are so many times fewer kinds than lines
 EQUAL = 1e-12  # differences of floating-point sums that are equal
 
 
@@ -80,11 +81,7 @@ def bootstrap(systems: Sequence[Counts], draws: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     columns = [part for counts in systems for part in (counts.above_KN, counts.below_KN)]
     table_NC = np.ascontiguousarray(np.concatenate(columns).T, dtype=np.float64)
-    lines = len(table_NC)
-    sums_DC = np.empty((draws, table_NC.shape[1]))
-    for draw in range(draws):
-        times_N = np.bincount(random.integers(lines, size=lines), minlength=lines)
-        sums_DC[draw] = times_N @ table_NC
+    sums_DC = _drawn_sums(table_NC, draws, random)
     metric_DS = np.empty((draws, len(systems)))
     column = 0
     for number, counts in enumerate(systems):
@@ -94,6 +91,23 @@ def bootstrap(systems: Sequence[Counts], draws: int, seed: int) -> np.ndarray:
         metric_DS[:, number] += _chance_of_seeds(counts, draws, random)
         column = end
     return metric_DS
+
+
+def _drawn_sums(table_NC: np.ndarray, draws: int, random: np.random.Generator) -> np.ndarray:
+    """The sums over N lines drawn with replacement, in every draw: (D, C).
+
+    Most lines are alike: it is then enough to draw how often each of the different ones comes.
+    """
+    lines = len(table_NC)
+    rows_RC, count_R = np.unique(table_NC, axis=0, return_counts=True)
+    sums_DC = np.empty((draws, table_NC.shape[1]))
+    for draw in range(draws):
+        if len(rows_RC) < lines / FEW:
+            sums_DC[draw] = random.multinomial(lines, count_R / lines) @ rows_RC
+        else:
+            times_N = np.bincount(random.integers(lines, size=lines), minlength=lines)
+            sums_DC[draw] = times_N @ table_NC
+    return sums_DC
 
 
 def _chance_of_seeds(counts: Counts, draws: int, random: np.random.Generator) -> np.ndarray:
@@ -121,16 +135,15 @@ def randomisation_p(first: Counts, second: Counts, draws: int, seed: int) -> flo
     random = np.random.default_rng(seed)
     first_N2 = first.pooled
     second_N2 = second.pooled
-    change_N2 = second_N2 - first_N2
-    change_M2 = change_N2[(change_N2 != 0).any(1)]  # swapping equal lines changes nothing
+    change_R2, count_R = np.unique(second_N2 - first_N2, axis=0, return_counts=True)
     first_2 = first_N2.sum(0)
     second_2 = second_N2.sum(0)
     found = abs(fraction(*second_2) - fraction(*first_2)) - EQUAL
     beyond = 0
     for start in range(0, draws, ROWS):
         rows = min(ROWS, draws - start)
-        swapped_DM = random.integers(0, 2, (rows, len(change_M2)), dtype=np.uint8)
-        moved_D2 = swapped_DM @ change_M2
+        swapped_DR = random.binomial(count_R, 0.5, (rows, len(count_R)))  # of lines that are alike
+        moved_D2 = swapped_DR @ change_R2
         first_D = fraction(*(first_2 + moved_D2).T)
         second_D = fraction(*(second_2 - moved_D2).T)
         beyond += int((np.abs(second_D - first_D) >= found).sum())

@@ -75,7 +75,7 @@ def _members(source: Path) -> list[Path]:
 
 def _read(source: Path, paths: list[Path], name: str, asked: Asked) -> System:
     lines: list[Line] = []
-    seeds = []
+    seeds: list[Pairs] = []
     for path in paths:
         settings = list(asked.settings)
         if path.is_file():

@@ -1,0 +1,97 @@
+"""What `nlpkit settings` and `nlpkit tasks` read from the source is what the code has."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from cli.settings import describe_range, read_settings
+from nlpkit import config, tasks
+from nlpkit.config import parse_pairs, resolve
+from nlpkit.encoders import ShapeConfig, TransformerConfig
+from nlpkit.encoders.dgcnn import DgcnnConfig
+from nlpkit.pretraining.settings import PretrainConfig
+from nlpkit.training.settings import TrainConfig
+
+FOUND = list(read_settings())
+CLASSES = [("train", TrainConfig), ("pretrain", PretrainConfig)]
+CLASSES += [(name, tasks.load(name).Config) for name in tasks.names()]
+ENCODERS = [TransformerConfig, ShapeConfig, DgcnnConfig]
+
+
+def lines(*arguments):
+    result = CliRunner().invoke(app, [*arguments])
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.output.splitlines()]
+
+
+@pytest.mark.parametrize(("section", "cls"), CLASSES, ids=[name for name, _ in CLASSES])
+def test_every_setting_is_found_with_its_default(section, cls):
+    found = [setting for setting in FOUND if setting.key.startswith(f"{section}.")]
+    names = [field.name for field in dataclasses.fields(cls)]
+    assert [setting.key.partition(".")[2] for setting in found] == names
+    assert all(setting.what for setting in found), [s.key for s in found if not s.what]
+    pairs = [f"{s.key}={s.default}" for s in found if s.default != ""]
+    assert resolve({section: cls}, parse_pairs(pairs))[section] == cls()
+
+
+def test_the_encoders_settings_are_found():
+    names = sorted(field.name for cls in ENCODERS for field in dataclasses.fields(cls))
+    found = [setting for setting in FOUND if setting.key.startswith("encoder.")]
+    assert sorted(setting.key.partition(".")[2] for setting in found) == names
+    assert len({setting.of for setting in found}) == len(ENCODERS)
+
+
+def test_types_and_ranges_are_read():
+    by_key = {setting.key: setting for setting in FOUND}
+    epochs = by_key["train.epochs"]
+    assert (epochs.type, epochs.default) == ("int", "10")
+    assert epochs.range == "at least 1, at most 1,000,000"
+    assert by_key["train.learning_rate"].type == "float or none"
+    assert by_key["train.learning_rate"].range.startswith("above 0")
+    assert by_key["ner.head"].type == "efficient, standard"
+    assert by_key["train.rates"].type == "list of str"
+
+
+def test_a_range_in_words():
+    assert (
+        describe_range(config.Range(2, 8, multiple=2)) == "at least 2, at most 8, a multiple of 2"
+    )
+    assert describe_range(config.Range(above=0, below=1)) == "above 0, below 1"
+    assert describe_range(config.Range()) == ""
+
+
+def test_the_command_lists_a_section():
+    found = lines("settings", "train")
+    assert {line["key"].partition(".")[0] for line in found} == {"train"}
+    assert len(lines("settings")) == len(FOUND)
+    result = CliRunner().invoke(app, ["settings", "tarin"])
+    assert 'no section "tarin"; did you mean "train"?' in str(result.exception)
+
+
+def test_every_task_says_what_goes_in_and_out():
+    found = lines("tasks")
+    assert [line["task"] for line in found] == tasks.names()
+    for line in found:
+        assert line["what"].endswith(".")
+        assert line["in"].startswith("{")
+        assert '"prediction": {' in line["out"]
+
+
+def test_the_environment_is_json():
+    (found,) = lines("env", "--json")
+    assert found["packages"]["torch"]
+    assert found["precision"] in ("fp32", "bf16")
+    assert found["device"] in ("cpu", "cuda")
+
+
+def test_settings_and_tasks_import_no_torch():
+    script = (
+        "import sys; from cli.settings import read_settings; from cli.tasks import read_task;"
+        "assert list(read_settings()) and read_task('ner'); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
