@@ -6,9 +6,10 @@ hang anything.
 
 An expression is a list of numbers and operators in postfix order, so that nothing here recurses
 however deep the brackets. Understood are + - * / : ^ **, a sign before any operand, three kinds of
-brackets, decimals, percent (`5%`, also after a bracket), mixed numbers as data sets write them
-(`2(1/3)`, `2((1)/(3))`), × ÷ and full-width forms. Powers are right-associative and bind closer
-than a sign, as in Python. Nothing is multiplied by standing side by side.
+brackets, decimals, percent (`5%`, also after a bracket), mixed numbers (`2(1/3)`, `2((1)/(3))`,
+`2 1/3`), thousands (`1,000`), exponents (`1e5`), × ÷ and full-width forms. Powers are
+right-associative and bind closer than a sign, as in Python. Nothing is multiplied by standing side
+by side. Other spaces mean nothing, so `1 000` is 1000.
 
 `written` leaves out the brackets that are redundant whatever the numbers are: those of `a+(b-c)`
 and `a*(b/c)`, not of `a-(b+c)`. Differs from /7809, which takes brackets away where the value
@@ -21,7 +22,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
+
+from nlpkit.errors import shown
 
 LARGEST_BITS = 1000
 """Of a numerator or denominator, so that every value is a finite float too."""
@@ -34,17 +38,27 @@ _LEAST = {"+": (1, 1), "-": (1, 2), "*": (2, 2), "/": (2, 3), "^": (_ATOM, 4)}
 """The precedence that the left and the right operand must have to stand without brackets."""
 
 WIDE = str.maketrans("０１２３４５６７８９％（）／＋－＊＝：×÷−［］", "0123456789%()/+-*=:*/-[]")
-"""Full-width forms, character by character, so that offsets stay; not the stop `．`, which ends
-sentences."""
-_OTHERS = str.maketrans({":": "/", "[": "(", "{": "(", "]": ")", "}": ")"})
+"""Full-width forms, character by character, so that offsets stay; not the comma and the stop, which
+part sentences."""
+_OTHERS = str.maketrans(":[{]}｛｝．，\u3000\u00a0\u2009\u202f", "/(())().,    ")
+"""Further forms that an equation may have; the last are spaces."""
 
 _PLAIN = r"\d+(?:\.\d+)?"
 _PART = r"\((?:\d+/\d+|\(\d+\)/\(\d+\))\)"
+GROUPED = r"[1-9]\d{0,2}(?:,\d{3})+(?![\d,])"
+"""A whole number with a comma before every three digits: 1,000."""
+SPACED = re.compile(r"\d+\s+\d+/\d+(?![\d./])", re.ASCII)
+"""What may be a mixed number with a space: 2 1/3; see `mixed`."""
 NUMBER = re.compile(rf"\d+{_PART}|{_PLAIN}%?", re.ASCII)
 """A number that stands for itself: 3.14, 5%, 2(1/3)."""
 FRACTION = re.compile(_PART, re.ASCII)
 """A fraction in its brackets: (1/3), ((1)/(3))."""
-_OPERAND = re.compile(rf"{NUMBER.pattern}|\.\d+%?", re.ASCII)  # in an equation .5 is a number too
+_EXPONENT = r"(?:[eE][-+]?\d{1,3}(?!\d))"
+_OPERAND = re.compile(
+    rf"\d+{_PART}|(?:{_PLAIN}|\.\d+)(?:{_EXPONENT}|%)?", re.ASCII
+)  # in an equation .5 and 1e5 are numbers too
+_GROUPED_ALONE = re.compile(rf"(?<![\d.,]){GROUPED}", re.ASCII)
+_SPACED_ALONE = re.compile(r"(?<![\d.])\d+(?:\s+\d+)+/[\d.]+", re.ASCII)
 
 
 class EquationError(ValueError):
@@ -66,24 +80,65 @@ Expression = list["Number | str"]
 def number(text: str) -> Number:
     """The number of a text that is one, without needless zeros and brackets. Raises
     EquationError."""
-    parts = [re.sub(r"^0*(?=\d)", "", "0" + part) for part in re.findall(r"\d*\.?\d+", text)]
     if len(text) > LONGEST:
         raise EquationError(f"too large: a number of {len(text)} characters")
+    text = text.replace(",", "")
+    text = mixed(text) or text
+    parts = [re.sub(r"^0*(?=\d)", "", "0" + part) for part in re.findall(r"\d*\.?\d+", text)]
     if text.endswith(")"):
         *whole, numerator, denominator = parts
         exact = sum(map(Fraction, whole)) + _divided(Fraction(numerator), Fraction(denominator))
         return Number(f"{''.join(whole)}({numerator}/{denominator})", exact)
     if text.endswith("%"):
         return Number(parts[0] + "%", Fraction(parts[0]) / 100)
+    if "e" in text.lower():
+        return Number(f"{Decimal(text):f}", Fraction(text))
     return Number(parts[0], Fraction(parts[0]))
+
+
+def mixed(text: str) -> str | None:
+    """A mixed number with a space in the form with brackets: 2(1/3) for `2 1/3`.
+
+    None where the text is no such number: the part behind the space must be a fraction below 1.
+    """
+    parts = re.fullmatch(r"(\d+)\s+([1-9]\d*)/(\d+)", text, re.ASCII)
+    if parts is None or len(text) > LONGEST or int(parts[2]) >= int(parts[3]):
+        return None
+    return f"{parts[1]}({parts[2]}/{parts[3]})"
+
+
+def _spaced(match: re.Match[str]) -> str:
+    """Whole numbers with spaces before a division: a mixed number, or digits in groups of three.
+
+    Raises EquationError for anything else, such as `2 22/3`, which has two readings.
+    """
+    known = mixed(match[0])
+    if known is not None:
+        return known
+    whole, *others = match[0].split("/")[0].split()
+    if any(len(other) != 3 for other in others):
+        raise EquationError(f"more than one reading: {shown(match[0])}")
+    return match[0]
+
+
+def _plain(text: str) -> str:
+    """A text in half width without spaces, thousands commas and a leading `x=`, and with mixed
+    numbers in brackets. Raises EquationError where it is too long or has several readings."""
+    if len(text) > 10 * LONGEST:
+        raise EquationError(f"too long: expected at most {LONGEST} characters, got {len(text)}")
+    text = text.translate(WIDE).translate(_OTHERS)
+    text = _GROUPED_ALONE.sub(lambda match: match[0].replace(",", ""), text)
+    text = _SPACED_ALONE.sub(_spaced, text)
+    text = re.sub(r"\s", "", text).replace("**", "^")
+    text = re.sub(r"^[xX]=", "", text)
+    if len(text) > LONGEST:
+        raise EquationError(f"too long: expected at most {LONGEST} characters, got {len(text)}")
+    return text
 
 
 def parse(text: str) -> Expression:
     """The expression of a text, after a leading `x=`. Raises EquationError where it is none."""
-    text = re.sub(r"\s", "", text).translate(WIDE).translate(_OTHERS).replace("**", "^")
-    text = re.sub(r"^[xX]=", "", text)
-    if len(text) > LONGEST:
-        raise EquationError(f"too long: expected at most {LONGEST} characters, got {len(text)}")
+    text = _plain(text)
     output: Expression = []
     waiting: list[str] = []  # operators and open brackets, as in the shunting yard
     at, complete = 0, False  # complete: an operand has been read, an operator may follow

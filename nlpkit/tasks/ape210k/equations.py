@@ -15,9 +15,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from nlpkit.errors import RecordError
+from nlpkit.errors import RecordError, shown
 from nlpkit.formats.typed import read_value
-from nlpkit.tasks.ape210k.arithmetic import EquationError, evaluate, parse
+from nlpkit.tasks.ape210k.arithmetic import LONGEST, EquationError, evaluate, parse
 
 DECIMALS = 6
 NONE = "no arithmetic"
@@ -51,28 +51,36 @@ def read_gold(record: dict[str, Any]) -> Prediction | None:
     Without an answer it is the equation's; one that is no arithmetic stays as it is, so that
     nothing equals it.
     """
-    equation, answer = record.get("equation"), record.get("answer")
-    if equation is None and answer is None:
+    equation = read_value(str | None, record.get("equation"), "equation") or ""
+    answer = _read_answer(record)
+    if answer is None and not equation:
         return None
-    if not isinstance(equation, str | None):
-        raise RecordError(f'field "equation": expected a string, got {type(equation).__name__}')
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
-        raise RecordError(
-            f'field "answer": expected a number or a string, got {type(answer).__name__}'
-        )
-    given = str(equation if answer is None else answer)
-    if isinstance(answer, float):
-        given = f"{Decimal(given):f}"  # without an exponent
+    given = equation if answer is None else answer
     exact = exact_answer(given)
-    return Prediction(equation or "", given if exact is None else exact, decimal_of(exact))
+    return Prediction(equation, given if exact is None else exact, decimal_of(exact))
+
+
+def _read_answer(record: dict[str, Any]) -> str | None:
+    """The field `answer`, a string or a number, as it is written; None where there is none.
+
+    Raises RecordError for another type and for an integer of more than LONGEST digits.
+    """
+    answer = record.get("answer")
+    if answer is None or isinstance(answer, str):
+        return answer
+    if type(answer) is float:
+        return f"{Decimal(str(answer)):f}"  # without an exponent
+    if type(answer) is int and abs(answer) < 10**LONGEST:
+        return str(answer)
+    raise RecordError(f'field "answer": expected a number or a string, got {shown(answer)}')
 
 
 def parse_prediction(value: dict[str, Any]) -> Prediction:
     """A prediction from a file: what `predict` wrote, or an equation or answer alone. Raises
     RecordError."""
-    found = read_gold(value)
-    if found is None:
+    if value.get("equation") is None and value.get("answer") is None:
         raise RecordError('missing field "answer"')
+    found = read_gold(value) or Prediction("", None)
     beams = read_value(list[Beam], value.get("beams", []), "beams")
     score = read_value(float | None, value.get("score"), "score")
     return replace(found, answer=exact_answer(found.answer or ""), score=score, beams=beams)
@@ -87,17 +95,15 @@ def exact_answer(equation: str) -> str | None:
 
 
 def decimal_of(answer: str | None) -> float | None:
-    """An exact answer as a float."""
+    """An answer of `exact_answer` as a float."""
     return None if answer is None else float(Fraction(answer))
 
 
 def rounded(answer: str) -> str:
     """An answer for comparing: its value to DECIMALS decimals, or the answer as it stands where it
-    is no fraction."""
-    try:
-        return str(round(Fraction(answer), DECIMALS))
-    except (ValueError, ZeroDivisionError):
-        return answer
+    has no value within the bounds of `arithmetic`."""
+    exact = exact_answer(answer)
+    return answer if exact is None else str(round(Fraction(exact), DECIMALS))
 
 
 def operators_of(equation: str) -> str:

@@ -40,7 +40,7 @@ class Chain:
     terms: list[Term]
 
 
-def canonical(expression: Expression, rank: Callable[[Number], int]) -> Expression:
+def normal_form(expression: Expression, rank: Callable[[Number], int]) -> Expression:
     """The postfix expression with its chains in order of `rank`, the lowest of a term's numbers."""
 
     def order(term: Term) -> tuple[bool, int, list[str]]:

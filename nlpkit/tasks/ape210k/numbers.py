@@ -15,6 +15,7 @@ tokens that are not ASCII, the rarest there are; where a text itself has such a 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -24,36 +25,58 @@ import numpy as np
 from nlpkit.errors import SettingsError
 from nlpkit.tasks.ape210k.arithmetic import (
     FRACTION,
+    GROUPED,
     NUMBER,
+    SPACED,
     WIDE,
     EquationError,
     Expression,
     Number,
     expanded,
+    mixed,
     number,
     parse,
     written,
 )
-from nlpkit.tasks.ape210k.normal_form import canonical
+from nlpkit.tasks.ape210k.normal_form import normal_form
 from nlpkit.text.tokenizer import Encoding, Span, Tokenizer
 
 MARKS = 30
 """Numbers of a problem that can be copied; further ones are digits only."""
 SYMBOLS = "0123456789.+-*/^()%"
 
-_ANY = re.compile(rf"{NUMBER.pattern}|{FRACTION.pattern}", re.ASCII)
+_ONE = re.compile(rf"{NUMBER.pattern}|{FRACTION.pattern}", re.ASCII)
+_GROUPED = re.compile(rf"{GROUPED}(?:\.\d+)?%?", re.ASCII)
+_START = re.compile(r"\d|\((?=\d|\(\d)", re.ASCII)
+_WIDE_POINT = re.compile(r"(?<=[０-９])[，．](?=[０-９])")
+_SPACES = str.maketrans("\u3000\u00a0\u2009\u202f", "    ")
 
 
 def find_numbers(text: str) -> list[tuple[Span, Number]]:
-    """((start, end), number) in characters, half-open, in order: 3.14, 5%, (1/3), 2(1/3), also in
-    full width."""
+    """((start, end), number) in characters, half-open, in order.
+
+    Numbers are 3.14, 5%, (1/3), 2(1/3), `2 1/3` and 1,000, also in full width. A full-width comma or
+    stop belongs to a number between full-width digits only: elsewhere it parts sentences.
+    """
+    plain = _WIDE_POINT.sub(lambda match: ",."["，．".index(match[0])], text)
+    plain = plain.translate(WIDE).translate(_SPACES)
     found = []
-    for match in _ANY.finditer(text.translate(WIDE)):
-        try:
-            found.append((match.span(), number(match[0])))
-        except EquationError:  # (1/0) is no number
-            continue
+    position = 0
+    while start := _START.search(plain, position):
+        match = _number_at(plain, start.start())
+        position = start.end() if match is None else match.end()
+        if match is not None:
+            with contextlib.suppress(EquationError):  # (1/0) is no number
+                found.append((match.span(), number(match[0])))
     return found
+
+
+def _number_at(text: str, start: int) -> re.Match[str] | None:
+    """The longest form of a number that begins here."""
+    spaced = SPACED.match(text, start)
+    if spaced is not None and mixed(spaced[0]) is not None:
+        return spaced
+    return _GROUPED.match(text, start) or _ONE.match(text, start)
 
 
 def copied(expression: Expression, numbers: Sequence[Number], names: Sequence[str]) -> Expression:
@@ -153,7 +176,7 @@ class NumberTokens:
             expression = expanded(expression)
         if ordered:
             places = [*self.marks, *(one.text for one in numbers)]
-            expression = canonical(expression, lambda one: [*places, one.text].index(one.text))
+            expression = normal_form(expression, lambda one: [*places, one.text].index(one.text))
         pieces = [[piece] if piece in self.marks else [*piece] for piece in written(expression)]
         known = {**self.symbols, **self.marks}
         if missing := {token for piece in pieces for token in piece} - known.keys():

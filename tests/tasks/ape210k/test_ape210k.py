@@ -10,6 +10,7 @@ import torch
 from conftest import nlpkit, write_lines
 
 from nlpkit import encoders, samples
+from nlpkit.config import resolve
 from nlpkit.decoding.per_position import Free
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.evaluation.metrics import MicroF1
@@ -52,6 +53,12 @@ def line(equation=None, answer=None, text="小明有12颗糖，吃了(1/4)，还
         (line(answer=0.1), "1/10", 0.1),
         (line(answer=1e-7), "1/10000000", 1e-7),
         (line(answer=-3), "-3", -3.0),
+        (line(answer="11 5/6"), "71/6", 71 / 6),
+        (line(answer="1,000"), "1000", 1000.0),
+        (line(answer=2**70 + 1), str(2**70 + 1), float(2**70)),
+        (line(answer=1e300), "1" + "0" * 300, 1e300),
+        (line(answer="1e100000000"), "1e100000000", None),
+        (line(answer=10**400), "1" + "0" * 400, None),
         (line(answer="九颗"), "九颗", None),
         (line("(12", None), "(12", None),
     ],
@@ -69,9 +76,10 @@ def test_a_problem_alone_has_no_gold(new_task):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (line(7), 'field "equation": expected a string, got int'),
-        (line(answer=[9]), 'field "answer": expected a number or a string, got list'),
-        (line(answer=True), 'field "answer": expected a number or a string, got bool'),
+        (line(7), 'field "equation": expected a string, got 7'),
+        (line(answer=[9]), 'field "answer": expected a number or a string, got \\[9\\]'),
+        (line(answer=True), 'field "answer": expected a number or a string, got True'),
+        (line(answer=10**5000), "expected a number or a string, got an integer of 16610 bits"),
     ],
 )
 def test_a_wrong_type_is_said(new_task, record, message):
@@ -247,8 +255,8 @@ def test_training_shows_some_equations_disturbed(new_task):
     [{"beams": 0}, {"max_length": 7}, {"max_equation": 0}, {"passes": 0}, {"disturb": 1.5}],
 )
 def test_settings_out_of_range(settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        Settings(**settings)
+    with pytest.raises(SettingsError, match=next(iter(settings))):
+        resolve({"ape210k": Settings}, {"ape210k": settings})
 
 
 def test_the_passes_of_the_model_are_those_of_the_settings(made, new_task):
@@ -299,3 +307,50 @@ def test_the_settings_of_the_search_may_change_on_a_trained_model(made, new_task
         Scoring(task).score(iter([(None, {}, example.gold or prediction, prediction)]))["accuracy"]
         == 1.0
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"equation": 5}, 'field "equation": expected a string, got 5'),
+        ({"answer": ["1"]}, 'field "answer": expected a number or a string'),
+        ({"answer": "1", "score": "high"}, 'field "score": expected a number'),
+        ({"answer": "1", "score": float("nan")}, 'field "score": expected a number'),
+        ({"answer": "1", "beams": 3}, 'field "beams": expected a list, got 3'),
+        ({"answer": "1", "beams": ["1"]}, r"""field "beams\[0\]": expected an object, got '1'"""),
+        (
+            {"answer": "1", "beams": [{"equation": "1", "answer": ["1"], "score": -1}]},
+            r'field "beams\[0\].answer": expected a string',
+        ),
+        (
+            {"answer": "1", "beams": [{"equation": "1", "answer": "1", "score": 10**5000}]},
+            r'field "beams\[0\].score": expected a number, got an integer of 16610 bits',
+        ),
+        (
+            {"answer": "1", "beams": [{"equation": "1", "answer": "1"}]},
+            'missing field "beams\\[0\\].score"',
+        ),
+    ],
+)
+def test_predictions_of_a_file_are_checked_as_gold(new_task, value, why):
+    with pytest.raises(RecordError, match=why):
+        new_task().parse(value)
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "accuracy"),
+    [
+        ("1e100000000", "1", 0.0),
+        ("2 2/3", "22/3", 0.0),
+        ("11 5/6", "71/6", 1.0),
+        ("1,000", "1000", 1.0),
+        (2**64 + 1, str(2**64 + 1), 1.0),
+        (2**64 + 1, str(2**64 + 2), 0.0),
+        ("1", "1e100000000", 0.0),
+    ],
+)
+def test_numbers_of_gold_and_prediction_are_compared_by_value(new_task, gold, predicted, accuracy):
+    task = new_task()
+    right = task.read(line(answer=gold)).gold
+    found = task.parse({"equation": "1", "answer": predicted})
+    assert task.score([(right, found)])["accuracy"] == accuracy

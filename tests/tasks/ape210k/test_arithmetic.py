@@ -261,3 +261,52 @@ def test_normal_forms(text, plain):
 
 def test_only_mixed_numbers_are_taken_apart_if_asked():
     assert "".join(written(expanded(parse("2(1/3)*20%"), ")"))) == "(2+1/3)*20%"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("11 5/6", Fraction(71, 6)),
+        ("2 2/3", Fraction(8, 3)),
+        ("-2 2/3", Fraction(-8, 3)),
+        ("11　５／６", Fraction(71, 6)),
+        ("x = 2 1/3 + 1 1/2 * 2", Fraction(16, 3)),
+        ("1 1/2/3", Fraction(1, 2)),
+        ("1,000", Fraction(1000)),
+        ("１，２３４，５６７", Fraction(1234567)),
+        ("1，000.5%", Fraction(2001, 200)),
+        ("1,000 1/2", Fraction(2001, 2)),
+        ("12 000", Fraction(12000)),
+        ("12 000/6", Fraction(2000)),
+        ("３．５", Fraction(7, 2)),
+        ("1e5", Fraction(100000)),
+        ("2.5E-2", Fraction(1, 40)),
+    ],
+)
+def test_numbers_as_people_write_them(text, wanted):
+    assert evaluate(text) == wanted
+    assert evaluate("".join(written(parse(text)))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("2 22/3", "more than one reading: '2 22/3'"),
+        ("1 2 3/4", "more than one reading"),
+        ("1 1/2.5", "more than one reading"),
+        ("1,00", 'expected an operator at 1, got ","'),
+        ("0,100", "expected an operator"),
+        ("1,0000", "expected an operator"),
+        ("1e100000000", 'expected an operator at 1, got "e"'),
+        ("1e999", "too large"),
+        ("1e-999", "too large"),
+        ("(" * 10**4 + "1" + ")" * 10**4, "too long"),
+        ("1" + " " * 10**6 + "/2", "too long"),
+        ("9^9^9^9^9^9^9^9", "too large"),
+        ("2^" * 400 + "2", "too large"),
+        ("((((2^99)^99)^99)^99)", "too large"),
+    ],
+)
+def test_what_is_ambiguous_or_out_of_bounds_is_said_at_once(text, why):
+    with pytest.raises(EquationError, match=why):
+        evaluate(text)

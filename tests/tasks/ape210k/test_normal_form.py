@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpkit.tasks.ape210k.arithmetic import EquationError, evaluate, parse, value, written
-from nlpkit.tasks.ape210k.normal_form import canonical
+from nlpkit.tasks.ape210k.normal_form import normal_form
 
 
 def form(text):
     """Numbers rank by their size."""
-    return "".join(written(canonical(parse(text), lambda one: int(one.value))))
+    return "".join(written(normal_form(parse(text), lambda one: int(one.value))))
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,18 @@ def value_of(expression):
 @settings(max_examples=400, deadline=None)
 @given(shuffled())
 def test_equal_expressions_have_one_form_with_their_value(pair):
-    first, second = (canonical(parse(text), lambda one: int(one.value)) for text in pair)
+    first, second = (normal_form(parse(text), lambda one: int(one.value)) for text in pair)
     assert written(first) == written(second)
     wanted = value_of(parse(pair[0]))
     if isinstance(wanted, Fraction):
         assert value_of(first) == wanted
-    assert canonical(first, lambda one: int(one.value)) == first
+    assert normal_form(first, lambda one: int(one.value)) == first
 
 
 def test_the_order_is_that_of_the_rank():
     places = {"7": 0, "2": 1, "5": 2}
-    assert written(canonical(parse("5*2+7"), lambda one: places[one.text])) == [*"7+2*5"]
-    assert written(canonical(parse("5/(2*7)-2"), lambda one: places[one.text])) == [*"5/7/2-2"]
+    assert written(normal_form(parse("5*2+7"), lambda one: places[one.text])) == [*"7+2*5"]
+    assert written(normal_form(parse("5/(2*7)-2"), lambda one: places[one.text])) == [*"5/7/2-2"]
 
 
 def test_a_long_chain_is_no_matter():

@@ -63,6 +63,14 @@ def wordpiece(extra=(), left_out=()):
             [((0, 4), "6000", 6000), ((5, 7), "59", 59), ((8, 9), "3", 3), ((10, 11), "7", 7)],
         ),
         ("分母(1/0)是零", []),
+        ("长11 5/6米", [((1, 7), "11(5/6)", Fraction(71, 6))]),
+        ("长１１　５／６米", [((1, 7), "11(5/6)", Fraction(71, 6))]),
+        ("2 22/3", [((0, 1), "2", 2), ((2, 4), "22", 22), ((5, 6), "3", 3)]),
+        ("共1,000元，", [((1, 6), "1000", Fraction(1000))]),
+        ("共１，０００．５元", [((1, 8), "1000.5", Fraction(2001, 2))]),
+        ("得139，143，", [((1, 4), "139", 139), ((5, 8), "143", 143)]),
+        ("6566,998", [((0, 4), "6566", 6566), ((5, 8), "998", 998)]),
+        ("(" * 10**4 + "7" + ")" * 10**4, [((10**4, 10**4 + 1), "7", Fraction(7))]),
         ("等等...5个", [((5, 6), "5", Fraction(5))]),
         ("没有", []),
         ("㎡²", []),
@@ -218,3 +226,11 @@ def test_what_no_constraint_keeps_from_being_written_is_still_text():
     marks = list(tokens.marks.values())
     ids = [tokens.symbols["1"], marks[0], marks[3], TOKENIZER.backend.token_to_id("糖")]
     assert tokens.text(ids, [Number("(1/6)", Fraction(1, 6))]) == f"1(1/6){list(tokens.marks)[3]}糖"
+
+
+def test_mixed_numbers_and_thousands_are_copied_as_they_are_meant():
+    tokens = NumberTokens(TOKENIZER, True)
+    _, numbers = tokens.problem("长11 5/6米，共1,000元")
+    ids = tokens.equation("11 5/6*1,000", numbers)
+    assert len(ids) == 3
+    assert evaluate(tokens.text(ids, numbers)) == Fraction(71000, 6)
