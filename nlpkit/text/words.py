@@ -106,7 +106,6 @@ def word_starts(tag_ids: Any) -> Any:
 def _jieba() -> tuple[Any, dict[str, str]]:
     """(the function that cuts a text to words, word -> flag)."""
     import jieba
-    import jieba.posseg
 
     jieba.setLogLevel(
         logging.CRITICAL
@@ -122,4 +121,18 @@ def _jieba() -> tuple[Any, dict[str, str]]:
     ):  # no home; without a cache the dictionary is compiled at every start
         tokenizer.tmp_dir = os.devnull
     tokenizer.initialize()
-    return tokenizer.cut, jieba.posseg.POSTokenizer(tokenizer).word_tag_tab
+    return tokenizer.cut, _flags_of_words(tokenizer)
+
+
+def _flags_of_words(tokenizer: Any) -> dict[str, str]:
+    """Word -> flag of the tokenizer's dictionary, whose lines are `word frequency flag`.
+
+    `jieba.posseg` has the same table, and reads the dictionary twice for it."""
+    with tokenizer.get_dict_file() as file:
+        lines = file.read().decode("utf-8").split("\n")
+    flags = {}
+    for line in lines:
+        if line.strip():
+            word, _, flag = line.strip().split(" ")
+            flags[word] = flag
+    return flags

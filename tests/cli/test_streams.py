@@ -117,11 +117,12 @@ def test_a_closed_pipe_is_silent_and_141(run, data, tmp_path):
         ["141"],
         ["0"],
     )  # 0 where all went into the pipe before head went away
-    many = write_lines(tmp_path / "many.jsonl", list(samples.records("gplinker", 500, seed=1)) * 6)
+    many = write_lines(tmp_path / "many.jsonl", list(samples.records("gplinker", 500, seed=1)) * 3)
     done = subprocess.run(
         ["bash", "-c", program.replace(str(data), str(many))], capture_output=True, timeout=120
     )
-    assert done.stderr.decode().split() == ["141"]
+    told = [line for line in done.stderr.decode().splitlines() if not line.endswith("lines/s")]
+    assert told == ["141"]  # and how fast it is, where the machine is busy
 
 
 def test_a_slow_producer_sees_its_lines(run):
