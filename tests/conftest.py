@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -49,26 +50,23 @@ def seeded():
 
 
 ROOT = Path(__file__).parents[1]
-_warm_server = []
-_warm = []  # the command of a warm nlpkit, once there is one
 
 
-def warm_command():
-    """What starts `nlpkit` without its imports, as a list of words; see warm.py."""
-    if not _warm:
-        socket = Path(tempfile.mkdtemp(prefix="nlpkit")) / "socket"
-        program = str(ROOT / "tests" / "warm.py")
-        server = subprocess.Popen(
-            [sys.executable, program, "serve", str(socket)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert server.stdout.readline() == b"ready\n"
-        atexit.register(shutil.rmtree, socket.parent)
-        _warm.extend([sys.executable, "-S", "-I", program, str(socket)])
-        _warm_server.append(server)
-    return _warm
+@cache
+def warm_server():
+    """(a process that has imported everything, the words of a shell that run `nlpkit` in a fork of
+    it); see warm.py."""
+    socket = Path(tempfile.mkdtemp(prefix="nlpkit")) / "socket"
+    atexit.register(shutil.rmtree, socket.parent)
+    program = str(ROOT / "tests" / "warm.py")
+    server = subprocess.Popen(
+        [sys.executable, program, "serve", str(socket)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert server.stdout.readline() == b"ready\n"
+    return server, [sys.executable, "-S", "-I", program, str(socket)]
 
 
 def nlpkit(*arguments, stdin=b"", check=True, timeout=300, fresh=False, **options):
@@ -78,7 +76,7 @@ def nlpkit(*arguments, stdin=b"", check=True, timeout=300, fresh=False, **option
         fresh: in an interpreter of its own, seconds slower.
     """
     environment = {**os.environ, **options.pop("env", {})}
-    command = [sys.executable, "-m", "cli.main"] if fresh else warm_command()
+    command = [sys.executable, "-m", "cli.main"] if fresh else warm_server()[1]
     done = subprocess.run(
         [*command, *map(str, arguments)],
         input=stdin,

@@ -47,17 +47,17 @@ def serve(path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        print("ready", flush=True)
-        while sys.stdin not in (ready := select.select([listener, sys.stdin], [], [], 1)[0]):
+        os.write(1, b"ready\n")
+        while True:
+            ready, _, _ = select.select([listener, 0], [], [])
+            if 0 in ready:
+                os._exit(0)
             reap()
-            if not ready:
-                continue
             connection, _ = listener.accept()
             with connection:
                 if os.fork() == 0:
                     listener.close()
                     return become_command(connection)
-    os._exit(0)
 
 
 def preload():
@@ -102,7 +102,9 @@ def become_command(connection):
     and to one that waits for it and tells the client how it ended."""
     _, streams, *_ = socket.recv_fds(connection, 1, 3)
     request = json.loads(connection.makefile().readline())
-    ended, running = os.pipe()  # `ended` can be read once the command's process has closed `running`
+    ended, running = (
+        os.pipe()
+    )  # `ended` can be read once the command's process has closed `running`
     process = os.fork()
     if process:
         os.close(running)
@@ -115,8 +117,9 @@ def become_command(connection):
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    sys.stdin, sys.stdout = open(0), open(1, "w")
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")
+    sys.stdin = os.fdopen(0)
+    sys.stdout = os.fdopen(1, "w")
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -133,11 +136,11 @@ def run_command():
 
     code = 1
     try:
-        exec(os.environ.pop("BEFORE", ""))
+        exec(os.environ.pop("BEFORE", ""), {})
         main()
     except SystemExit as end:
         code = end.code or 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the interpreter would do the same
         traceback.print_exc()
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
