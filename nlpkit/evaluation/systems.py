@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit.errors import DataError, SettingsError
-from nlpkit.evaluation.scoring import (
-    Pair,
-    predicted_pairs,
-    run_pairs,
-    scoring_task,
-    with_verdicts,
-)
+from nlpkit.evaluation.scoring import predicted_pairs, run_pairs, scoring_task
 from nlpkit.inference.seeds import runs_below
 from nlpkit.jsonl import Line, read_lines
 from nlpkit.run import read_config
@@ -85,7 +79,7 @@ def _read(source: Path, paths: list[Path], name: str, asked: Asked) -> System:
             task, loaded = scoring_task(path, None, settings, asked.device)
             assert loaded is not None
             pairs = run_pairs(loaded, str(asked.data), asked.batch_size)
-        found: list[Pair] = list(with_verdicts(task, pairs, asked.batch_size, asked.device))
+        found = list(pairs)
         if not found:
             raise DataError(f"{path}: no records to evaluate")
         if seeds and len(found) != len(lines):
