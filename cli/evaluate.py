@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.seeds import each_run
 from nlpkit.errors import SettingsError, did_you_mean
 
 Option = typer.Option
@@ -30,8 +31,14 @@ def evaluate(
         str | None, Option(help="Also metrics by group, e.g. predicate or label.")
     ] = None,
     errors: Annotated[
-        Path | None, Option(help="Write the lines with missed or extra facts here.")
+        Path | None, Option(help="Write the lines with errors here, each with its kind.")
     ] = None,
+    calibration: Annotated[
+        bool, Option("--calibration", help="Also how often scores of every height are right.")
+    ] = False,
+    all_: Annotated[
+        bool, Option("--all", help="Of a folder of seeds every run, a line each; else the best.")
+    ] = False,
     min_: Annotated[
         list[str] | None, Option("--min", help="A gate, e.g. f1=0.8: below it the exit code is 5.")
     ] = None,
@@ -40,6 +47,9 @@ def evaluate(
 ) -> int:
     """Score a run, or a file of predictions: JSON on stdout where it is piped, a table for
     people."""
+    if all_:
+        options = {**locals(), "all_": False}
+        return each_run(evaluate, options, "errors")
     from cli.console import show_metrics
     from nlpkit.evaluation.scoring import (
         Scoring,
@@ -48,15 +58,19 @@ def evaluate(
         scoring_task,
         with_verdicts,
     )
+    from nlpkit.inference.seeds import best_run
 
     gates = [parse_gate(gate) for gate in min_ or []]
     if (run is None) == (task is None):
         raise SettingsError(
             "eval takes a run directory or --task", hint="nlpkit eval RUN --data FILE"
         )
+    run = run and best_run(run)
     scorer, loaded = scoring_task(run, task, set_ or [], device, kb)
     pairs = run_pairs(loaded, data, batch_size) if loaded else predicted_pairs(scorer, data)
-    metrics = Scoring(scorer, by, errors).score(with_verdicts(scorer, pairs, batch_size, device))
+    metrics = Scoring(scorer, by, errors, calibration).score(
+        with_verdicts(scorer, pairs, batch_size, device)
+    )
     show_metrics({**({"run": str(run)} if run else {}), "data": data, **metrics})
     return check_gates(gates, metrics)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.output import write
+from cli.seeds import each_run
 from nlpkit.errors import NlpkitError
 
 Option = typer.Option
@@ -36,21 +37,27 @@ def predict(
         Literal["fail", "split", "cut"], Option(help="What to do with a text too long.")
     ] = "split",
     unbuffered: Annotated[bool, Option(help="Predict line by line.")] = False,
+    all_: Annotated[
+        bool, Option("--all", help="Of a folder of seeds every run, to a folder -o; else the best.")
+    ] = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
     """Add predictions to the lines of a file or pipe, in their order; every other field stays as it
     is."""
+    if all_:
+        return each_run(predict, {**locals(), "all_": False}, "output")
     from cli.console import counted
     from nlpkit.config import parse_pairs
     from nlpkit.inference.devices import resolve_device
     from nlpkit.inference.filter import Filter
     from nlpkit.inference.predictor import Predictor
+    from nlpkit.inference.seeds import best_run
     from nlpkit.jsonl import open_binary, read_lines, write_atomic
     from nlpkit.run import load
 
     if file != "-" and not os.access(file, os.R_OK):
         open_binary(file)  # tells what is wrong with it before a model is loaded
-    loaded = load(run, resolve_device(device), kb, parse_pairs(set_ or []))
+    loaded = load(best_run(run), resolve_device(device), kb, parse_pairs(set_ or []))
     predictor = Predictor(loaded.task, loaded.model, loaded.precision, batch_size, long)
     filter_ = Filter(predictor, on_error, only_output, unbuffered, tell)
     if output:

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 
-def launch(device: str, processes: int) -> int:
-    """This command in several processes of this machine; the exit code.
+def launch(device: str, processes: int, *changes: str) -> int:
+    """This command in several processes of this machine, with options changed; the exit code.
 
     `accelerate` reads the place of a process among the others from the environment, as torch's
     launchers set it; these would answer an error of one process with a report of their own, and
@@ -35,7 +35,7 @@ def launch(device: str, processes: int) -> int:
         "ACCELERATE_USE_CPU": on_cpu,
         "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // processes),
     }
-    command = [sys.executable, "-m", "cli.main", *sys.argv[1:], "--processes=1"]
+    command = [sys.executable, "-m", "cli.main", *sys.argv[1:], "--processes=1", *changes]
     with tempfile.TemporaryDirectory() as folder:
         errors = [Path(folder) / str(rank) for rank in range(processes)]
         started = []

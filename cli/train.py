@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.processes import launch
+from cli.seeds import train_seeds
 
 if TYPE_CHECKING:
     from nlpkit.training.fit import Plan
@@ -32,6 +33,9 @@ def train(
     ] = None,
     learning_rate: Annotated[float | None, Option(help="Top of the schedule.")] = None,
     seed: Annotated[int | None, Option(help="Of weights, batches and dropout.")] = None,
+    seeds: Annotated[
+        int, Option(min=1, help="Train so many runs, OUT/seed-1 ..., one after another.")
+    ] = 1,
     kb: Annotated[str | None, Option(help="The knowledge base of a task that has one.")] = None,
     config: Annotated[Path | None, Option(help="Settings as TOML.")] = None,
     set_: Annotated[
@@ -56,10 +60,16 @@ def train(
     plan = make_plan(
         task, data, dev, out, encoder, config, set_ or [], flags, device, resume, force
     )
-    if processes > 1:
-        settings_of(plan)  # what is wrong with the plan is told once
-        return launch(device, processes)
-    return rehearse(plan) if dry_run else perform(plan)
+    settings_of(plan)  # what is wrong with the plan is told once
+
+    def one(plan: Plan, *changes: str) -> int:
+        if processes > 1:
+            return launch(device, processes, *changes)
+        return rehearse(plan) if dry_run else perform(plan)
+
+    if seeds == 1 or dry_run:
+        return one(plan)
+    return train_seeds(plan, seeds, one)
 
 
 def make_plan(

@@ -13,6 +13,8 @@ from typing import Any
 from nlpkit import encoders, run, tasks
 from nlpkit.config import parse_pairs, resolve
 from nlpkit.errors import DataError, RecordError, SettingsError
+from nlpkit.evaluation.calibration import Scored, calibration, scored_facts
+from nlpkit.evaluation.error_kinds import errors_of
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.inference.devices import resolve_device
 from nlpkit.inference.filter import WINDOW
@@ -113,11 +115,13 @@ def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
 
 @dataclass
 class Scoring:
-    """Metrics of pairs; `by` groups them, `errors` takes the lines with missed or extra facts."""
+    """Metrics of pairs; `by` groups them, `errors` takes the lines with missed or extra facts,
+    `calibrated` asks for the calibration of scores."""
 
     task: Any
     by: str | None = None
     errors: Path | None = None
+    calibrated: bool = False
 
     def score(self, pairs: Iterator[Pair]) -> dict[str, Any]:
         """The task's metrics and, if asked for, those of every group under `by`. Raises
@@ -125,6 +129,7 @@ class Scoring:
         if self.by not in (None, self.task.group):
             raise SettingsError(f'--by: this task groups by {self.task.group}, not by "{self.by}"')
         groups, count = MicroF1(), 0
+        scored: list[Scored] = []
         with contextlib.ExitStack() as stack:
             sink = stack.enter_context(write_atomic(self.errors)) if self.errors else None
 
@@ -134,20 +139,31 @@ class Scoring:
                     count += 1
                     facts = self.task.facts(gold), self.task.facts(prediction)
                     groups.add(*facts)
+                    if self.calibrated:
+                        scored.extend(scored_facts(self.task, gold, prediction))
                     if sink and facts[0].keys() != facts[1].keys():
-                        sink.write(_with_errors(line, record, *facts) + b"\n")
+                        sink.write(_with_errors(line, record, *facts, self.task.group) + b"\n")
                     yield gold, prediction
 
             metrics = self.task.score(seen())
         if not count:
             raise DataError("no records to evaluate")
-        return {"lines": count, **metrics, **({"by": groups.by_group()} if self.by else {})}
+        by_group = {"by": groups.by_group()} if self.by else {}
+        calibrated = {"calibration": calibration(scored)} if self.calibrated else {}
+        return {"lines": count, **metrics, **by_group, **calibrated}
 
 
 def _with_errors(
-    line: Line, record: dict[str, Any], gold: dict[Any, str], predicted: dict[Any, str]
+    line: Line, record: dict[str, Any], gold: dict[Any, str], predicted: dict[Any, str], group: str
 ) -> bytes:
-    """The line with what was missed and what was extra."""
-    missed, extra = sorted(gold.keys() - predicted.keys()), sorted(predicted.keys() - gold.keys())
-    raw = with_field(line.raw, record, "missed", missed)
-    return with_field(raw, {**record, "missed": missed}, "extra", extra)
+    """The line with what was missed, what was extra, and the errors that these make."""
+    raw = line.raw
+    added = {
+        "missed": sorted(gold.keys() - predicted.keys()),
+        "extra": sorted(predicted.keys() - gold.keys()),
+        "errors": errors_of(gold, predicted, group),
+    }
+    for key, value in added.items():
+        raw = with_field(raw, record, key, value)
+        record = {**record, key: value}
+    return raw
