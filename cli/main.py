@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import compare, data, encoder, env, evaluate, predict, settings, tasks, train, trie
+from cli import compare, data, encoder, env, evaluate, predict, report, settings, tasks, train, trie
 from cli.output import ClosedPipe
 from nlpkit import __version__
 from nlpkit.errors import NlpkitError
@@ -33,6 +33,7 @@ app.command()(train.train)
 app.command()(predict.predict)
 app.command("eval")(evaluate.evaluate)
 app.command()(compare.compare)
+app.command()(report.report)
 app.command()(tasks.tasks)
 app.command()(settings.settings)
 app.command()(env.env)

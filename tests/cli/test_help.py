@@ -11,7 +11,7 @@ from cli.main import app
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "help"
 COMMANDS = [
-    *("", "train", "predict", "eval", "compare", "tasks", "settings", "env"),
+    *("", "train", "predict", "eval", "compare", "report", "tasks", "settings", "env"),
     *(
         "data",
         "data convert",
