@@ -47,7 +47,8 @@ def draw(figure: Figure) -> str:
     from matplotlib.figure import Figure as Canvas
 
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": figure.caption}):
+    style: Any = {**STYLE, "svg.hashsalt": figure.caption}
+    with matplotlib.rc_context(style):
         size = (6.4, 3.4) if figure.kind == "lines" else (6.4, _height(figure))
         canvas = Canvas(figsize=size, layout="constrained")
         axes = canvas.subplots()
