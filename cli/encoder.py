@@ -34,16 +34,20 @@ def info(
 ) -> None:
     """What a checkpoint really is: read from its tensors, not from its name; JSON when piped, else
     a table."""
-    from nlpkit.encoders import BUILT_IN, describe
+    from nlpkit.encoders import names
+    from nlpkit.encoders.catalogue import describe
     from nlpkit.encoders.checkpoint.load import inspect
 
-    show(describe(source) if source in BUILT_IN else asdict(inspect(source, pickle=pickle)))
+    if source in names():
+        show(describe(source))
+    else:
+        show(asdict(inspect(source, pickle=pickle)))
 
 
 @app.command("list")
 def list_() -> None:
     """The encoders that come with the package: what they are, and what they were made from."""
-    from nlpkit.encoders import shipped
+    from nlpkit.encoders.catalogue import shipped
 
     show(shipped())
 

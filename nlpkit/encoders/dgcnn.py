@@ -25,10 +25,11 @@ import torch
 from torch import nn
 
 from nlpkit.config import Depth, Rate, Size
-from nlpkit.text.tokenizer import TokenBatch
+from nlpkit.encoders import base
 from nlpkit.text.words import BUCKETS, TAGS, word_features, word_starts
 
-UNKNOWN = 1  # id of [UNK]
+UNKNOWN = 1
+"""The id of [UNK] in the vocabulary that ships."""
 
 
 @dataclass(frozen=True)
@@ -60,33 +61,36 @@ class DgcnnConfig:
     """Share of the characters hidden, and of the words hidden with all their characters."""
 
 
-class Dgcnn(nn.Module):
+class Encoder(nn.Module, base.Encoder):
     """See the module docstring. Takes the vocabulary's size and the settings as a dict."""
 
+    Config = DgcnnConfig
+    what = (
+        "gated dilated convolutions over characters and jieba words; "
+        "learns from a few thousand lines"
+    )
     learns_as = "convolutions"
-    max_length = None
+    extra_inputs = ("word_ids_BT", "tag_ids_BT")
     words = staticmethod(word_features)
 
     def __init__(self, vocabulary: int, config: dict[str, Any]):
         super().__init__()
-        self.config = c = DgcnnConfig(**{**config, "dilations": tuple(config["dilations"])})
-        self.vocabulary = vocabulary
+        c = DgcnnConfig(**{**config, "dilations": tuple(config["dilations"])})
+        self.config, self.vocabulary = c, vocabulary
         self.hidden_size = c.hidden_size
         self.depth = len(c.dilations) + c.lstm_layers
         self.characters = nn.Embedding(vocabulary, c.character_size, padding_idx=0)
         self.word_embedding = nn.Embedding(BUCKETS + 1, c.word_size, padding_idx=0)
         self.tags = nn.Embedding(TAGS, c.tag_size)
-        for embedding in (self.characters, self.tags):
-            nn.init.normal_(embedding.weight, std=0.5)
-        nn.init.zeros_(
-            self.word_embedding.weight
-        )  # so that words never seen in training say nothing
+        nn.init.normal_(self.characters.weight, std=0.5)
+        nn.init.normal_(self.tags.weight, std=0.5)
+        # so that words never seen in training say nothing
+        nn.init.zeros_(self.word_embedding.weight)
         self.project = nn.Linear(c.character_size + c.word_size + c.tag_size, c.hidden_size)
         self.input_norm = nn.LayerNorm(c.hidden_size)
-        self.layers = nn.ModuleList(
-            [GatedConvolution(c.hidden_size, dilation, c.dropout) for dilation in c.dilations]
-            + [BiLSTM(c.hidden_size, c.lstm_size, c.dropout) for _ in range(c.lstm_layers)]
-        )
+        convolutions = [GatedConvolution(c.hidden_size, d, c.dropout) for d in c.dilations]
+        lstms = [BiLSTM(c.hidden_size, c.lstm_size, c.dropout) for _ in range(c.lstm_layers)]
+        self.layers = nn.ModuleList([*convolutions, *lstms])
         self.output_norm = nn.LayerNorm(c.hidden_size)
 
     def spec(self) -> dict[str, Any]:
@@ -97,34 +101,38 @@ class Dgcnn(nn.Module):
     def depth_of(self, parameter_name: str) -> int:
         """0 for the embeddings, then the layers; the last norm belongs to the top layer."""
         part, _, rest = parameter_name.partition(".")
-        return (
-            int(rest.split(".")[0]) + 1
-            if part == "layers"
-            else self.depth
-            if part == "output_norm"
-            else 0
-        )
+        if part == "layers":
+            return int(rest.split(".")[0]) + 1
+        return self.depth if part == "output_norm" else 0
 
-    def forward(self, tokens: TokenBatch, attention: str = "full") -> torch.Tensor:
-        """hidden_BTH in float32; zeros on padding before the last norm. Only `attention="full"`."""
-        if attention != "full":
-            raise ValueError("dgcnn sees the whole text; it cannot generate")
-        c, mask_BT = self.config, tokens.mask_BT
-        character_ids_BT, word_ids_BT, tag_ids_BT = (
-            tokens.token_ids_BT,
-            tokens.word_ids_BT,
-            tokens.tag_ids_BT,
-        )
+    def forward(
+        self,
+        token_ids_BT: torch.Tensor,
+        segment_ids_BT: torch.Tensor,
+        attention_mask_BQK: torch.Tensor,
+        word_ids_BT: torch.Tensor,
+        tag_ids_BT: torch.Tensor,
+    ) -> torch.Tensor:
+        """hidden_BTH in float32; zeros on padding before the last norm.
+
+        The segments are not looked at; of the attention mask (B, 1, T) it takes where there are
+        tokens. `word_ids_BT` and `tag_ids_BT` are those of `nlpkit.text.words`, 0 for none.
+        """
+        c = self.config
+        mask_BT1 = attention_mask_BQK[:, 0, :, None]
         if self.training:
-            character_ids_BT, word_ids_BT = self._hide(character_ids_BT, word_ids_BT, tag_ids_BT)
-        parts = (
-            self.characters(character_ids_BT),
-            self.word_embedding(word_ids_BT),
-            self.tags(tag_ids_BT),
+            token_ids_BT, word_ids_BT = self._hide(token_ids_BT, word_ids_BT, tag_ids_BT)
+        embedded_BTE = torch.cat(
+            [
+                self.characters(token_ids_BT),
+                self.word_embedding(word_ids_BT),
+                self.tags(tag_ids_BT),
+            ],
+            -1,
         )
-        embedded = shared_dropout(torch.cat(parts, -1), c.embedding_dropout, self.training)
-        mask_BT1 = mask_BT[..., None]
-        hidden_BTH = self.input_norm(self.project(embedded)) * mask_BT1
+        embedded_BTE = shared_dropout(embedded_BTE, c.embedding_dropout, self.training)
+        hidden_BTH = self.input_norm(self.project(embedded_BTE)) * mask_BT1
+        # Under autocast the norm gives float32; the layers are to work in the narrow type.
         if torch.is_autocast_enabled(hidden_BTH.device.type):
             hidden_BTH = hidden_BTH.to(torch.get_autocast_dtype(hidden_BTH.device.type))
         mask_BT1 = mask_BT1.to(hidden_BTH.dtype)
@@ -133,24 +141,25 @@ class Dgcnn(nn.Module):
         return self.output_norm(hidden_BTH.to(self.output_norm.weight.dtype))
 
     def _hide(
-        self, character_ids_BT: Any, word_ids_BT: Any, tag_ids_BT: Any
+        self, token_ids_BT: torch.Tensor, word_ids_BT: torch.Tensor, tag_ids_BT: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids with some characters, some words, and some words with all their characters replaced
-        by unknown ones."""
-        c, real_BT = self.config, character_ids_BT != 0
-        word_BT = (
-            word_starts(tag_ids_BT).cumsum(1) - 1
-        )  # which word of the text a character lies in
+        """(token ids, word ids) with some characters, some words, and some words with all their
+        characters replaced by unknown ones."""
+        c = self.config
+        # which word of the text a character lies in
+        word_BT = word_starts(tag_ids_BT).cumsum(1) - 1
 
-        def chosen(rate: float, whole_words: bool) -> torch.Tensor:
-            draw_BT = torch.rand(character_ids_BT.shape, device=character_ids_BT.device) < rate
-            return draw_BT.gather(1, word_BT) if whole_words else draw_BT
+        def chosen(rate: float) -> torch.Tensor:
+            return torch.rand(token_ids_BT.shape, device=token_ids_BT.device) < rate
 
-        whole_BT = chosen(c.hide_character, True)
-        hidden_BT = (whole_BT | chosen(c.hide_character, False)) & real_BT
+        # One draw for each word: all its characters read the draw at the place of its number.
+        whole_BT = chosen(c.hide_character).gather(1, word_BT)
+        is_character_BT = token_ids_BT != 0
+        hidden_BT = (whole_BT | chosen(c.hide_character)) & is_character_BT
+        hidden_word_BT = whole_BT | chosen(c.hide_word).gather(1, word_BT)
         return (
-            character_ids_BT.masked_fill(hidden_BT, UNKNOWN),
-            word_ids_BT.masked_fill(whole_BT | chosen(c.hide_word, True), 0),
+            token_ids_BT.masked_fill(hidden_BT, UNKNOWN),
+            word_ids_BT.masked_fill(hidden_word_BT, 0),
         )
 
 
@@ -166,56 +175,82 @@ class GatedConvolution(nn.Module):
     def forward(self, hidden_BTH: torch.Tensor, mask_BT1: torch.Tensor) -> torch.Tensor:
         """(B, T, H) -> (B, T, H), zeros where the mask is 0."""
         keep_B1H = dropout_mask(hidden_BTH, self.dropout, self.training)
-        return _GatedConvolution.apply(
-            hidden_BTH, self.weight, self.bias, mask_BT1, keep_B1H, self.dilation
-        )
+        parts = (hidden_BTH, self.weight, self.bias, mask_BT1, keep_B1H, self.dilation)
+        if torch.is_grad_enabled():
+            return _GatedConvolution.apply(*parts)
+        return _gated_convolution(*parts)[0]  # no graph of autograd, so that it can be traced
+
+
+def _gated_convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    mask: torch.Tensor,
+    keep: torch.Tensor | None,
+    dilation: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(y, seen, both, weight as it was used) of the module docstring's formula.
+
+    `x`, `y` are (B, T, H), `weight` (2H, 3H), `mask` (B, T, 1), `keep` (B, 1, H), the dropout of
+    the new state h. `seen` is [x(t - d); x(t); x(t + d)], (B, T, 3H); `both` is
+    [sigmoid(g); keep * h], (B, T, 2H).
+    """
+    batch, length, size = x.shape
+    weight = weight.to(x.dtype)
+    seen = x.new_zeros(batch, length, 3 * size)
+    seen[..., size : 2 * size] = x
+    # Both slices are empty where the distance is longer than the text.
+    seen[:, dilation:, :size] = x[:, :-dilation]
+    seen[:, :-dilation, 2 * size :] = x[:, dilation:]
+    both = torch.addmm(bias.to(x.dtype), seen.view(-1, 3 * size), weight.t())
+    both = both.view(batch, length, 2 * size)
+    # In place on the two halves: no copy of either is made.
+    gate, new = both[..., :size].sigmoid_(), both[..., size:]
+    if keep is not None:
+        new.mul_(keep)
+    return torch.lerp(x, new, gate).mul_(mask), seen, both, weight
 
 
 class _GatedConvolution(torch.autograd.Function):
     """The layer as one matrix product over the three shifted states, with its gradient by hand.
 
     autograd's own elementwise passes and copies take several times as long as the products on a
-    CPU.
+    CPU. With s = sigmoid(g), n = keep * h, y = x + s * (n - x), and dy the gradient of the loss by
+    y (0 where the mask is 0):
+
+        dn = s * dy,   dh = keep * dn,   dg = (n - x) * dy * s * (1 - s),
+        d[seen] = [dg; dh] W,   dx = (1 - s) * dy + what d[seen] has for x at its three places
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Any, weight: Any, bias: Any, mask: Any, keep: Any, dilation: int
     ) -> torch.Tensor:
-        batch, length, size = x.shape
-        weight = weight.to(x.dtype)
-        seen = x.new_zeros(batch, length, 3 * size)
-        seen[..., size : 2 * size] = x
-        if dilation < length:
-            seen[:, dilation:, :size] = x[:, :-dilation]
-            seen[:, :-dilation, 2 * size :] = x[:, dilation:]
-        both = torch.addmm(bias.to(x.dtype), seen.view(-1, 3 * size), weight.t()).view(
-            batch, length, 2 * size
-        )
-        gate, new = both[..., :size].sigmoid_(), both[..., size:]
-        if keep is not None:
-            new.mul_(keep)
+        y, seen, both, weight = _gated_convolution(x, weight, bias, mask, keep, dilation)
         ctx.save_for_backward(seen, weight, both, mask, keep)
         ctx.dilation = dilation
-        return torch.lerp(x, new, gate).mul_(mask)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         seen, weight, both, mask, keep = ctx.saved_tensors
-        (batch, length, double), dilation = both.shape, ctx.dilation
-        size = double // 2
+        batch, length, double = both.shape
+        dilation, size = ctx.dilation, double // 2
         gate, new, x = both[..., :size], both[..., size:], seen[..., size : 2 * size]
         grad = grad * mask
+        # [dg; dh] is filled half by half, so that it is one matrix without a copy.
         grad_both = torch.empty_like(both)
         grad_gate, grad_new = grad_both[..., :size], grad_both[..., size:]
-        torch.mul(grad, gate, out=grad_new)
-        grad_x = grad - grad_new  # the way past the gate: grad * (1 - gate)
+        torch.mul(grad, gate, out=grad_new)  # dn
+        grad_x = grad - grad_new  # (1 - s) * dy
+        # (n - x) * (1 - s) * dy * s: the sigmoid's own slope is in the last two factors
         torch.sub(new, x, out=grad_gate).mul_(grad_x).mul_(gate)
         if keep is not None:
-            grad_new.mul_(keep)
+            grad_new.mul_(keep)  # dh
         flat = grad_both.view(-1, double)
         grad_weight, grad_bias = flat.t() @ seen.view(-1, 3 * size), flat.sum(0)
         grad_seen = (flat @ weight).view(batch, length, 3 * size)
+        # What x(t) gave to its neighbours comes back from them, shifted the other way.
         grad_x += grad_seen[..., size : 2 * size]
         if dilation < length:
             grad_x[:, :-dilation] += grad_seen[:, dilation:, :size]

@@ -2,61 +2,48 @@
 (v1).
 
 RoBERTa-wwm and MacBERT are BERTs. The model is its embeddings and its blocks, and, where a task
-asks for it, the masked-LM head: no pooler, no other heads. The attention masks are built here and
-nowhere else, and handed to the blocks as an additive float mask, since eager attention adds a
-boolean one to its scores without a word.
+asks for it, the masked-LM head: no pooler, no other heads.
 
-    full    a token sees every token
-    prefix  the source (segment 0) sees the source; the target (segment 1) sees the source and itself up to here
-
-Source: Dong et al. 2019, Unified Language Model Pre-training, arxiv.org/abs/1905.03197, equation 2.
 B batch, T tokens (Q as queries, K as keys), E embedding, H hidden, D size of a head.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import huggingface_hub.errors
 import torch
 import transformers
 from torch import nn
 
+from nlpkit.encoders import base
+from nlpkit.encoders.base import additive_mask
 from nlpkit.encoders.cache import KeyValues, run_block
 from nlpkit.encoders.language_head import LanguageHead
 from nlpkit.errors import SettingsError, did_you_mean
 
-if TYPE_CHECKING:
-    from nlpkit.text.tokenizer import TokenBatch
-
-Attention = Literal["full", "prefix"]
-
 FAMILIES = {"bert": "Bert", "electra": "Electra", "ernie": "Ernie", "roformer": "RoFormer"}
 """model_type -> how `transformers` starts the names of its classes."""
 
-HIDDEN_FROM_SIGHT = -3e4
-"""Added to a score. Finite in float16 and bfloat16, unlike finfo(float32).min, so that under mixed
-precision a row that sees nothing does not become NaN; far enough from every score for a weight of
-exactly 0."""
-
 _SETTINGS = [
-    *(
-        "vocab_size",
-        "embedding_size",
-        "type_vocab_size",
-        "task_type_vocab_size",
-        "use_task_id",
-        "pad_token_id",
-    ),
-    *("max_position_embeddings", "rotary_value", "hidden_size", "intermediate_size", "hidden_act"),
-    *(
-        "num_hidden_layers",
-        "num_attention_heads",
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-    ),
-    *("layer_norm_eps", "initializer_range"),
+    "vocab_size",
+    "embedding_size",
+    "type_vocab_size",
+    "task_type_vocab_size",
+    "use_task_id",
+    "pad_token_id",
+    "max_position_embeddings",
+    "rotary_value",
+    "hidden_size",
+    "intermediate_size",
+    "hidden_act",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "layer_norm_eps",
+    "initializer_range",
 ]
 """What defines an encoder in a config.json; the rest (dtype, architectures, generation, labels) is
 not passed on."""
@@ -71,13 +58,14 @@ _BAD_SETTING = (
 )
 
 
-class TransformerEncoder(nn.Module):
+class Encoder(nn.Module, base.Encoder):
     """Embeddings and blocks of a BERT-family model, with random weights in float32.
 
     `config` is a `transformers` config as a dict with `model_type`; keys that do not define an
     encoder are ignored. `attn_implementation` is "sdpa" or "eager"; None takes eager where there is
     no GPU (a quarter faster there on sentences), else sdpa where the class supports it. With
     `head`, `token_logits` works; a task whose model does not call it should not carry the head.
+    An encoder of one segment type cannot tell a source from a target.
     Raises SettingsError where the family is unknown or the settings make no model.
     """
 
@@ -91,26 +79,23 @@ class TransformerEncoder(nn.Module):
         self.vocabulary_size: int = self.model.config.vocab_size
         self.depth: int = self.model.config.num_hidden_layers
         self.max_length: int = self.model.config.max_position_embeddings
+        has_target = self.model.config.type_vocab_size > 1
+        self.attentions = ("full", "prefix") if has_target else ("full",)
 
     def forward(
         self,
-        tokens: TokenBatch,
-        attention: Attention = "full",
+        token_ids_BT: torch.Tensor,
+        segment_ids_BT: torch.Tensor,
+        attention_mask_BQK: torch.Tensor,
         words_BTE: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """hidden_BTH of the last block. Vectors at padded tokens are finite and mean nothing.
 
+        `attention_mask_BQK` is true where a query sees a key, (B, 1, T) or (B, T, T);
         `words_BTE` is read in place of the tokens' own `word_vectors`.
         """
-        length = tokens.token_ids_BT.shape[1]
-        if length > self.max_length:
-            raise SettingsError(
-                f"encoder: input too long: expected at most {self.max_length} tokens, got {length}"
-            )
-        hidden_BTH = self._embed(tokens.token_ids_BT, tokens.segment_ids_BT, words_BTE=words_BTE)
-        mask_B1QK = additive_mask(
-            tokens.mask_BT, tokens.segment_ids_BT, attention, hidden_BTH.dtype
-        )
+        hidden_BTH = self._embed(token_ids_BT, segment_ids_BT, words_BTE=words_BTE)
+        mask_B1QK = additive_mask(attention_mask_BQK, hidden_BTH.dtype)
         # The blocks are called directly: what a model's own forward does to a 4-D mask differs
         # between releases.
         return self.model.encoder(hidden_BTH, attention_mask=mask_B1QK)[0]
@@ -194,29 +179,6 @@ class TransformerEncoder(nn.Module):
         return spec if self.head is None else {**spec, "head": True}
 
 
-def additive_mask(
-    mask_BT: torch.Tensor, segment_ids_BT: torch.Tensor, attention: Attention, dtype: torch.dtype
-) -> torch.Tensor:
-    """Added to the attention scores, 0 where query Q sees key K: (B, 1, 1, T) for full, (B, 1, T,
-    T) for prefix.
-
-    `mask_BT` is True at real tokens; padding is never seen.
-    """
-    visible_BQK = mask_BT.bool()[:, None, :]
-    if attention == "prefix":
-        visible_BQK = visible_BQK & _prefix(segment_ids_BT > 0)
-    elif attention != "full":
-        raise ValueError(f'attention: expected "full" or "prefix", got "{attention}"')
-    mask_BQK = torch.zeros(visible_BQK.shape, dtype=dtype, device=visible_BQK.device)
-    return mask_BQK.masked_fill_(~visible_BQK, HIDDEN_FROM_SIGHT)[:, None]
-
-
-def _prefix(is_target_BT: torch.Tensor) -> torch.Tensor:
-    position_T = torch.arange(is_target_BT.shape[1], device=is_target_BT.device)
-    not_later_QK = position_T[None, :] <= position_T[:, None]
-    return ~is_target_BT[:, None, :] | (is_target_BT[:, :, None] & not_later_QK)
-
-
 def _build(config: dict[str, Any], attn_implementation: str | None) -> Any:
     family = config.get("model_type")
     if family not in FAMILIES:
@@ -247,8 +209,6 @@ def _model(config_class: Any, config: dict[str, Any], attn_implementation: str |
             f"hidden_size: expected a multiple of the {heads} heads, got {typed.hidden_size}"
         )
     model_class = getattr(transformers, FAMILIES[typed.model_type] + "Model")
-    return (
-        model_class(typed, add_pooling_layer=False)
-        if typed.model_type in ("bert", "ernie")
-        else model_class(typed)
-    )
+    if typed.model_type in ("bert", "ernie"):
+        return model_class(typed, add_pooling_layer=False)
+    return model_class(typed)

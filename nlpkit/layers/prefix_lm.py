@@ -38,6 +38,7 @@ import torch
 from torch import nn
 
 from nlpkit.decoding.top_candidates import take
+from nlpkit.encoders.base import check_attention, encode
 from nlpkit.errors import SettingsError
 from nlpkit.text.tokenizer import TokenBatch, Tokenizer, pad
 
@@ -145,7 +146,7 @@ def disturbed(
 
 
 class PrefixLM(nn.Module):
-    """A `TransformerEncoder` with its masked-LM head as a sequence-to-sequence model.
+    """A transformer with its masked-LM head as a sequence-to-sequence model.
 
     `passes` is the N of TeaForN. Raises SettingsError where it asks for hidden vectors that are no
     word vectors.
@@ -153,6 +154,7 @@ class PrefixLM(nn.Module):
 
     def __init__(self, encoder: Any, passes: int = 1):
         super().__init__()
+        check_attention(encoder, "prefix")
         self.encoder, self.passes = encoder, passes
         if passes > 1:
             size = encoder.word_vectors(torch.zeros(1, 1, dtype=torch.int64)).shape[-1]
@@ -170,7 +172,7 @@ class PrefixLM(nn.Module):
         loss_B = torch.zeros(len(batch.count_B), device=row_N.device)
         words_BTE = None
         for number in range(self.passes):
-            hidden_BTH = self.encoder(batch.tokens, "prefix", words_BTE)
+            hidden_BTH = encode(self.encoder, batch.tokens, "prefix", words_BTE=words_BTE)
             logits_NV = self._logits(batch, hidden_BTH)
             loss_N = nn.functional.cross_entropy(
                 logits_NV.float(), batch.targets_N, reduction="none"
@@ -182,7 +184,7 @@ class PrefixLM(nn.Module):
 
     def logits(self, batch: PrefixBatch) -> torch.Tensor:
         """logits_NV at the places of the batch."""
-        return self._logits(batch, self.encoder(batch.tokens, "prefix"))
+        return self._logits(batch, encode(self.encoder, batch.tokens, "prefix"))
 
     def _logits(self, batch: PrefixBatch, hidden_BTH: torch.Tensor) -> torch.Tensor:
         return self.encoder.token_logits(hidden_BTH.flatten(0, 1)[batch.places_N])

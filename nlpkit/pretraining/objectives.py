@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nlpkit.encoders.transformer import Attention
+from nlpkit.encoders.base import Attention, encode
 from nlpkit.pretraining.corpus import word_bit
 from nlpkit.text.tokenizer import TokenBatch
 
@@ -104,7 +104,9 @@ class Pretrainer(nn.Module):
 
     def logits(self, batch: PretrainBatch) -> torch.Tensor:
         """logits_NV at the places of the batch."""
-        hidden_NH = self.encoder(batch.tokens, batch.attention).flatten(0, 1)[batch.places_N]
+        hidden_NH = encode(self.encoder, batch.tokens, batch.attention).flatten(0, 1)[
+            batch.places_N
+        ]
         count = len(hidden_NH)
         padded = nn.functional.pad(hidden_NH, (0, 0, 0, -count % TARGET_STEP))
         return self.encoder.token_logits(padded)[:count]
@@ -122,7 +124,8 @@ class Pretrainer(nn.Module):
         )
         replaced_M = torch.zeros_like(token_ids_M, dtype=torch.bool)
         replaced_M[batch.places_N] = drawn_N != batch.targets_N
-        hidden_BTH = self.encoder(replace(batch.tokens, token_ids_BT=shown_BT), batch.attention)
+        shown = replace(batch.tokens, token_ids_BT=shown_BT)
+        hidden_BTH = encode(self.encoder, shown, batch.attention)
         return self.detector(hidden_BTH).float().flatten(), replaced_M
 
 

@@ -27,6 +27,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import Length, Rate, Size
+from nlpkit.encoders.base import encode
 from nlpkit.errors import RecordError
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.formats.finding import Finding
@@ -102,7 +103,7 @@ class Model(nn.Module):
 
     def logits(self, tokens: TokenBatch) -> torch.Tensor:
         """logits_BL in float32."""
-        hidden_BTH = self.encoder(tokens).float()
+        hidden_BTH = encode(self.encoder, tokens).float()
         mask_BT1 = tokens.mask_BT[..., None].float()
         mean_BH = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
         return self.classifier(self.dropout(torch.cat([hidden_BTH[:, 0], mean_BH], 1))).float()

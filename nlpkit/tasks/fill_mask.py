@@ -28,6 +28,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import Range, Size
+from nlpkit.encoders.base import encode
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.text import read_text
 from nlpkit.formats.typed import read_dataclass
@@ -118,7 +119,7 @@ class Model(nn.Module):
 
     def logits(self, tokens: TokenBatch, at_BT: torch.Tensor) -> torch.Tensor:
         """logits_NV at some places."""
-        return self.encoder.token_logits(self.encoder(tokens)[at_BT])
+        return self.encoder.token_logits(encode(self.encoder, tokens)[at_BT])
 
 
 class Task(task.Task[Example, Batch, Prediction]):

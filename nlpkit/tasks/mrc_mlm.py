@@ -38,6 +38,7 @@ from nlpkit import task
 from nlpkit.config import Size
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.search import beam_search
+from nlpkit.encoders.base import encode
 from nlpkit.errors import SettingsError
 from nlpkit.layers.prefix_lm import collate_sources
 from nlpkit.tasks._mrc.answers import Answer, Prediction, normalise
@@ -104,7 +105,7 @@ class Model(nn.Module):
         """The mean over the windows of each example: (B,)."""
         assert batch.targets_RL is not None
         is_target_RL = batch.targets_RL >= 0
-        hidden_RLH = self.encoder(batch.tokens)[:, 1 : is_target_RL.shape[1] + 1]
+        hidden_RLH = encode(self.encoder, batch.tokens)[:, 1 : is_target_RL.shape[1] + 1]
         logits_NV = self.encoder.token_logits(hidden_RLH[is_target_RL])
         loss_N = nn.functional.cross_entropy(
             logits_NV.float(), batch.targets_RL[is_target_RL], reduction="none"
@@ -116,7 +117,7 @@ class Model(nn.Module):
 
     def log_probs(self, batch: Batch, positions: int) -> torch.Tensor:
         """log_probs_RLV at the masks."""
-        hidden_RTH = self.encoder(batch.tokens)
+        hidden_RTH = encode(self.encoder, batch.tokens)
         return self.encoder.token_logits(hidden_RTH[:, 1 : positions + 1]).float().log_softmax(-1)
 
 

@@ -28,6 +28,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import EvenSize, Length, Score, Share
+from nlpkit.encoders.base import encode
 from nlpkit.errors import DataError, RecordError
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
@@ -109,7 +110,7 @@ class Model(nn.Module):
 
     def scores(self, tokens: TokenBatch) -> PairScores:
         """Scores of all spans and labels."""
-        return self.pointer(self.encoder(tokens), tokens.content_BT)
+        return self.pointer(encode(self.encoder, tokens), tokens.content_BT)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text, summed over labels: (B,)."""

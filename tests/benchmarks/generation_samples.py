@@ -52,7 +52,7 @@ class Recomputing:
     def _last(self) -> torch.Tensor:
         tokens = collate_sources([[]] * self.rows, self.tokenizer, self.targets).to(self.device)
         last = len(self.targets[0]) + 1
-        return self.encoder.token_logits(self.encoder(tokens, "prefix")[:, last])
+        return self.encoder.token_logits(encoders.encode(self.encoder, tokens, "prefix")[:, last])
 
     @property
     def device(self) -> Any:

@@ -16,6 +16,7 @@ import torch
 import transformers
 import typer.testing
 
+from nlpkit.encoders import encode
 from nlpkit.encoders.checkpoint import load as checkpoint
 from nlpkit.encoders.checkpoint.load import inspect, load_encoder, load_tokenizer, save_encoder
 from nlpkit.errors import SettingsError
@@ -102,7 +103,7 @@ def assert_same_hidden(folder: Path, reference: Any, **options: Any) -> None:
         own_BTH = reference.eval()(
             token_ids_BT, attention_mask=mask_BT.long(), token_type_ids=segment_ids_BT
         )[0]
-        hidden_BTH = encoder(Tokens(token_ids_BT, segment_ids_BT, mask_BT))
+        hidden_BTH = encode(encoder, Tokens(token_ids_BT, segment_ids_BT, mask_BT))
     torch.testing.assert_close(hidden_BTH[mask_BT], own_BTH[mask_BT], rtol=0, atol=1e-5)
 
 
@@ -615,7 +616,9 @@ def test_the_masked_lm_head_gives_the_logits_of_transformers(
     token_ids_BT = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(2))
     whole_BT = torch.ones_like(token_ids_BT)
     with torch.no_grad():
-        own_BTV = encoder.token_logits(encoder(Tokens(token_ids_BT, 0 * whole_BT, whole_BT.bool())))
+        own_BTV = encoder.token_logits(
+            encode(encoder, Tokens(token_ids_BT, 0 * whole_BT, whole_BT.bool()))
+        )
         expected_BTV = theirs(token_ids_BT, attention_mask=whole_BT).logits
     torch.testing.assert_close(own_BTV, expected_BTV, rtol=0, atol=1e-5)
     assert encoder.spec()["head"] is True

@@ -2,8 +2,8 @@
 
 import torch
 
-from nlpkit.encoders import build, load, settings_of
-from nlpkit.encoders.dgcnn import BiLSTM, Dgcnn, _GatedConvolution
+from nlpkit.encoders import build, encode, load, settings_of
+from nlpkit.encoders.dgcnn import BiLSTM, Encoder, _GatedConvolution
 
 
 def test_the_gradient_by_hand_is_that_of_the_formula():
@@ -46,16 +46,16 @@ def test_a_text_alone_has_the_states_it_has_in_a_batch():
     encodings = [
         tokenizer.encode(text) for text in ("沈从文，1902年生于湖南凤凰。", "他写了《长河》")
     ]
-    together = encoder(tokenizer.collate(encodings))
+    together = encode(encoder, tokenizer.collate(encodings))
     for row, encoding in enumerate(encodings):
-        alone = encoder(tokenizer.collate([encoding]))
+        alone = encode(encoder, tokenizer.collate([encoding]))
         torch.testing.assert_close(
             together[row, : len(encoding)], alone[0, : len(encoding)], atol=1e-5, rtol=1e-5
         )
 
 
 def test_spec_builds_the_same_architecture():
-    encoder = Dgcnn(50, {"hidden_size": 16, "dilations": (1, 2), "lstm_layers": 1})
+    encoder = Encoder(50, {"hidden_size": 16, "dilations": (1, 2), "lstm_layers": 1})
     again = build(encoder.spec())
     assert {n: p.shape for n, p in again.named_parameters()} == {
         n: p.shape for n, p in encoder.named_parameters()

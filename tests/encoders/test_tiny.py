@@ -8,6 +8,7 @@ import torch
 from conftest import nlpkit
 
 from nlpkit import encoders, run
+from nlpkit.encoders.catalogue import shipped
 from nlpkit.encoders.checkpoint.load import inspect
 from nlpkit.inference.predictor import predict_examples
 from nlpkit.jsonl import read_jsonl
@@ -25,7 +26,7 @@ def test_it_is_small_and_whole():
 
 def test_it_is_what_its_record_says():
     record = json.loads((encoders.TINY / "pretraining.json").read_bytes())
-    made = encoders.shipped()["tiny"]
+    made = shipped()["tiny"]
     stages = encoders.stages_of(record)
     assert [stage["tokens"] for stage in made["stages"]] == [stage["tokens"] for stage in stages]
     assert made["tokens"] == sum(stage["tokens"] for stage in stages) > 0

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from nlpkit.encoders.transformer import HIDDEN_FROM_SIGHT, TransformerEncoder, additive_mask
+from nlpkit.encoders import encode, transformer
+from nlpkit.encoders.base import HIDDEN_FROM_SIGHT, additive_mask, attention_mask
 from nlpkit.errors import SettingsError
 
 SMALL = {
@@ -45,10 +46,10 @@ def small_config(family: str) -> dict:
     return {**SMALL, **FAMILIES[family], "model_type": family}
 
 
-def make_encoder(family: str, kernel: str | None = None) -> TransformerEncoder:
+def make_encoder(family: str, kernel: str | None = None) -> transformer.Encoder:
     torch.manual_seed(0)
     try:
-        return TransformerEncoder(small_config(family), attn_implementation=kernel).eval()
+        return transformer.Encoder(small_config(family), attn_implementation=kernel).eval()
     except SettingsError:
         pytest.skip(f"this release of transformers has no {kernel} for {family}")
 
@@ -66,11 +67,11 @@ def make_tokens(lengths: list[int], source: int = 4) -> Tokens:
 class TestAttention:
     def test_prefix_leaks_no_later_target(self, family: str, kernel: str) -> None:
         encoder, tokens = make_encoder(family, kernel), make_tokens([9, 9], source=4)
-        hidden_BTH = encoder(tokens, "prefix")
+        hidden_BTH = encode(encoder, tokens, "prefix")
         for position in range(4, 9):
             changed = tokens.token_ids_BT.clone()
             changed[:, position:] = 3
-            other_BTH = encoder(replace(tokens, token_ids_BT=changed), "prefix")
+            other_BTH = encode(encoder, replace(tokens, token_ids_BT=changed), "prefix")
             torch.testing.assert_close(
                 other_BTH[:, :position], hidden_BTH[:, :position], rtol=0, atol=1e-5
             )
@@ -82,7 +83,7 @@ class TestAttention:
         encoder, tokens = make_encoder(family, kernel), make_tokens([9], source=4)
         changed = tokens.token_ids_BT.clone()
         changed[:, 3] = 3
-        difference_BTH = encoder(replace(tokens, token_ids_BT=changed), "prefix") - encoder(
+        difference_BTH = encode(encoder, replace(tokens, token_ids_BT=changed), "prefix") - encoder(
             tokens, "prefix"
         )
         assert (difference_BTH.abs().amax(-1) > 1e-4).all()
@@ -91,7 +92,9 @@ class TestAttention:
         encoder, tokens = make_encoder(family, kernel), make_tokens([9])
         changed = tokens.token_ids_BT.clone()
         changed[:, 8] = 3
-        difference_BTH = encoder(replace(tokens, token_ids_BT=changed)) - encoder(tokens)
+        difference_BTH = encode(encoder, replace(tokens, token_ids_BT=changed)) - encode(
+            encoder, tokens
+        )
         assert (difference_BTH.abs().amax(-1) > 1e-4).all()
 
     @pytest.mark.parametrize("attention", ["full", "prefix"])
@@ -101,11 +104,11 @@ class TestAttention:
         noisy = torch.where(
             tokens.mask_BT, tokens.token_ids_BT, 7
         )  # whatever stands in the padding
-        hidden_BTH = encoder(replace(tokens, token_ids_BT=noisy), attention)
+        hidden_BTH = encode(encoder, replace(tokens, token_ids_BT=noisy), attention)
         assert hidden_BTH.isfinite().all()
         for row, length in enumerate(lengths):
             alone = Tokens(*(part[row : row + 1, :length] for part in vars(tokens).values()))
-            alone_TH = encoder(alone, attention)[0]
+            alone_TH = encode(encoder, alone, attention)[0]
             torch.testing.assert_close(hidden_BTH[row, :length], alone_TH, rtol=0, atol=1e-5)
 
     def test_full_equals_the_model_itself(self, family: str, kernel: str) -> None:
@@ -114,11 +117,11 @@ class TestAttention:
             own_BTH = encoder.model(
                 input_ids=tokens.token_ids_BT, token_type_ids=tokens.segment_ids_BT
             )[0]
-        torch.testing.assert_close(encoder(tokens), own_BTH, rtol=0, atol=1e-5)
+        torch.testing.assert_close(encode(encoder, tokens), own_BTH, rtol=0, atol=1e-5)
 
     def test_every_weight_learns(self, family: str, kernel: str) -> None:
         encoder = make_encoder(family, kernel).train()
-        encoder(make_tokens([9, 6]), "prefix").square().sum().backward()
+        encode(encoder, make_tokens([9, 6]), "prefix").square().sum().backward()
         idle = [n for n, p in encoder.named_parameters() if p.requires_grad and p.grad is None]
         assert idle == []
 
@@ -128,13 +131,13 @@ class TestAttention:
         encoder, tokens = make_encoder(family, kernel), make_tokens([6, 6])
         tokens.mask_BT[1] = False
         with torch.autocast("cpu", torch.bfloat16):
-            assert encoder(tokens, "prefix").isfinite().all()
+            assert encode(encoder, tokens, "prefix").isfinite().all()
 
 
 def test_the_mask_by_hand() -> None:
     segment_ids_BT = torch.tensor([[0, 0, 1, 1, 0]])
     mask_BT = torch.tensor([[True, True, True, True, False]])
-    visible_QK = additive_mask(mask_BT, segment_ids_BT, "prefix", torch.float32)[0, 0] == 0
+    visible_QK = attention_mask(mask_BT, segment_ids_BT, "prefix")[0]
     assert visible_QK.int().tolist() == [
         [1, 1, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -142,14 +145,15 @@ def test_the_mask_by_hand() -> None:
         [1, 1, 1, 1, 0],
         [1, 1, 0, 0, 0],
     ]
-    full_B1QK = additive_mask(mask_BT, segment_ids_BT, "full", torch.float16)
+    full_BQK = attention_mask(mask_BT, segment_ids_BT, "full")
+    full_B1QK = additive_mask(full_BQK, torch.float16)
     assert full_B1QK.shape == (1, 1, 1, 5)
     assert full_B1QK.flatten().tolist() == pytest.approx([0, 0, 0, 0, HIDDEN_FROM_SIGHT], rel=1e-3)
 
 
 def test_an_unknown_attention_is_refused() -> None:
     with pytest.raises(ValueError, match="prefx"):
-        make_encoder("bert")(make_tokens([3]), "prefx")
+        encode(make_encoder("bert"), make_tokens([3]), "prefx")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -157,11 +161,11 @@ def test_spec_rebuilds_the_architecture(family: str) -> None:
     encoder = make_encoder(family)
     spec = encoder.spec()
     assert spec.pop("kind") == "transformer"
-    again = TransformerEncoder(**spec).eval()
+    again = transformer.Encoder(**spec).eval()
     assert again.spec() == encoder.spec()
     again.load_state_dict(encoder.state_dict())
     tokens = make_tokens([5, 3])
-    torch.testing.assert_close(again(tokens), encoder(tokens))
+    torch.testing.assert_close(encode(again, tokens), encode(encoder, tokens))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -191,13 +195,13 @@ def test_the_faster_attention_is_preferred() -> None:
 )
 def test_wrong_settings(wrong: dict, message: str) -> None:
     with pytest.raises(SettingsError, match="encoder: ") as error:
-        TransformerEncoder({**small_config("bert"), **wrong})
+        transformer.Encoder({**small_config("bert"), **wrong})
     assert message in error.value.message
     assert "\n" not in error.value.message
 
 
 def test_a_half_precision_config_still_makes_float32() -> None:
-    encoder = TransformerEncoder(
+    encoder = transformer.Encoder(
         {**small_config("bert"), "dtype": "float16", "torch_dtype": "float16"}
     )
     assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
@@ -205,4 +209,4 @@ def test_a_half_precision_config_still_makes_float32() -> None:
 
 def test_too_long_an_input_is_refused() -> None:
     with pytest.raises(SettingsError, match="expected at most 40 tokens, got 41"):
-        make_encoder("bert")(make_tokens([41]))
+        encode(make_encoder("bert"), make_tokens([41]))

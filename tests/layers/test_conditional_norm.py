@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nlpkit.encoders.transformer import TransformerEncoder
+from nlpkit.encoders import encode, transformer
 from nlpkit.layers.conditional_norm import ConditionalNorm, Conditions, condition_norms
 from nlpkit.optim.groups import parameter_groups
 from nlpkit.text.tokenizer import TokenBatch
@@ -33,7 +33,7 @@ NORMS = 1 + 2 * SMALL["num_hidden_layers"]
 
 
 def make(family):
-    encoder = TransformerEncoder(
+    encoder = transformer.Encoder(
         {**SMALL, **FAMILIES[family], "model_type": family}, head=True
     ).eval()
     for module in encoder.modules():
@@ -63,12 +63,12 @@ def learnt(encoder):
 def test_the_first_step_is_the_encoder_as_it_was_bit_for_bit(family, precision):
     encoder, tokens = make(family), make_tokens()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        before_BTH = encoder(tokens, "prefix")
+        before_BTH = encode(encoder, tokens, "prefix")
         conditions = condition_norms(encoder.model, 5)
         with conditions.given(torch.randn(3, 5) * 100):
-            assert torch.equal(encoder(tokens, "prefix"), before_BTH)
-            assert encoder(tokens, "prefix").dtype == before_BTH.dtype
-        assert torch.equal(encoder(tokens, "prefix"), before_BTH)
+            assert torch.equal(encode(encoder, tokens, "prefix"), before_BTH)
+            assert encode(encoder, tokens, "prefix").dtype == before_BTH.dtype
+        assert torch.equal(encode(encoder, tokens, "prefix"), before_BTH)
     assert sum(isinstance(module, ConditionalNorm) for module in encoder.modules()) == NORMS
     assert not any(isinstance(module, nn.LayerNorm) for module in encoder.model.modules())
 
@@ -104,17 +104,17 @@ def test_a_row_sees_its_own_condition(family):
     conditions = condition_norms(encoder.model, 5)
     learnt(encoder)
     with torch.no_grad(), conditions.given(condition_BC):
-        together_BTH = encoder(tokens, "prefix")
+        together_BTH = encode(encoder, tokens, "prefix")
     for row in range(3):
         alone = TokenBatch(
             *(part[row : row + 1] for part in vars(tokens).values() if part is not None)
         )
         with torch.no_grad(), conditions.given(condition_BC[row : row + 1]):
             torch.testing.assert_close(
-                encoder(alone, "prefix")[0], together_BTH[row], rtol=1e-4, atol=1e-5
+                encode(encoder, alone, "prefix")[0], together_BTH[row], rtol=1e-4, atol=1e-5
             )
         with torch.no_grad(), conditions.given(condition_BC[row : row + 1] + 1):
-            assert (encoder(alone, "prefix")[0] - together_BTH[row]).abs().max() > 0.01
+            assert (encode(encoder, alone, "prefix")[0] - together_BTH[row]).abs().max() > 0.01
 
 
 def test_statistics_are_those_of_float32():
@@ -154,4 +154,4 @@ def test_weights_are_saved_and_loaded_under_the_names_they_had():
     other.load_state_dict(learnt(encoder).state_dict())
     tokens, condition_BC = make_tokens(), torch.randn(3, 5)
     with conditions.given(condition_BC), others.given(condition_BC):
-        assert torch.equal(encoder(tokens), other(tokens))
+        assert torch.equal(encode(encoder, tokens), encode(other, tokens))

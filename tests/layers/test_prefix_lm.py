@@ -10,7 +10,7 @@ import torch
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.search import beam_search
-from nlpkit.encoders.transformer import TransformerEncoder
+from nlpkit.encoders import encode, transformer
 from nlpkit.errors import SettingsError
 from nlpkit.layers.prefix_lm import (
     LATER,
@@ -56,7 +56,7 @@ def make_encoder(family="bert", kernel=None):
     torch.manual_seed(0)
     try:
         config = {**SMALL, **FAMILIES[family], "model_type": family}
-        return TransformerEncoder(config, attn_implementation=kernel, head=True).eval()
+        return transformer.Encoder(config, attn_implementation=kernel, head=True).eval()
     except SettingsError:
         pytest.skip(f"this release of transformers has no {kernel} for {family}")
 
@@ -245,7 +245,7 @@ def own_guesses(encoder, batch, passes):
     words_BTE = encoder.word_vectors(tokens.token_ids_BT)
     losses = []
     for number in range(passes):
-        hidden_BTH = encoder(tokens, "prefix", words_BTE.clone())
+        hidden_BTH = encode(encoder, tokens, "prefix", words_BTE=words_BTE.clone())
         logits_NV = encoder.token_logits(hidden_BTH.flatten(0, 1)[batch.places_N])
         losses.append(
             -logits_NV.log_softmax(1)[torch.arange(len(logits_NV)), batch.targets_N] * LATER**number

@@ -184,14 +184,14 @@ def test_replaced_tokens_are_what_the_encoder_expects_and_told_from_the_text():
     )
     shown_BT = text_BT.clone()
     with torch.no_grad():
-        logits_BTV = model.encoder.token_logits(model.encoder(batch.tokens))
+        logits_BTV = model.encoder.token_logits(encoders.encode(model.encoder, batch.tokens))
         for place, number in zip(batch.places_N.tolist(), batch.dice_N.tolist(), strict=True):
             row, column = divmod(place, length)
             sums = np.cumsum(logits_BTV[row, column].softmax(-1).numpy())
             shown_BT[row, column] = int((sums <= number).sum())
-        score_BT = model.detector(model.encoder(replace(batch.tokens, token_ids_BT=shown_BT)))[
-            ..., 0
-        ]
+        score_BT = model.detector(
+            encoders.encode(model.encoder, replace(batch.tokens, token_ids_BT=shown_BT))
+        )[..., 0]
         replaced_BT = shown_BT != text_BT
         expected = torch.where(
             replaced_BT, (1 + (-score_BT).exp()).log(), (1 + score_BT.exp()).log()

@@ -11,7 +11,7 @@ from torch import nn
 
 from nlpkit import optim
 from nlpkit.config import build
-from nlpkit.encoders.dgcnn import Dgcnn
+from nlpkit.encoders import dgcnn
 from nlpkit.errors import SettingsError
 from nlpkit.inference.batching import split
 from nlpkit.optim import new_optimizer
@@ -26,7 +26,7 @@ from nlpkit.training.settings import TrainConfig
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
-        self.encoder = Dgcnn(20, {"hidden_size": 8, "dilations": (1, 2), "lstm_layers": 0})
+        self.encoder = dgcnn.Encoder(20, {"hidden_size": 8, "dilations": (1, 2), "lstm_layers": 0})
         self.head = nn.Linear(8, 3)
 
 
@@ -175,7 +175,7 @@ def test_every_way_of_learning_has_one_default_optimizer_that_knows_its_rate():
     assert sorted(suits) == sorted(optim.WAYS)
     for way in optim.WAYS:
         assert 0 < optim.learning_rate(optim.default_for(way), way) < 0.01
-    assert Dgcnn.learns_as in optim.WAYS
+    assert dgcnn.Encoder.learns_as in optim.WAYS
 
 
 def test_an_unknown_optimizer_is_named():

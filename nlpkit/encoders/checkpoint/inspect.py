@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
+from nlpkit.encoders import transformer
 from nlpkit.encoders.checkpoint.files import Header
 from nlpkit.encoders.language_head import own_head_name
-from nlpkit.encoders.transformer import FAMILIES, TransformerEncoder
+from nlpkit.encoders.transformer import FAMILIES
 from nlpkit.errors import SettingsError
 
 _WORDS = "embeddings.word_embeddings.weight"
@@ -192,7 +193,7 @@ def _compare(anatomy: Anatomy) -> None:
         return
     try:
         with torch.device("meta"):
-            encoder = TransformerEncoder(anatomy.config)
+            encoder = transformer.Encoder(anatomy.config)
     except SettingsError as error:
         anatomy.problems.append(error.message)
         return

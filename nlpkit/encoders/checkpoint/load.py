@@ -21,10 +21,12 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from nlpkit.config import Rate
+from nlpkit.encoders import transformer
 from nlpkit.encoders.checkpoint.files import headers, read_json, tensors, weight_files
 from nlpkit.encoders.checkpoint.inspect import Anatomy, dissect
 from nlpkit.encoders.language_head import published_head_name
-from nlpkit.encoders.transformer import FAMILIES, TransformerEncoder
+from nlpkit.encoders.transformer import FAMILIES
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
 from nlpkit.text.tokenizer import SPECIAL_TOKENS, check_backend, read_backend, vocabulary_hash
@@ -37,6 +39,19 @@ _HUB_PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 # The bases are OSError and the error class of the HTTP library, which differs between releases of
 # the hub's client.
 _HUB_ERRORS: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """Settings of a checkpoint, section `encoder`."""
+
+    dropout: Rate | None = None
+    """Of hidden states and attention; none takes the checkpoint's."""
+    random: bool = False
+    """Random weights in the checkpoint's shape, to see what its training is worth."""
+    pickle: bool = False
+    """Read a `pytorch_model.bin` (with torch's restricted unpickler) where there is no safetensors
+    file."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,7 @@ def inspect(source: str | Path, *, pickle: bool = False) -> CheckpointReport:
 
 def load_encoder(
     source: str | Path, *, pickle: bool = False, head: bool = False
-) -> TransformerEncoder:
+) -> transformer.Encoder:
     """The encoder with its weights, in float32, and with its masked-LM head if asked for.
 
     Raises SettingsError unless every tensor that is wanted is there and fits.
@@ -111,7 +126,7 @@ def load_encoder(
         raise SettingsError(
             f"{source}: {anatomy.problems[0]}", hint=f"nlpkit encoder info {source}"
         )
-    encoder = TransformerEncoder(anatomy.config, head=head)
+    encoder = transformer.Encoder(anatomy.config, head=head)
     output_VE = None
     places = {name: encoder.model.state_dict()[own] for name, own in anatomy.own_names.items()}
     if encoder.head is not None:
@@ -142,7 +157,7 @@ def load_encoder(
 
 
 def save_encoder(
-    folder: Path, encoder: TransformerEncoder, tokenizer: tokenizers.Tokenizer
+    folder: Path, encoder: transformer.Encoder, tokenizer: tokenizers.Tokenizer
 ) -> None:
     """Writes the encoder, with its head if it has one, as a checkpoint that `transformers` reads
     too, in bfloat16."""

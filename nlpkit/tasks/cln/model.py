@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nlpkit.encoders.base import encode
 from nlpkit.errors import RecordError
 from nlpkit.layers.conditional_norm import condition_norms
 from nlpkit.layers.prefix_lm import CachedDecoder, PrefixBatch, PrefixLM
@@ -116,7 +117,7 @@ class Model(PrefixLM):
         condition."""
         assert self.latent is not None
         assert texts is not None
-        return self.latent.infer(self.encoder(texts), texts.mask_BT)
+        return self.latent.infer(encode(self.encoder, texts), texts.mask_BT)
 
     def _nats(self, batch: Batch, condition_BC: torch.Tensor) -> torch.Tensor:
         assert batch.pairs is not None

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nlpkit.encoders.base import encode
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.layers.prefix_lm import PrefixLM
 from nlpkit.tasks.entity_linking.batch import Asked, Batch, Collator, Links, Piece
@@ -80,7 +81,7 @@ class Model(MentionModel):
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text's mentions, and of their entities: (B,)."""
         assert batch.links is not None
-        hidden_BTH = self.encoder(batch.tokens)
+        hidden_BTH = encode(self.encoder, batch.tokens)
         loss_B = self.mention_loss(hidden_BTH, batch)
         if not batch.descriptions:
             return loss_B
@@ -135,7 +136,7 @@ class Model(MentionModel):
         described: Described = {}
         for rows, tokens in pieces:
             states_DSD, lengths = (
-                self.matcher.key(self.encoder(tokens)),
+                self.matcher.key(encode(self.encoder, tokens)),
                 tokens.mask_BT.sum(1).tolist(),
             )
             for row, states_SD, ids_S, length in zip(
@@ -168,7 +169,7 @@ class WritingModel(MentionModel):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text's mentions, and of the keys of their entities: (B,)."""
-        loss_B = self.mention_loss(self.encoder(batch.tokens), batch)
+        loss_B = self.mention_loss(encode(self.encoder, batch.tokens), batch)
         if batch.pairs is None or batch.links is None:
             return loss_B
         loss_M = PrefixLM(self.encoder)(batch.pairs)

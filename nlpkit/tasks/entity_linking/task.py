@@ -45,6 +45,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import Count, EvenSize, Length, Rate, Score, Size
+from nlpkit.encoders.base import encode
 from nlpkit.errors import SettingsError
 from nlpkit.evaluation.thresholds import LOOSE_THRESHOLD, threshold_for
 from nlpkit.formats.finding import Finding
@@ -238,7 +239,7 @@ class Task(task.Task[Example, Batch, Prediction]):
         self, model: Model | WritingModel, batch: Batch, *, loose: bool = False
     ) -> list[Prediction]:
         """The best mentions that do not overlap, and of each the candidate that fits best."""
-        hidden_BTH = model.encoder(batch.tokens)
+        hidden_BTH = encode(model.encoder, batch.tokens)
         threshold = threshold_for(self.config.threshold, loose)
         spans = spans_above(model.scores(hidden_BTH, batch).dense()[:, 0], threshold, loose)
         found: list[list[Mention]] = [[] for _ in batch.examples]

@@ -40,6 +40,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import EvenSize, Length, Score, Share
+from nlpkit.encoders.base import encode
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
 from nlpkit.formats.finding import Finding
@@ -142,7 +143,7 @@ class Model(nn.Module):
 
     def scores(self, tokens: TokenBatch) -> tuple[PairScores, PairScores, PairScores]:
         """Scores of the entity, head and tail pointers."""
-        hidden_BTH = self.encoder(tokens)
+        hidden_BTH = encode(self.encoder, tokens)
         return tuple(p(hidden_BTH, tokens.content_BT) for p in (self.entity, self.head, self.tail))
 
     def forward(self, batch: Batch) -> torch.Tensor:

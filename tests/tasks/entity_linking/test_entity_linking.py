@@ -124,7 +124,7 @@ def test_kept_descriptions_are_what_encoding_anew_gives(kb, tmp_path):
     with torch.no_grad():
         for rows in ([3], [0, 3, 5], batch.links.rows):
             kept = model.entities(rows, task._collator.descriptions)
-        hidden_BTH = model.encoder(batch.tokens)
+        hidden_BTH = encoders.encode(model.encoder, batch.tokens)
         encodings = [
             task.tokenizer.encode(task.lexicon.kb.description(row)) for row in batch.links.rows
         ]
@@ -162,7 +162,12 @@ def test_the_encoder_can_only_veto_unless_there_are_unknown_names(kb, tmp_path):
     for unknown in (False, True):
         task, model = prepared(kb, tmp_path / str(unknown), unknown=unknown)
         batch = task.collate([task.read({"text": "小说《雾灯》有多少页？"})], targets=False)
-        allowed = model.scores(model.encoder(batch.tokens), batch).allowed_BTT[0].nonzero().tolist()
+        allowed = (
+            model.scores(encoders.encode(model.encoder, batch.tokens), batch)
+            .allowed_BTT[0]
+            .nonzero()
+            .tolist()
+        )
         spans = {
             tuple(batch.examples[0].encoding.char_span((first, last + 1)))
             for first, last in allowed

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from conftest import nlpkit, write_lines
 from hypothesis import given, settings
@@ -88,7 +89,7 @@ def test_namesakes_that_begin_alike_have_their_ids_in_their_keys(writing):
 
 
 def test_all_keys_of_a_knowledge_base_are_unlike_that_of_nil_and_end_only_once(encoder, writing):
-    backend = encoders.tokenizers.Tokenizer.from_str(encoder[1].backend.to_str())
+    backend = tokenizers.Tokenizer.from_str(encoder[1].backend.to_str())
     backend.add_special_tokens(["[CLS]", "[SEP]"])
     tokenizer = type(encoder[1])(backend)
     assert tokenizer.token_ids("[CLS]") == (tokenizer.cls_id,)
@@ -128,7 +129,10 @@ def test_the_loss_is_that_of_the_mentions_and_of_the_right_keys(encoder, tmp_pat
     task, model, examples = generative(encoder, tmp_path)
     batch = task.collate(examples)
     with torch.no_grad():
-        loss_B, mentions_B = model(batch), model.mention_loss(model.encoder(batch.tokens), batch)
+        loss_B, mentions_B = (
+            model(batch),
+            model.mention_loss(encoders.encode(model.encoder, batch.tokens), batch),
+        )
     kb, expected = task.lexicon.kb, mentions_B.tolist()
     writing = Writing(kb, task.tokenizer)
     for row, example in enumerate(examples):

@@ -1,0 +1,57 @@
+"""What `nlpkit encoder list` and `nlpkit encoder info` say of the encoders that ship."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nlpkit.encoders.by_name import class_of, load, names, settings_of
+from nlpkit.encoders.shipped import checkpoints, record_of, stages_of, tokens_of
+
+LICENCE = "that of nlpkit (MIT)"
+
+
+def shipped() -> dict[str, Any]:
+    """Name -> what it is: a sentence, or for a checkpoint what it was made from and what it
+    reaches."""
+    return {name: _checkpoint(name) if name in checkpoints() else _code(name) for name in names()}
+
+
+def describe(name: str) -> dict[str, Any]:
+    """The same of one of them, with its sizes and its architecture. It is built for this."""
+    encoder, tokenizer = load(name, settings_of(name)())
+    made = _checkpoint(name) if name in checkpoints() else {"what": _code(name)}
+    return {
+        "source": name,
+        **made,
+        "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+        "vocabulary_size": tokenizer.backend.get_vocab_size(),
+        "spec": encoder.spec(),
+    }
+
+
+def _code(name: str) -> str:
+    encoder_class = class_of(name)
+    assert encoder_class is not None  # a name that is no checkpoint's is a file's
+    return encoder_class.what
+
+
+def _checkpoint(name: str) -> dict[str, Any]:
+    record = record_of(name)
+    assert record is not None  # a checkpoint that ships was pretrained here
+    shape, steps, stages = record["shape"], 0, []
+    for stage in stages_of(record):
+        steps += stage["tokens"] // stage["pretrain"]["batch_tokens"]
+        weights = {text["file"]: text["weight"] for text in stage["texts"]}
+        stages.append({"tokens": stage["tokens"], "weights": weights})
+    reached = record["reached"].items()
+    layers, size = shape["num_hidden_layers"], shape["hidden_size"]
+    return {
+        "what": f"{shape['model_type']}, {layers} layers of {size}, characters; pretrained",
+        "texts": {text["file"]: f"{text['tokens']} tokens" for text in record["texts"]},
+        "stages": stages,
+        "tokens": tokens_of(record),
+        "steps": steps,
+        "held_out": {key: value for key, value in reached if key not in ("step", "tokens")},
+        "licence": LICENCE,
+        "bytes": (checkpoints()[name] / "model.safetensors").stat().st_size,
+    }
