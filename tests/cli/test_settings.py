@@ -12,7 +12,8 @@ from cli.main import app
 from cli.settings import describe_range, read_settings
 from nlpkit import config, tasks
 from nlpkit.config import parse_pairs, resolve
-from nlpkit.encoders import ShapeConfig, TransformerConfig
+from nlpkit.encoders import ShapeConfig
+from nlpkit.encoders.checkpoint.load import CheckpointConfig
 from nlpkit.encoders.dgcnn import DgcnnConfig
 from nlpkit.pretraining.settings import PretrainConfig
 from nlpkit.training.settings import TrainConfig
@@ -20,7 +21,7 @@ from nlpkit.training.settings import TrainConfig
 FOUND = list(read_settings())
 CLASSES = [("train", TrainConfig), ("pretrain", PretrainConfig)]
 CLASSES += [(name, tasks.load(name).Config) for name in tasks.names()]
-ENCODERS = [TransformerConfig, ShapeConfig, DgcnnConfig]
+ENCODERS = [CheckpointConfig, ShapeConfig, DgcnnConfig]
 
 
 def lines(*arguments):
