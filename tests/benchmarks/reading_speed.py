@@ -65,7 +65,7 @@ def main() -> None:
             seconds[name].append(measured(run, examples[name])[0])
     for name in runs:
         speed = round(len(pairs) / statistics.median(seconds[name]), 1)
-        score = {key: scores[name][key] for key in ("exact_match", "f1")}
+        score = {key: scores[name][key] for key in ("cmrc_exact_match", "cmrc_f1")}
         print(json.dumps({"run": name, "questions_per_second": speed, **score}))
 
 

@@ -83,8 +83,8 @@ def test_a_group_counts_only_its_own_facts(files):
             "mrc_mlm",
             {"question": "谁？", "passages": ["长河"], "answers": ["长河"]},
             [{"answer": "长河"}, {"answer": "长"}],
-            "final",
-            (1 + 1 / 3) / 2,
+            "cmrc_f1",
+            (1 + 2 / 3) / 2,
         ),
         (
             "kgclue",

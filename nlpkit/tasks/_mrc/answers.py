@@ -4,16 +4,16 @@ compared.
     {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说"], "answers": ["沈从文"]}
 
 `answers` are all right, the first is the one to learn where a passage has several; `[]` says that
-there is none. Strings are compared without punctuation and space, in half width and lower case
-(`normalise`).
+there is none. Answers are scored in two ways. The rules of CMRC 2018 (`cmrc_exact_match`, `cmrc_f1`,
+see `cmrc_score`) mind the order of characters; `cmrc_f1` picks the best checkpoint. Those of WebQA
+and SogouQA do not: strings are compared without punctuation and space, in half width and lower case
+(`normalise`), and characters with their counts are what two answers have in common.
 
-    F1 = 2 |common| / (|gold| + |predicted|)      of characters with their counts, the best over the accepted answers
-    final = (exact match + F1) / 2
+    bag_f1 = 2 |common| / (|gold| + |predicted|)      the best over the accepted answers
+    final = (exact_match + bag_f1) / 2
 
 Source: https://kexue.fm/archives/7115 and the evaluation tool of
 github.com/bojone/dgcnn_for_reading_comprehension.
-Differs from the script of CMRC 2018: every character counts alone, Latin ones too, and in any
-order.
 """
 
 from __future__ import annotations
@@ -27,10 +27,17 @@ from typing import Any
 
 from nlpkit.errors import RecordError
 from nlpkit.formats.typed import read_dataclass
+from nlpkit.tasks._mrc.cmrc_score import cmrc_exact_match, cmrc_f1
 from nlpkit.text.tokenizer import Span
 
 _COUNTING = re.compile(r"[^\W_]|(?<=\d)\.(?=\d)|(?<=\d)[%‰]")
 """What is left of an answer: letters and digits; 3.5 is not 35, and 5% not 5."""
+
+
+METRICS = (
+    *("cmrc_exact_match", "cmrc_f1", "exact_match", "bag_f1", "final"),
+    "no_answer_accuracy",
+)
 
 
 @dataclass(frozen=True)
@@ -86,37 +93,35 @@ def exact_match(gold: Prediction, answer: str) -> bool:
     return normalise(answer) in map(normalise, gold.accepted)
 
 
-def f1(gold: Prediction, answer: str) -> float:
-    """The best F1 over the accepted answers; of two that are none, 1."""
-    return max(_f1(normalise(accepted), normalise(answer)) for accepted in gold.accepted)
+def bag_f1(gold: Prediction, answer: str) -> float:
+    """The best F1 of characters in any order over the accepted answers; of two that are none, 1."""
+    return max(_bag_f1(normalise(accepted), normalise(answer)) for accepted in gold.accepted)
 
 
-def _f1(gold: str, answer: str) -> float:
+def _bag_f1(gold: str, answer: str) -> float:
     if not gold or not answer:
         return float(gold == answer)
     return 2 * (Counter(gold) & Counter(answer)).total() / (len(gold) + len(answer))
 
 
 def score_answers(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
-    """Exact match, F1, their mean `final`, and how often it is told rightly whether there is an
-    answer."""
-    questions = exact = told = 0
-    overlap = 0.0
+    """The means over all questions of both ways to score, and how often it is told rightly whether
+    there is an answer."""
+    totals = dict.fromkeys(METRICS, 0.0)
+    questions = 0
     for gold, prediction in pairs:
+        answer = prediction.answer
+        exact = exact_match(gold, answer)
+        overlap = bag_f1(gold, answer)
         questions += 1
-        exact += exact_match(gold, prediction.answer)
-        overlap += f1(gold, prediction.answer)
-        told += bool(gold.answer) == bool(prediction.answer)
-    share = {
-        "exact_match": exact,
-        "f1": overlap,
-        "final": (exact + overlap) / 2,
-        "no_answer_accuracy": told,
-    }
-    return {
-        **{name: round(total / max(1, questions), 6) for name, total in share.items()},
-        "match": "normalised",
-    }
+        totals["cmrc_exact_match"] += cmrc_exact_match(gold.accepted, answer)
+        totals["cmrc_f1"] += cmrc_f1(gold.accepted, answer)
+        totals["exact_match"] += exact
+        totals["bag_f1"] += overlap
+        totals["final"] += (exact + overlap) / 2
+        totals["no_answer_accuracy"] += bool(gold.answer) == bool(answer)
+    shares = {name: round(totals[name] / max(1, questions), 6) for name in METRICS}
+    return {**shares, "match": "cmrc_: script of CMRC 2018; others: normalised, in any order"}
 
 
 def length_group(answer: str) -> str:

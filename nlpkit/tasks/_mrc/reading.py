@@ -35,6 +35,7 @@ from nlpkit.tasks._mrc.answers import (
     read_answers,
     score_answers,
 )
+from nlpkit.tasks._mrc.cmrc_score import cmrc_exact_match
 from nlpkit.text.tokenizer import Encoding, Span, Tokenizer, occurrences
 
 SPECIAL = 5  # [CLS], three [SEP], and the end of the answer
@@ -104,7 +105,7 @@ class Reading:
     """The methods of both tasks; `config` has the settings max_passage, max_question, max_answer
     and no_answer."""
 
-    monitor = "final"
+    monitor = "cmrc_f1"
     group = "length"
     needs_head = True
 
@@ -219,9 +220,10 @@ class Reading:
         ]
 
     def judged(self, example: Example, prediction: Prediction) -> Prediction:
-        """One of the accepted answers counts as the first of them."""
+        """One of the accepted answers, by both ways to score, counts as the first of them."""
         gold = example.gold
-        if gold and exact_match(gold, prediction.answer):
+        answer = prediction.answer
+        if gold and exact_match(gold, answer) and cmrc_exact_match(gold.accepted, answer):
             return replace(prediction, answer=gold.answer)
         return prediction
 
@@ -230,7 +232,7 @@ class Reading:
         return {normalise(prediction.answer): length_group(prediction.answer)}
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
-        """Exact match, F1, and their mean."""
+        """Exact match and F1 in both ways, see `answers`."""
         return score_answers(pairs)
 
     def report(self, example: Example) -> Iterator[Finding]:
