@@ -56,7 +56,7 @@ def evaluate(
         predicted_pairs,
         run_pairs,
         scoring_task,
-        with_verdicts,
+        with_answers,
     )
     from nlpkit.inference.seeds import best_run
 
@@ -69,7 +69,7 @@ def evaluate(
     scorer, loaded = scoring_task(run, task, set_ or [], device, kb)
     pairs = run_pairs(loaded, data, batch_size) if loaded else predicted_pairs(scorer, data)
     metrics = Scoring(scorer, by, errors, calibration).score(
-        with_verdicts(scorer, pairs, batch_size, device)
+        with_answers(scorer, pairs, batch_size, device)
     )
     show_metrics({**({"run": str(run)} if run else {}), "data": data, **metrics})
     return check_gates(gates, metrics)

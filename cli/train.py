@@ -94,7 +94,7 @@ def make_plan(
     kb = flags.pop("kb")
     named = "tiny"
     values.append({"train": {name: value for name, value in flags.items() if value is not None}})
-    values.append({tasks.canonical(task): {"kb": kb}} if kb else {})
+    values.append(tasks.kb_values(task, kb))
     for section in values:
         name = section.get("encoder", {}).pop("name", None)
         named = named if name is None else fit(name, str, "encoder.name")

@@ -32,24 +32,24 @@ def build(
         Path, Option("--output", "-o", help="The file to write; FILE.csr is kept beside it.")
     ],
     tokenizer: Annotated[str, Option(help="Of which run or encoder the tokens are.")] = "tiny",
-    kb: Annotated[
-        bool, Option("--kb", help="The lines are subject, predicate and object, with tabs between.")
-    ] = False,
+    task: Annotated[
+        str | None, Option(help="The file is the knowledge base of this task, e.g. kgclue.")
+    ] = None,
 ) -> None:
     """Write the trie of all keys of a file; equal ones are one key.
 
-    Of a knowledge base (--kb) the keys are `subject [SEP] predicate [SEP] meaning`, and their
-    values the triples.
+    Of a knowledge base (--task) the keys are what the task writes, for kgclue `subject [SEP]
+    predicate [SEP] meaning`, and their values the triples.
     """
     from nlpkit.decoding.trie.token_trie import TokenTrie
     from nlpkit.encoders import load_tokenizer
     from nlpkit.text.tokenizer import vocabulary_hash
 
     own = load_tokenizer(tokenizer)
-    if kb:
-        from nlpkit.tasks.kgclue.knowledge_base import compile_triples, read_triples
+    if task is not None:
+        from nlpkit import tasks
 
-        trie = compile_triples(read_triples(keys), own)
+        trie = tasks.load_with_kb(task).build_trie(keys, own)
     else:
         size = 1 + max(own.backend.get_vocab().values())
         trie = TokenTrie.from_sequences(_keys(keys, own), size, vocabulary_hash(own.backend))

@@ -125,9 +125,9 @@ def load(
     weights, plain = load_tensors(folder / "model.safetensors")
     tokenizer = encoders.tokenizer_of(encoder, backend)
     section = config["task"]
-    other_kb = {section: {"kb": kb, "kb_sha256": None}} if kb is not None else {}
+    kb_values = tasks.kb_values(section, kb)
     settings = resolve(
-        {section: task_class.Config}, {section: plain["settings"]}, values, other_kb
+        {section: task_class.Config}, {section: plain["settings"]}, values, kb_values
     )[section]
     task = task_class(settings, tokenizer, folder)
     model = task.build_model(encoder)

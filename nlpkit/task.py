@@ -14,7 +14,8 @@ of a file share one scorer.
 
 A new task is one file `nlpkit/tasks/<name>.py` with a class `Task` of the methods below, a grammar
 of made-up data `nlpkit/samples/<name>.py`, and ten lines in `tests/golden/<name>/sample.jsonl` for
-the contract test.
+the contract test. What only some tasks have is a trait: a class beside `Task` that such a task also
+names as its base (`KnowledgeBase`, `AsksRun`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import nn
 
+from nlpkit.errors import SettingsError
 from nlpkit.formats.finding import Finding
 from nlpkit.text.tokenizer import Tokenizer
 
@@ -69,17 +71,16 @@ class Task(Protocol[E, B, P]):
     """The metric that picks the best checkpoint; higher is better."""
     group: ClassVar[str]
     """What `eval --by` groups by: the second part of every value of `facts`."""
-    needs_head: ClassVar[bool] = False
-    """Whether the encoder comes with its masked-LM head."""
-    assesses: ClassVar[bool] = False
-    """Whether evaluation calls `assess` instead of `decode`."""
+    couples_examples: ClassVar[bool] = False
+    """Whether the loss of an example depends on the others of its batch, as a contrastive loss does.
+    The batch of a step is then never cut to smaller ones, which would change the loss."""
 
     config: Any
 
     @classmethod
-    def uses_head(cls, config: Any) -> bool:
-        """`needs_head`, where that depends on the settings."""
-        return cls.needs_head
+    def needs_head(cls, config: Any) -> bool:
+        """Whether, under these settings, the encoder comes with its masked-LM head."""
+        return False
 
     @classmethod
     def prepare(
@@ -96,8 +97,11 @@ class Task(Protocol[E, B, P]):
         ...
 
     def numbered(self, example: E, number: int) -> E:
-        """The example with the number of its line, counted from 1. It is for tasks that draw at
-        random when they predict: what they draw for a line depends on their seed and on it."""
+        """The example of line `number` of its file, counted from 1.
+
+        A task that draws at random when it predicts keeps the number: what it draws follows from
+        its seed and this number alone, so that a line gives the same whatever stands around it.
+        """
         return example
 
     def augmenter(self, examples: Sequence[E]) -> Callable[[E, Any], E] | None:
@@ -125,13 +129,14 @@ class Task(Protocol[E, B, P]):
         `tune`."""
         ...
 
-    def assess(self, model: Any, batch: B, *, brief: bool) -> list[P]:
-        """`decode` for evaluation, where the batch has targets, with more that `score` wants to
-        know of the model.
+    def evaluate(
+        self, model: Any, batch: B, *, loose: bool = False, brief: bool = False
+    ) -> list[P]:
+        """`decode` for `score`: a task may add what it can only measure with the model at hand.
 
-        `brief` while training: what takes long is left out.
+        `brief` while training: what takes long may be left out.
         """
-        return self.decode(model, batch)
+        return self.decode(model, batch, loose=loose)
 
     def merge(self, example: E, predictions: Sequence[P]) -> P:
         """One prediction for the example from those of its windows, in the order of `windows`."""
@@ -147,9 +152,9 @@ class Task(Protocol[E, B, P]):
         predictions cut to them."""
         return self.config, [prediction for _, prediction in pairs]
 
-    def judged(self, example: E, prediction: P) -> P:
-        """What of a prediction the example's gold can judge: a line may be annotated for some
-        labels only."""
+    def restrict_to_annotated(self, example: E, prediction: P) -> P:
+        """What of a prediction the example's gold can decide on: a line may be annotated for some
+        labels only. Scores take this in place of the prediction."""
         return prediction
 
     def facts(self, prediction: P) -> dict[Any, str]:
@@ -169,3 +174,63 @@ class Task(Protocol[E, B, P]):
         """What `data check` has to say of the example's gold; a Finding with `lost` is gold no
         model can ever see."""
         return iter(())
+
+
+class KnowledgeBase:
+    """A trait of a task: it looks things up in a file of facts, which `--kb` names.
+
+    Its settings have `kb`, the path of the file, and `kb_sha256`, the hash of the content that
+    training has seen (None: any content will do).
+    """
+
+    config: Any
+
+    @staticmethod
+    def kb_settings(path: str) -> dict[str, Any]:
+        """The settings that `--kb path` stands for: the file, whatever its content."""
+        return {"kb": path, "kb_sha256": None}
+
+    @classmethod
+    def required_kb(cls, config: Any, section: str, example: str) -> str:
+        """The path of the knowledge base. Raises SettingsError where the settings name none.
+
+        `section` is that of the settings, `example` a file name for the hint.
+        """
+        if not config.kb:
+            raise SettingsError(
+                f"{section}.kb: expected a knowledge base, got none", hint=f"--kb {example}"
+            )
+        return config.kb
+
+    @classmethod
+    def build_trie(cls, path: str, tokenizer: Tokenizer) -> Any:
+        """The knowledge base as a `TokenTrie`, for `nlpkit trie build --task`.
+
+        Raises SettingsError where the task keeps its knowledge base in another form, DataError for
+        a line that is none of a knowledge base.
+        """
+        raise SettingsError("the knowledge base of this task is no trie")
+
+
+class AsksRun:
+    """A trait of a task: a metric that another trained model gives, as a classifier's of texts."""
+
+    asked_setting: ClassVar[str]
+    """The setting that names the folder of the other run, as `section.key`."""
+    asked_task: ClassVar[str]
+    """The task that the other run must be of."""
+    config: Any
+
+    @property
+    def asked_run(self) -> str:
+        """The folder of the other run; empty where the settings name none."""
+        return getattr(self.config, self.asked_setting.rpartition(".")[2])
+
+    def with_answers(
+        self, predictions: Sequence[Any], ask: Callable[[list[dict[str, Any]]], list[Any]]
+    ) -> list[Any]:
+        """The predictions with what the other run says of them, for `score`.
+
+        `ask` gives the other run's predictions for some records, in order.
+        """
+        raise NotImplementedError

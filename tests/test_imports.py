@@ -29,7 +29,8 @@ MAY = {
         *("inference", "run"),
     },
     "evaluation": {
-        *("errors", "jsonl", "config", "encoders", "tasks", "inference", "run", "training.dataset"),
+        *("errors", "jsonl", "config", "encoders", "task", "tasks", "inference", "run"),
+        "training.dataset",
     },
     "pretraining": {
         *("errors", "jsonl", "config", "text", "optim", "encoders", "inference", "run"),

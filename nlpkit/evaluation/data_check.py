@@ -81,8 +81,8 @@ def check_data(
     DataError."""
     task_class = tasks.load(name)
     section = tasks.canonical(name)
-    given = {section: {"kb": kb}} if kb is not None else {}
-    config = resolve({section: task_class.Config}, parse_pairs(pairs), given)[section]
+    kb_values = tasks.kb_values(section, kb)
+    config = resolve({section: task_class.Config}, parse_pairs(pairs), kb_values)[section]
     tokenizer = encoders.load_tokenizer(encoder)
     probe = task_class(config, tokenizer, None)
     lines = list(read_lines(file))

@@ -20,6 +20,7 @@ from nlpkit.inference.devices import resolve_device
 from nlpkit.inference.filter import WINDOW
 from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import Line, read_lines, with_field, write_atomic
+from nlpkit.task import AsksRun
 
 NO_GOLD = "no gold: evaluation needs the answers"
 
@@ -32,21 +33,22 @@ def scoring_task(
     """(task, run) of a run, or (task, None) of a task by its name, with the settings given. Raises
     SettingsError.
 
-    `kb` is for a run, see `nlpkit.run.load`.
+    `kb` is the knowledge base of a task that has one, see `nlpkit.run.load`.
     """
     values = parse_pairs(pairs)
     if folder is not None:
         loaded = run.load(folder, resolve_device(device), kb, values)
         return loaded.task, loaded
     section, task_class = tasks.canonical(str(name)), tasks.load(str(name))
-    config = resolve({section: task_class.Config}, values)[section]
+    kb_values = tasks.kb_values(section, kb)
+    config = resolve({section: task_class.Config}, values, kb_values)[section]
     return task_class(config, encoders.load_tokenizer("tiny"), None), None
 
 
 def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
     """Gold and the model's prediction for every line of a file."""
     task, lines = loaded.task, read_lines(path)
-    predictor = Predictor(task, loaded.model, loaded.precision, batch_size, assess="whole")
+    predictor = Predictor(task, loaded.model, loaded.precision, batch_size, decode=task.evaluate)
     while chunk := list(itertools.islice(lines, WINDOW)):
         records = [line.record_here() for line in chunk]
         read = []
@@ -58,41 +60,35 @@ def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
                 raise RecordError(NO_GOLD).at(line.where)
             read.append(outcome)
         for line, record, outcome in zip(chunk, records, predictor.finish(read), strict=True):
-            prediction = task.judged(outcome.example, outcome.prediction)
+            prediction = task.restrict_to_annotated(outcome.example, outcome.prediction)
             yield line, record, outcome.example.gold, prediction
 
 
-def with_verdicts(task: Any, pairs: Iterator[Pair], batch_size: int, device: str) -> Iterator[Pair]:
-    """The pairs as they are; where the task's setting `classifier` names a run, with its label for
-    every text written.
+def with_answers(task: Any, pairs: Iterator[Pair], batch_size: int, device: str) -> Iterator[Pair]:
+    """The pairs as they are; where the settings of an `AsksRun` name another run, the predictions
+    with what that run says of them.
 
-    Raises SettingsError where that is no run of `classification`.
+    Raises SettingsError at once where the other run is of another task than is asked for.
     """
-    folder = getattr(task.config, "classifier", "")
-    if not folder:
+    if not isinstance(task, AsksRun) or not task.asked_run:
         return pairs
-    judge = run.load(folder, resolve_device(device))
-    if judge.config["task"] != "classification":
+    other = run.load(task.asked_run, resolve_device(device))
+    if other.config["task"] != task.asked_task:
         raise SettingsError(
-            f"classifier: expected a run of classification, got one of {judge.config['task']}: {folder}"
+            f"{task.asked_setting}: expected a run of {task.asked_task}, got one of "
+            f"{other.config['task']}: {task.asked_run}"
         )
-    return _labelled(task, judge, pairs, batch_size)
+    return _answered(task, pairs, Predictor(other.task, other.model, other.precision, batch_size))
 
 
-def _labelled(task: Any, judge: run.Run, pairs: Iterator[Pair], batch_size: int) -> Iterator[Pair]:
+def _answered(task: Any, pairs: Iterator[Pair], other: Predictor) -> Iterator[Pair]:
+    def ask(records: list[dict[str, Any]]) -> list[Any]:
+        return other.of_examples([other.task.read(record) for record in records])
+
     while chunk := list(itertools.islice(pairs, WINDOW)):
-        texts = [
-            judge.task.read({"text": text}) for *_, prediction in chunk for text in prediction.texts
-        ]
-        predictor = Predictor(judge.task, judge.model, judge.precision, batch_size)
-        labels = iter([found.label for found in predictor.of_examples(texts)])
-        for line, record, gold, prediction in chunk:
-            yield (
-                line,
-                record,
-                gold,
-                task.with_verdicts(prediction, [next(labels) for _ in prediction.texts]),
-            )
+        answered = task.with_answers([prediction for *_, prediction in chunk], ask)
+        for (line, record, gold, _), prediction in zip(chunk, answered, strict=True):
+            yield line, record, gold, prediction
 
 
 def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
@@ -108,7 +104,7 @@ def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
             example, prediction = task.read(record), task.parse(record["prediction"])
             if example.gold is None:
                 raise RecordError(NO_GOLD)
-            yield line, record, example.gold, task.judged(example, prediction)
+            yield line, record, example.gold, task.restrict_to_annotated(example, prediction)
         except RecordError as error:
             raise error.at(line.where) from None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,7 +19,6 @@ from nlpkit.inference.batching import split
 
 MAX_TOKENS = 8192  # of a batch, padding included
 
-Assess = Literal["brief", "whole"]
 Long = Literal["fail", "split", "cut"]
 
 
@@ -50,10 +48,8 @@ class Predictor:
     """Most windows decoded together; fewer where they are long (MAX_TOKENS)."""
     long: Long = "split"
     """A text longer than the model takes: "split" to windows, "cut" to its first, or "fail"."""
-    loose: bool = False
-    """Keep what lies below the task's threshold, for `task.tune`."""
-    assess: Assess | None = None
-    """For evaluation, of a task that tells more there than it predicts: all of it, or the brief."""
+    decode: Callable[[Any, Any], list[Any]] | None = None
+    """From (model, batch) to predictions; None for `task.decode`. Evaluation has `task.evaluate`."""
     on_batch: Callable[[int, int], None] | None = None
     """Called after every batch with the windows done and those to do in all."""
 
@@ -113,10 +109,7 @@ class Predictor:
         decoded: list[Any] = [None] * len(windows)
         if not windows:
             return decoded
-        assess = self.assess if self.task.assesses else None
-        decode = partial(self.task.decode, loose=self.loose)
-        if assess is not None:
-            decode = partial(self.task.assess, brief=assess == "brief")
+        decode = self.task.decode if self.decode is None else self.decode
         device = next(self.model.parameters()).device
         lengths = [len(window) for window in windows]
         parts = -(-len(windows) // self.batch_size)
@@ -125,7 +118,7 @@ class Predictor:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
             for indices in split(range(len(windows)), lengths, MAX_TOKENS, parts):
                 some = [windows[index] for index in indices]
-                batch = self.task.collate(some, targets=assess is not None).to(device)
+                batch = self.task.collate(some, targets=False).to(device)
                 for index, prediction in zip(indices, decode(self.model, batch), strict=True):
                     decoded[index] = prediction
                 done += len(indices)

@@ -21,26 +21,35 @@ numbers of the condition.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
 
-class Conditions:
-    """What the conditional norms of an encoder share: the condition of each row of the batch."""
+class Conditions(threading.local):
+    """The condition that the norms of an encoder share: set for a block, in its thread alone.
 
-    def __init__(self) -> None:
-        self.condition_BC: torch.Tensor | None = None
+    The norms lie deep in a model of `transformers`, which passes them nothing but hidden vectors.
+    """
+
+    condition_BC: torch.Tensor | None = None
 
     @contextlib.contextmanager
     def given(self, condition_BC: torch.Tensor | None) -> Iterator[None]:
-        """Within the block the norms see this condition."""
-        before, self.condition_BC = self.condition_BC, condition_BC
+        """Within the block the norms see this condition, a row for every row of the batch."""
+        before = self.condition_BC
+        self.condition_BC = condition_BC
         try:
             yield
         finally:
             self.condition_BC = before
+
+    def __reduce__(self) -> Any:
+        """A copy of a model starts without a condition."""
+        return Conditions, ()
 
 
 class ConditionalNorm(nn.Module):

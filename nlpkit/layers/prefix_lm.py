@@ -30,7 +30,7 @@ tokens of the beams so far, V vocabulary, H hidden, E word vectors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -40,6 +40,7 @@ from torch import nn
 from nlpkit.decoding.top_candidates import take
 from nlpkit.encoders.base import check_attention, encode
 from nlpkit.errors import SettingsError
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch, Tokenizer, pad
 
 E = TypeVar("E")
@@ -61,7 +62,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class PrefixBatch:
+class PrefixBatch(TensorFields):
     """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict
     there."""
 
@@ -71,29 +72,14 @@ class PrefixBatch:
     count_B: torch.Tensor
     """Targets of each row, the end included."""
 
-    def to(self, device: Any) -> PrefixBatch:
-        """The batch on a device."""
-        tensors = {
-            name: part.to(device, non_blocking=True)
-            for name, part in vars(self).items()
-            if name != "tokens"
-        }
-        return replace(self, tokens=self.tokens.to(device), **tensors)
-
 
 @dataclass(frozen=True)
-class Seq2SeqBatch(Generic[E]):
+class Seq2SeqBatch(TensorFields, Generic[E]):
     """What a sequence-to-sequence task collates: `pairs` is for the loss, the rest for decoding."""
 
     examples: list[E]
     sources: TokenBatch
     pairs: PrefixBatch | None
-
-    def to(self, device: Any) -> Seq2SeqBatch[E]:
-        """The batch on a device."""
-        return replace(
-            self, sources=self.sources.to(device), pairs=self.pairs and self.pairs.to(device)
-        )
 
 
 def collate_pairs(

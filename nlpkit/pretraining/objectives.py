@@ -26,6 +26,7 @@ from torch import nn
 
 from nlpkit.encoders.base import Attention, encode
 from nlpkit.pretraining.corpus import word_bit
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch
 
 Kind = Literal["masked", "prefix", "replaced"]
@@ -49,7 +50,7 @@ class Symbols:
 
 
 @dataclass(frozen=True)
-class PretrainBatch:
+class PretrainBatch(TensorFields):
     """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict
     there.
 
@@ -62,16 +63,6 @@ class PretrainBatch:
     targets_N: torch.Tensor
     attention: Attention
     dice_N: torch.Tensor | None = None
-
-    def to(self, device: Any) -> PretrainBatch:
-        """The batch on a device."""
-        return replace(
-            self,
-            tokens=self.tokens.to(device),
-            places_N=self.places_N.to(device, non_blocking=True),
-            targets_N=self.targets_N.to(device, non_blocking=True),
-            dice_N=None if self.dice_N is None else self.dice_N.to(device, non_blocking=True),
-        )
 
 
 class Pretrainer(nn.Module):

@@ -2,8 +2,9 @@
 download.
 
 A module is named as its task and has `records(count, seed)`, a generator of the task's JSONL
-records with gold. The same seed gives the same records on every machine. All names are invented
-(see `world`).
+records with gold, and, for a task with a knowledge base, `knowledge_base(count, seed)`, its lines;
+"_" in front: shared by them. The same seed gives the same records on every machine. All names are
+invented (see `_world`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from typing import Any
 
 from nlpkit.errors import SettingsError, did_you_mean
 
-SHARED = {"world", "grammar", "reading"}
-
 
 def tasks() -> list[str]:
     """The tasks that have made-up data, in alphabetical order."""
-    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - SHARED)
+    modules = pkgutil.iter_modules(__path__)
+    return sorted(module.name for module in modules if not module.name.startswith("_"))
 
 
 def records(task: str, count: int, seed: int) -> Iterator[dict[str, Any]]:

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from nlpkit.samples.grammar import Cast, draw_records, fill
-from nlpkit.samples.world import World
+from nlpkit.samples._grammar import Cast, draw_records, fill
+from nlpkit.samples._world import World
 from nlpkit.tasks.ape210k.arithmetic import evaluate
 
 PROBLEMS = {
@@ -49,7 +49,7 @@ PROBLEMS = {
     "修<place1>到<place2>的路，甲队单独修要{few1}天，乙队要{some1}天，合修要几天？": "1/(1/{few1}+1/{some1})",
 }
 """Story -> equation; a hole in braces is a number of a kind (see `_number`), the others are those
-of `grammar`."""
+of `_grammar`."""
 
 LEADS = ["", "", "", "", "{some9}年前，<person9>[教过|出过]这道题：", "（第{few9}题）"]
 _HOLE = re.compile(r"\{(\w+)\}")

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nlpkit.samples.grammar import Cast, draw_records, fill
-from nlpkit.samples.world import World
+from nlpkit.samples._grammar import Cast, draw_records, fill
+from nlpkit.samples._world import World
 
 LEADS = {
     "meal": [

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-from nlpkit.samples.grammar import SHORTEST
-from nlpkit.samples.world import World
+from nlpkit.samples._grammar import SHORTEST
+from nlpkit.samples._world import World
 
 SIZE = 400
 """Names in the knowledge base; half of them have two entities."""

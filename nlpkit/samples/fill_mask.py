@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from nlpkit.samples.grammar import Cast, Piece, draw_records, fill
-from nlpkit.samples.world import World
+from nlpkit.samples._grammar import Cast, Piece, draw_records, fill
+from nlpkit.samples._world import World
 
 SENTENCES = [
     "<person1>出生于<place1>，从小就喜欢画画",

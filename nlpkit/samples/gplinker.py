@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nlpkit.samples.grammar import Cast, draw_records, fill
-from nlpkit.samples.world import World
+from nlpkit.samples._grammar import Cast, draw_records, fill
+from nlpkit.samples._world import World
 
 RELATIONS = {
     "作者": ("图书作品", "人物"),

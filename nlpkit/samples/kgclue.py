@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from nlpkit.samples.grammar import Cast, fill
-from nlpkit.samples.world import World
+from nlpkit.samples._grammar import Cast, fill
+from nlpkit.samples._world import World
 
 FACTS = {
     "person": {

@@ -1,12 +1,12 @@
-"""Made-up reading comprehension, see `nlpkit.samples.reading`."""
+"""Made-up reading comprehension, see `nlpkit.samples._reading`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from nlpkit.samples.reading import reading_records
-from nlpkit.samples.world import World
+from nlpkit.samples._reading import reading_records
+from nlpkit.samples._world import World
 
 
 def records(count: int, seed: int) -> Iterator[dict[str, Any]]:

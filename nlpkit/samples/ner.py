@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nlpkit.samples.grammar import Cast, Piece, draw_records, fill, kind_of
-from nlpkit.samples.world import World
+from nlpkit.samples._grammar import Cast, Piece, draw_records, fill, kind_of
+from nlpkit.samples._world import World
 
 LABELS = {
     "person": "人物",

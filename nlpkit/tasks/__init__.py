@@ -8,6 +8,7 @@ import pkgutil
 from typing import Any
 
 from nlpkit.errors import SettingsError, did_you_mean
+from nlpkit.task import KnowledgeBase
 
 
 def names() -> list[str]:
@@ -31,3 +32,25 @@ def load(name: str) -> Any:
             hint=f"tasks: {', '.join(names())}",
         )
     return importlib.import_module(f"nlpkit.tasks.{wanted}").Task
+
+
+def kb_values(name: str, path: str | None) -> dict[str, dict[str, Any]]:
+    """The settings of the task `name` that `--kb path` stands for, by section; {} for None.
+
+    Raises SettingsError where the task has no knowledge base.
+    """
+    if path is None:
+        return {}
+    return {canonical(name): load_with_kb(name).kb_settings(path)}
+
+
+def load_with_kb(name: str) -> Any:
+    """As `load`. Raises SettingsError too where the task has no knowledge base."""
+    task_class = load(name)
+    if not issubclass(task_class, KnowledgeBase):
+        with_kb = [other for other in names() if issubclass(load(other), KnowledgeBase)]
+        raise SettingsError(
+            f"task {canonical(name)} has no knowledge base",
+            hint=f"tasks that have one: {', '.join(with_kb)}",
+        )
+    return task_class

@@ -34,6 +34,7 @@ from nlpkit.formats.finding import Finding
 from nlpkit.formats.labels import find_labels, label_ids, read_label, read_labels, write_labels
 from nlpkit.formats.text import read_text
 from nlpkit.formats.typed import read_dataclass
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 
@@ -79,17 +80,11 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorFields):
     """Tokens and, where gold is known, the numbers of the labels."""
 
     tokens: TokenBatch
     labels_B: torch.Tensor | None
-
-    def to(self, device: Any) -> Batch:
-        """The batch on a device."""
-        return Batch(
-            self.tokens.to(device), None if self.labels_B is None else self.labels_B.to(device)
-        )
 
 
 class Model(nn.Module):

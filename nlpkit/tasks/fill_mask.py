@@ -32,6 +32,7 @@ from nlpkit.encoders.base import encode
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.text import read_text
 from nlpkit.formats.typed import read_dataclass
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
 MASK = "[MASK]"
@@ -87,18 +88,13 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorFields):
     """Tokens and, where gold is known, what the masks hide, row by row."""
 
     encodings: list[Encoding]
     tokens: TokenBatch
     is_mask_BT: torch.Tensor
     targets_N: torch.Tensor | None
-
-    def to(self, device: Any) -> Batch:
-        """The batch on a device."""
-        targets_N = None if self.targets_N is None else self.targets_N.to(device)
-        return Batch(self.encodings, self.tokens.to(device), self.is_mask_BT.to(device), targets_N)
 
 
 class Model(nn.Module):
@@ -128,7 +124,11 @@ class Task(task.Task[Example, Batch, Prediction]):
     Config = Settings
     monitor = "accuracy"
     group = "token"
-    needs_head = True
+
+    @classmethod
+    def needs_head(cls, config: Settings) -> bool:
+        """Yes: it fills in masks."""
+        return True
 
     @classmethod
     def prepare(

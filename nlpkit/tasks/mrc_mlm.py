@@ -44,6 +44,7 @@ from nlpkit.layers.prefix_lm import collate_sources
 from nlpkit.tasks._mrc.answers import Answer, Prediction, normalise
 from nlpkit.tasks._mrc.passage_spans import Positions, best_pieces
 from nlpkit.tasks._mrc.reading import Example, Reading, Window, check_limits, groups, mean_by_group
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Span, TokenBatch, Tokenizer
 
 MASK = "[MASK]"
@@ -73,7 +74,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorFields):
     """A row for every window of the examples, and, where gold is known, the row's tokens with the
     end."""
 
@@ -82,16 +83,6 @@ class Batch:
     group_R: torch.Tensor
     targets_RL: torch.Tensor | None
     """-1 behind the end."""
-
-    def to(self, device: Any) -> Batch:
-        """The batch on a device."""
-        targets_RL = None if self.targets_RL is None else self.targets_RL.to(device)
-        return replace(
-            self,
-            tokens=self.tokens.to(device),
-            group_R=self.group_R.to(device),
-            targets_RL=targets_RL,
-        )
 
 
 class Model(nn.Module):

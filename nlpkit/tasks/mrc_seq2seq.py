@@ -28,8 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -48,6 +47,7 @@ from nlpkit.layers.prefix_lm import (
 )
 from nlpkit.tasks._mrc.answers import Answer, Prediction
 from nlpkit.tasks._mrc.reading import Example, Reading, Window, check_limits, groups, mean_by_group
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch
 
 
@@ -73,20 +73,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorFields):
     """A row for every window of the examples; `pairs` is for the loss, `sources` for decoding."""
 
     examples: list[Example]
     sources: TokenBatch
     group_R: torch.Tensor
     pairs: PrefixBatch | None
-
-    def to(self, device: Any) -> Batch:
-        """The batch on a device."""
-        pairs = self.pairs and self.pairs.to(device)
-        return replace(
-            self, sources=self.sources.to(device), group_R=self.group_R.to(device), pairs=pairs
-        )
 
 
 class Model(PrefixLM):

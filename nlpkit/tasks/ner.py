@@ -38,6 +38,7 @@ from nlpkit.formats.text import read_text
 from nlpkit.jsonl import write_atomic
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.layers.span_decoding import spans_above, with_rows
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.replacement import build_pool, replace_spans
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer, keep_whole
 
@@ -78,20 +79,12 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorFields):
     """Tokens and, where gold is known, its cells (text, label, first token, last token)."""
 
     encodings: list[Encoding]
     tokens: TokenBatch
     gold_N4: torch.Tensor | None
-
-    def to(self, device: Any) -> Batch:
-        """The batch on a device."""
-        return Batch(
-            self.encodings,
-            self.tokens.to(device),
-            None if self.gold_N4 is None else self.gold_N4.to(device),
-        )
 
 
 class Model(nn.Module):

@@ -23,6 +23,7 @@ import tokenizers
 import torch
 
 from nlpkit.errors import SettingsError
+from nlpkit.text.batch import TensorFields
 
 Span = tuple[int, int]
 
@@ -115,7 +116,7 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class TokenBatch:
+class TokenBatch(TensorFields):
     """Encodings as tensors. `mask_BT` is true on tokens, `content_BT` on tokens of the text, not on
     [CLS] [SEP]."""
 
@@ -125,15 +126,6 @@ class TokenBatch:
     content_BT: torch.Tensor
     word_ids_BT: torch.Tensor | None = None
     tag_ids_BT: torch.Tensor | None = None
-
-    def to(self, device: Any) -> TokenBatch:
-        """The batch on a device."""
-        parts = {
-            name: tensor.to(device, non_blocking=True)
-            for name, tensor in vars(self).items()
-            if tensor is not None
-        }
-        return replace(self, **parts)
 
     def rows(self, row_R: torch.Tensor) -> TokenBatch:
         """These rows, in this order; a row may come several times."""

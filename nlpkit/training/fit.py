@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Fit:
         settings = settings_of(plan)
         train_records, dev_records = _read(plan)
         torch.manual_seed(settings["train"].seed)
-        head = tasks.load(plan.task).uses_head(settings[tasks.canonical(plan.task)])
+        head = tasks.load(plan.task).needs_head(settings[tasks.canonical(plan.task)])
         encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=head)
         settings["train"] = self.config = settings["train"].completed(encoder.learns_as)
         config = describe(
@@ -163,11 +164,12 @@ class Fit:
 
     def _evaluate(self) -> tuple[dict[str, Any], Any]:
         task = self.run.task
-        predictor = Predictor(
-            task, self.run.model, self.run.precision, loose=self.tunes, assess="brief"
-        )
+        decode = partial(task.evaluate, loose=self.tunes, brief=True)
+        predictor = Predictor(task, self.run.model, self.run.precision, decode=decode)
         predictions = predictor.of_examples(self.dev)
-        predictions = [task.judged(*pair) for pair in zip(self.dev, predictions, strict=True)]
+        predictions = [
+            task.restrict_to_annotated(*pair) for pair in zip(self.dev, predictions, strict=True)
+        ]
         golds = [example.gold for example in self.dev]
         config, tuned = task.config, {}
         if self.tunes:

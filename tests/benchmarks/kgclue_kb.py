@@ -3,7 +3,7 @@ looking up, and memory.
 
     python tests/benchmarks/kgclue_kb.py kb_dense.tsv
 
-    build      the file of triples to a `.trie`, as `nlpkit trie build --kb` does
+    build      the file of triples to a `.trie`, as `nlpkit trie build --task kgclue` does
     tsv        opened as a run does with `--kb kb.tsv`: the same without saving
     first      opened from the `.trie`, which compiles it and leaves that beside it
     again      opened from the `.trie` ever after

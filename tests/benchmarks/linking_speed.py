@@ -27,7 +27,7 @@ from pathlib import Path
 
 def made_up(count: int, first: int) -> Iterator[dict]:
     """Entities of invented names; some share a name."""
-    from nlpkit.samples.world import World
+    from nlpkit.samples._world import World
 
     world = World("linking_speed")
     draws = [

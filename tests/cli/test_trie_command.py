@@ -56,7 +56,7 @@ def test_completions(file):
 
 
 def test_a_knowledge_base(tmp_path):
-    told = report("build", "--kb", "-", "-o", tmp_path / "kb.trie", stdin=FACTS)
+    told = report("build", "--task", "kgclue", "-", "-o", tmp_path / "kb.trie", stdin=FACTS)
     assert (told["keys"], told["values"]) == (2, 3)
     found = report("info", tmp_path / "kb.trie", "--complete", "北京")["completions"]
     assert found == {"北京[SEP]人口[SEP]": ["北京\t人口\t2189万", "北京\t人口\t两千万"]}
@@ -80,7 +80,15 @@ def test_another_tokenizer_is_refused(file, tmp_path):
 
 def test_bad_lines_are_named(tmp_path):
     done = nlpkit(
-        "trie", "build", "--kb", "-", "-o", tmp_path / "x", stdin=FACTS + b"a\tb\n", check=False
+        "trie",
+        "build",
+        "--task",
+        "kgclue",
+        "-",
+        "-o",
+        tmp_path / "x",
+        stdin=FACTS + b"a\tb\n",
+        check=False,
     )
     assert (done.returncode, done.stderr) == (
         3,

@@ -23,7 +23,6 @@ class Echo:
     batches."""
 
     batches: list
-    assesses = False
 
     def read(self, record):
         if "text" not in record:

@@ -1,6 +1,8 @@
 """Conditional LayerNorm: the formula, nothing at first, one condition a row, no weight decay."""
 
+import copy
 import math
+import threading
 
 import pytest
 import torch
@@ -155,3 +157,24 @@ def test_weights_are_saved_and_loaded_under_the_names_they_had():
     tokens, condition_BC = make_tokens(), torch.randn(3, 5)
     with conditions.given(condition_BC), others.given(condition_BC):
         assert torch.equal(encode(encoder, tokens), encode(other, tokens))
+
+
+def test_a_condition_is_that_of_its_thread_alone():
+    conditions = Conditions()
+    seen = []
+    with conditions.given(torch.ones(1, 2)):
+        thread = threading.Thread(target=lambda: seen.append(conditions.condition_BC))
+        thread.start()
+        thread.join()
+        assert conditions.condition_BC is not None
+    assert seen == [None]
+    assert conditions.condition_BC is None
+
+
+def test_a_copy_of_norms_shares_a_condition_of_its_own():
+    norms = nn.Sequential(nn.LayerNorm(2), nn.LayerNorm(2))
+    conditions = condition_norms(norms, 3)
+    with conditions.given(torch.ones(1, 3)):
+        copied = copy.deepcopy(norms)
+    assert copied[0].conditions is copied[1].conditions is not conditions
+    assert copied[0].conditions.condition_BC is None

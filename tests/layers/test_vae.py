@@ -2,6 +2,7 @@
 texts."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -111,7 +112,8 @@ def test_evaluation_counts_the_divergence_and_another_z_is_worse(trained):
     examples = [task.read({"text": text}) for text in TEXTS]
     batch = task.collate(examples)
     mean_BZ, log_variance_BZ = model.posterior(batch.texts)
-    found = predict_examples(task, model, examples, assess="brief")
+    decode = partial(task.evaluate, brief=True)
+    found = predict_examples(task, model, examples, decode=decode)
     kl_B = divergence(mean_BZ, log_variance_BZ).sum(1).tolist()
     assert all(assessed.nats >= kl - 1e-3 > 0 for assessed, kl in zip(found, kl_B, strict=True))
     assert [a.nats for a in found] == pytest.approx(model(batch).tolist(), rel=1e-3)

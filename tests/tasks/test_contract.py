@@ -5,16 +5,18 @@ import inspect
 import itertools
 import json
 import typing
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from nlpkit import encoders, samples, tasks
-from nlpkit.errors import RecordError
+from nlpkit.errors import RecordError, SettingsError
 from nlpkit.inference.predictor import predict_examples
 from nlpkit.jsonl import read_jsonl
 from nlpkit.run import Run, load
+from nlpkit.task import KnowledgeBase
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SIZES = {
@@ -77,7 +79,7 @@ class Case:
         task_class = tasks.load(name)
         settings = {**ALL_THE_SAME.get(name, {}), **settings}
         config = task_class.Config(**settings)
-        self.has_head = task_class.uses_head(config)
+        self.has_head = task_class.needs_head(config)
         encoder, tokenizer, self.encoder_name = small_encoder(self.has_head)
         config = task_class.prepare(config, self.records, folder)
         self.task = task_class(config, tokenizer, folder)
@@ -145,7 +147,12 @@ def test_the_loss_of_a_batch_is_that_of_its_examples_alone(case):
 
 
 def test_it_learns_its_sample_by_heart(trained):
-    predictions = predict_examples(trained.task, trained.model, trained.examples, assess="brief")
+    predictions = predict_examples(
+        trained.task,
+        trained.model,
+        trained.examples,
+        decode=partial(trained.task.evaluate, brief=True),
+    )
     metrics = trained.task.score(
         (e.gold, p) for e, p in zip(trained.examples, predictions, strict=True)
     )
@@ -191,10 +198,15 @@ def test_a_prediction_reads_back_as_itself(trained):
 
 def test_tuning_never_scores_worse_than_the_threshold_of_the_loss(trained):
     golds = [example.gold for example in trained.examples]
-    loose = predict_examples(
-        trained.task, trained.model, trained.examples, loose=True, assess="brief"
+    loose, strict = (
+        predict_examples(
+            trained.task,
+            trained.model,
+            trained.examples,
+            decode=partial(trained.task.evaluate, loose=loose, brief=True),
+        )
+        for loose in (True, False)
     )
-    strict = predict_examples(trained.task, trained.model, trained.examples, assess="brief")
     _, tuned = trained.task.tune(zip(golds, loose, strict=True))
     scores = [
         trained.task.score(zip(golds, p, strict=True))[trained.task.monitor]
@@ -204,7 +216,7 @@ def test_tuning_never_scores_worse_than_the_threshold_of_the_loss(trained):
 
 
 def test_a_long_text_is_cut_to_windows_and_found_whole(trained):
-    if trained.task.needs_head or trained.name == "classification":
+    if trained.has_head or trained.name == "classification":
         pytest.skip("it finds no spans; its own tests have a long text")
     pieces = [example for example in trained.examples for _ in range(3)]
     text = "。".join(example.encoding.text for example in pieces)
@@ -273,6 +285,24 @@ def test_the_sample_grammar_makes_records_of_the_task(case):
         if f.lost is not None and not f.kind.startswith("unknown")
     ]
     assert not lost
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_a_knowledge_base_is_a_trait(name):
+    """Settings, made-up data and the sample have one, or the task has none and `--kb` is refused."""
+    settings = {field.name for field in dataclasses.fields(tasks.load(name).Config)}
+    has_kb = issubclass(tasks.load(name), KnowledgeBase)
+    assert ({"kb", "kb_sha256"} <= settings) == has_kb
+    assert bool(list((GOLDEN / name).glob("kb.*"))) == has_kb
+    if has_kb:
+        assert tasks.kb_values(name, "x") == {name: {"kb": "x", "kb_sha256": None}}
+        assert list(samples.knowledge_base(name, 5, seed=1))
+    else:
+        with pytest.raises(SettingsError, match=f"{name} has no knowledge base"):
+            tasks.kb_values(name, "x")
+        with pytest.raises(SettingsError, match=f"{name} has no knowledge base"):
+            samples.knowledge_base(name, 5, seed=1)
+    assert tasks.kb_values(name, None) == {}
 
 
 @pytest.mark.parametrize("name", tasks.names())

@@ -107,7 +107,11 @@ class Reading:
 
     monitor = "cmrc_f1"
     group = "length"
-    needs_head = True
+
+    @classmethod
+    def needs_head(cls, config: Any) -> bool:
+        """Yes: answers are written, or read off masks."""
+        return True
 
     @classmethod
     def prepare(
@@ -219,7 +223,7 @@ class Reading:
             [window for window in example.windows if next(is_heard)] for example in examples
         ]
 
-    def judged(self, example: Example, prediction: Prediction) -> Prediction:
+    def restrict_to_annotated(self, example: Example, prediction: Prediction) -> Prediction:
         """One of the accepted answers, by both ways to score, counts as the first of them."""
         gold = example.gold
         answer = prediction.answer

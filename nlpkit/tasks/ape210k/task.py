@@ -122,8 +122,12 @@ class Task(task.Task[Example, Batch, Prediction]):
     Config = Settings
     monitor = "accuracy"
     group = "operators"
-    needs_head = True
     parse = staticmethod(parse_prediction)
+
+    @classmethod
+    def needs_head(cls, config: Settings) -> bool:
+        """Yes: it writes."""
+        return True
 
     @classmethod
     def prepare(

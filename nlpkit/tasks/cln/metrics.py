@@ -14,7 +14,7 @@ length            characters, the mean over the texts
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,13 +48,14 @@ class Gold(Prediction):
 
 @dataclass(frozen=True)
 class Assessed(Prediction):
-    """What evaluation knows besides: of the gold text, and of the texts the labels that a
-    classifier gives them."""
+    """What evaluation knows besides: of the gold text -log p in nats under the right and under a
+    wrong condition, and its tokens, the end included."""
 
     nats: float = 0.0
     wrong_nats: float = 0.0
     tokens: int = 0
     verdicts: list[str] = field(default_factory=list)
+    """The label that a classifier gives to each of the texts; empty where none was asked."""
 
 
 def parse_prediction(value: dict[str, Any]) -> Prediction:
@@ -62,22 +63,13 @@ def parse_prediction(value: dict[str, Any]) -> Prediction:
     return read_dataclass(Prediction, value)
 
 
-def with_verdicts(prediction: Prediction, verdicts: list[str]) -> Assessed:
-    """The prediction with a label for each of its texts."""
-    known = (
-        prediction
-        if isinstance(prediction, Assessed)
-        else Assessed(prediction.texts, prediction.scores)
-    )
-    return replace(known, verdicts=verdicts)
-
-
 def score_texts(
-    pairs: Iterable[tuple[Any, Prediction]], training: Sequence[str] = ()
+    pairs: Sequence[tuple[Any, Prediction]], training: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The metrics that the (gold, prediction) pairs allow; `training` are files of texts that may
-    have been copied."""
-    pairs = list(pairs)
+    """The metrics that the (gold, prediction) pairs allow.
+
+    `training` are files of texts that may have been copied; without any, nothing is said of it.
+    """
     texts = [text for _, prediction in pairs for text in prediction.texts]
     metrics = _of_the_model([p for _, p in pairs if isinstance(p, Assessed) and p.tokens])
     if not texts:
@@ -85,32 +77,42 @@ def score_texts(
     metrics |= {"texts": len(texts), "length": sum(map(len, texts)) / len(texts)}
     agreed = [
         verdict in gold.labels
-        for gold, p in pairs
-        if isinstance(p, Assessed)
-        for verdict in p.verdicts
-        if gold.labels
+        for gold, found in pairs
+        if gold.labels and isinstance(found, Assessed)
+        for verdict in found.verdicts
     ]
-    formed = [
-        fits(text, gold.form)
-        for gold, prediction in pairs
-        if gold.form
-        for text in prediction.texts
-    ]
-    metrics |= {
-        name: sum(v) / len(v) for name, v in (("agreement", agreed), ("form_accuracy", formed)) if v
-    }
-    metrics |= {
-        "distinct_1": distinct(texts, 1),
-        "distinct_2": distinct(texts, 2),
-        "self_bleu": self_bleu(texts),
-    }
+    if agreed:
+        metrics["agreement"] = sum(agreed) / len(agreed)
+    formed = [fits(text, gold.form) for gold, found in pairs if gold.form for text in found.texts]
+    if formed:
+        metrics["form_accuracy"] = sum(formed) / len(formed)
+    metrics["distinct_1"] = distinct(texts, 1)
+    metrics["distinct_2"] = distinct(texts, 2)
+    metrics["self_bleu"] = self_bleu(texts)
     if training:
-        copies = longest_copies(
-            texts, [str(record.get("text", "")) for _, record in read_jsonl(training)]
-        )
+        learned = [str(record.get("text", "")) for _, record in read_jsonl(training)]
+        copies = longest_copies(texts, learned)
         metrics["copied_12"] = sum(length >= COPIED for length in copies) / len(copies)
         metrics["copied_mean"] = sum(copies) / len(copies)
     return {name: round(value, 6) for name, value in metrics.items()}
+
+
+def with_verdicts(
+    predictions: Sequence[Prediction], ask: Callable[[list[dict[str, Any]]], list[Any]]
+) -> list[Prediction]:
+    """The predictions with a classifier's label for each of their texts.
+
+    `ask` gives the classifier's predictions, with their `label`, for records with a `text`.
+    """
+    records = [{"text": text} for prediction in predictions for text in prediction.texts]
+    labels = iter([found.label for found in ask(records)])
+    judged: list[Prediction] = []
+    for prediction in predictions:
+        known = prediction
+        if not isinstance(known, Assessed):
+            known = Assessed(prediction.texts, prediction.scores)
+        judged.append(replace(known, verdicts=[next(labels) for _ in prediction.texts]))
+    return judged
 
 
 def _of_the_model(assessed: Sequence[Assessed]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Legend: B batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from nlpkit.layers.prefix_lm import CachedDecoder, PrefixBatch, PrefixLM
 from nlpkit.layers.vae import Latent, divergence
 from nlpkit.tasks.cln.conditions import Condition, ConditionSpace, ConditionVectors
 from nlpkit.tasks.cln.metrics import Gold
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch
 
 
@@ -26,7 +27,6 @@ from nlpkit.text.tokenizer import TokenBatch
 class Example:
     """A condition, how the text begins and what form it is to have, and the tokens to learn."""
 
-    number: int
     condition: Condition
     prefix: str
     prefix_ids: list[int]
@@ -36,13 +36,15 @@ class Example:
     between: list[list[int]]
     """Tokens of the two texts between which the latent vectors lie, if any."""
     is_cut: bool
+    number: int = 0
+    """Of the line, counted from 1; 0 for a record of no file."""
 
     def __len__(self) -> int:
         return 2 + max(len(self.prefix_ids), len(self.target))
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorFields):
     """Conditions as tensors; `pairs`, `texts` and the wrong conditions are for what is known of the
     gold."""
 
@@ -52,16 +54,6 @@ class Batch:
     wrong: torch.Tensor | None = None
     pairs: PrefixBatch | None = None
     texts: TokenBatch | None = None
-
-    def to(self, device: Any) -> Batch:
-        """The batch on a device."""
-        parts = {
-            name: getattr(self, name)
-            for name in ("sources", "condition", "wrong", "pairs", "texts")
-        }
-        return replace(
-            self, **{name: part.to(device) for name, part in parts.items() if part is not None}
-        )
 
 
 class Model(PrefixLM):

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -116,16 +116,20 @@ class Settings:
     """Files with texts of training, for the metrics `copied_12` and `copied_mean` of `eval`."""
 
 
-class Task(task.Task[Example, Batch, Prediction]):
+class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
     Config = Settings
     monitor = "likelihood"
     group = "text"
-    needs_head = True
-    assesses = True
+    asked_setting = "cln.classifier"
+    asked_task = "classification"
     parse = staticmethod(parse_prediction)
-    with_verdicts = staticmethod(with_verdicts)
+
+    @classmethod
+    def needs_head(cls, config: Settings) -> bool:
+        """Yes: it writes."""
+        return True
 
     @classmethod
     def prepare(
@@ -181,7 +185,6 @@ class Task(task.Task[Example, Batch, Prediction]):
         most = self.config.max_length
         target = cut_text(encoding, most)
         return Example(
-            number=0,
             condition=condition,
             prefix=prefix,
             prefix_ids=self._begin(prefix, form),
@@ -315,13 +318,16 @@ class Task(task.Task[Example, Batch, Prediction]):
                 )
         return torch.stack(z_RZ)
 
-    def assess(self, model: Model, batch: Batch, *, brief: bool) -> list[Prediction]:
+    def evaluate(
+        self, model: Model, batch: Batch, *, loose: bool = False, brief: bool = False
+    ) -> list[Prediction]:
         """How likely the gold texts are, under the right and a wrong condition; and, unless
         `brief`, texts."""
-        assert batch.pairs is not None
         found = [Prediction([])] * len(batch.examples) if brief else self.decode(model, batch)
-        nats = [nats_B.tolist() for nats_B in model.judge(batch)]
-        known = zip(found, *nats, batch.pairs.count_B.tolist(), strict=True)
+        judged = self.collate(batch.examples).to(batch.condition.device)
+        assert judged.pairs is not None
+        nats = [nats_B.tolist() for nats_B in model.judge(judged)]
+        known = zip(found, *nats, judged.pairs.count_B.tolist(), strict=True)
         return [Assessed(p.texts, p.scores, *of_gold) for p, *of_gold in known]
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
@@ -330,7 +336,15 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
         """See `metrics`."""
-        return score_texts(pairs, self.config.training)
+        return score_texts(list(pairs), self.config.training)
+
+    def with_answers(
+        self,
+        predictions: Sequence[Prediction],
+        ask: Callable[[list[dict[str, Any]]], list[Any]],
+    ) -> list[Prediction]:
+        """The predictions with the label that a classifier gives to each of their texts."""
+        return with_verdicts(predictions, ask)
 
     def report(self, example: Example) -> Iterator[Finding]:
         """Texts that are not learned to their end."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from nlpkit.tasks.entity_linking.candidates import PRIORS, Lexicon
 from nlpkit.tasks.entity_linking.generative import Key, Writing
 from nlpkit.tasks.entity_linking.kb import Match
 from nlpkit.tasks.entity_linking.mentions import Mention, Prediction
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Encoding, Span, TokenBatch, Tokenizer
 
 Piece = tuple[list[int], TokenBatch]  # rows of entities, and their descriptions
@@ -71,7 +72,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Links:
+class Links(TensorFields):
     """Mentions of a batch and their candidates, as pairs one after another; N pairs of M mentions
     and D entities."""
 
@@ -105,11 +106,6 @@ class Links:
             rows=rows.astype(int).tolist(),
         )
 
-    def to(self, device: Any) -> Links:
-        """The pairs on a device."""
-        moved = {name: part.to(device) for name, part in vars(self).items() if name != "rows"}
-        return replace(self, **moved)
-
     def by_mention(self, fit_N: torch.Tensor) -> torch.Tensor:
         """The fits in rows of a mention each, the fit 0 of NIL in front, -inf beyond the last: (M,
         1 + most)."""
@@ -126,7 +122,7 @@ class Links:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorFields):
     """Tokens, the matches as cells (text, 0, first token, last token), and with targets what is to
     be found."""
 
@@ -136,24 +132,10 @@ class Batch:
     feature_NF: torch.Tensor
     gold_N4: torch.Tensor | None
     links: Links | None
-    descriptions: list[Piece]
+    descriptions: tuple[Piece, ...]
     """Of the entities of `links`."""
     pairs: PrefixBatch | None = None
     """What is to be written of the mentions of `links`."""
-
-    def to(self, device: Any) -> Batch:
-        """The batch on a device."""
-        held = {"examples", "descriptions"}
-        parts = {
-            name: part.to(device)
-            for name, part in vars(self).items()
-            if name not in held and part is not None
-        }
-        return replace(
-            self,
-            **parts,
-            descriptions=[(rows, tokens.to(device)) for rows, tokens in self.descriptions],
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +177,7 @@ class Collator:
             feature_NF=torch.from_numpy(np.concatenate(features)),
             gold_N4=gold_N4,
             links=links,
-            descriptions=self.descriptions(links.rows) if links and not self.writing else [],
+            descriptions=tuple(self.descriptions(links.rows)) if links and not self.writing else (),
             pairs=pairs,
         )
 

@@ -46,7 +46,6 @@ from torch import nn
 from nlpkit import task
 from nlpkit.config import Count, EvenSize, Length, Rate, Score, Size
 from nlpkit.encoders.base import encode
-from nlpkit.errors import SettingsError
 from nlpkit.evaluation.thresholds import LOOSE_THRESHOLD, threshold_for
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text
@@ -124,7 +123,7 @@ class Settings:
             )
 
 
-class Task(task.Task[Example, Batch, Prediction]):
+class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
     Config = Settings
@@ -132,7 +131,7 @@ class Task(task.Task[Example, Batch, Prediction]):
     group = "kind"
 
     @classmethod
-    def uses_head(cls, config: Settings) -> bool:
+    def needs_head(cls, config: Settings) -> bool:
         """To write entities."""
         return config.generative
 
@@ -141,15 +140,10 @@ class Task(task.Task[Example, Batch, Prediction]):
         cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
     ) -> Settings:
         """Writes `kb` and `habits`, and notes which knowledge base it is."""
-        if not config.kb:
-            raise SettingsError(
-                "entity_linking.kb: expected a knowledge base, got none", hint="--kb entities.jsonl"
-            )
-        source, unknown = prepare_lexicon(
-            config.kb, list(records), folder, config.max_description - 2
-        )
+        kb = cls.required_kb(config, "entity_linking", "entities.jsonl")
+        source, unknown = prepare_lexicon(kb, list(records), folder, config.max_description - 2)
         unknown = unknown if config.unknown is None else config.unknown
-        return replace(config, kb=str(Path(config.kb).resolve()), kb_sha256=source, unknown=unknown)
+        return replace(config, kb=str(Path(kb).resolve()), kb_sha256=source, unknown=unknown)
 
     def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
         self.config = config

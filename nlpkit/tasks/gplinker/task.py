@@ -59,6 +59,7 @@ from nlpkit.formats.triples import (
 )
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss, overlap_loss
 from nlpkit.layers.span_decoding import pairs_in_rows, spans_above, with_rows
+from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer, keep_whole
 
 SCORES_AT_ONCE = 1 << 22  # scores of subject-object pairs held in memory while decoding
@@ -107,7 +108,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorFields):
     """Tokens and, where gold is known, the cells (text, head, i, j) of the three pointers and what
     was annotated."""
 
@@ -115,11 +116,6 @@ class Batch:
     tokens: TokenBatch
     cells: tuple[torch.Tensor, ...] | None
     annotated_BP: torch.Tensor
-
-    def to(self, device: Any) -> Batch:
-        """The batch on a device."""
-        cells = self.cells and tuple(cells_N4.to(device) for cells_N4 in self.cells)
-        return Batch(self.encodings, self.tokens.to(device), cells, self.annotated_BP.to(device))
 
 
 class Model(nn.Module):
@@ -320,7 +316,7 @@ class Task(task.Task[Example, Batch, Prediction]):
         )
         return replace(self.config, threshold=threshold), [Prediction(triples) for triples in kept]
 
-    def judged(self, example: Example, prediction: Prediction) -> Prediction:
+    def restrict_to_annotated(self, example: Example, prediction: Prediction) -> Prediction:
         """Without triples of predicates that the line was not annotated for."""
         if example.annotated is None:
             return prediction

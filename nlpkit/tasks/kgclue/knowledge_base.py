@@ -75,7 +75,7 @@ class KnowledgeBase:
     def open(
         cls, path: str | Path, tokenizer: Tokenizer, sha256: str | None = None
     ) -> KnowledgeBase:
-        """From a file of triples, or from the `.trie` that `nlpkit trie build --kb` made of one.
+        """From a file of triples, or from the `.trie` that `nlpkit trie build --task kgclue` made of one.
 
         Raises DataError for a file with a wrong line or none, SettingsError for a trie that is
         damaged, made with another tokenizer, or of something else, and where the file is another
@@ -91,7 +91,8 @@ class KnowledgeBase:
         trie = TokenTrie.load(path, vocabulary_hash(tokenizer.backend))
         if trie.values is None or not len(trie) or trie.values.of(0)[0].count("\t") != 2:
             raise SettingsError(
-                f"{path}: holds no triples", hint="nlpkit trie build --kb makes a trie that does"
+                f"{path}: holds no triples",
+                hint="nlpkit trie build --task kgclue makes a trie that does",
             )
         return cls(trie, tokenizer)
 

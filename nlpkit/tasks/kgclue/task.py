@@ -40,7 +40,8 @@ from nlpkit.config import Length, Size, Weight
 from nlpkit.decoding.constraint import Constraint
 from nlpkit.decoding.search import beam_search
 from nlpkit.decoding.trie.table import TrieTable
-from nlpkit.errors import RecordError, SettingsError
+from nlpkit.decoding.trie.token_trie import TokenTrie
+from nlpkit.errors import RecordError
 from nlpkit.formats.finding import Finding
 from nlpkit.jsonl import dumps, write_atomic
 from nlpkit.layers.prefix_lm import (
@@ -58,7 +59,15 @@ from nlpkit.tasks.kgclue.answers import (
     read_gold,
     score_answers,
 )
-from nlpkit.tasks.kgclue.knowledge_base import KnowledgeBase, Name, Triple, file_hash, key_tokens
+from nlpkit.tasks.kgclue.knowledge_base import (
+    KnowledgeBase,
+    Name,
+    Triple,
+    compile_triples,
+    file_hash,
+    key_tokens,
+    read_triples,
+)
 from nlpkit.tasks.kgclue.logit_adjustment import Adjustment, Balance
 from nlpkit.tasks.kgclue.lookahead import LookAhead
 from nlpkit.text.tokenizer import Encoding, Tokenizer
@@ -112,12 +121,6 @@ class Batch(Seq2SeqBatch[Example]):
     token_I: torch.Tensor
     value_I: torch.Tensor
 
-    def to(self, device: Any) -> Batch:
-        """The batch on a device."""
-        own = {name: getattr(self, name).to(device) for name in ("target_I", "token_I", "value_I")}
-        moved = super().to(device)
-        return replace(self, sources=moved.sources, pairs=moved.pairs, **own)
-
 
 class Model(PrefixLM):
     """An encoder with its masked-LM head."""
@@ -136,24 +139,25 @@ class Model(PrefixLM):
         return loss_N.new_zeros(len(pairs.count_B)).index_add(0, row_N, loss_N)
 
 
-class Task(task.Task[Example, Batch, Prediction]):
+class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
     Config = Settings
     monitor = "score"
     group = "predicate"
-    needs_head = True
     parse = staticmethod(parse_prediction)
+
+    @classmethod
+    def needs_head(cls, config: Settings) -> bool:
+        """Yes: it writes."""
+        return True
 
     @classmethod
     def prepare(
         cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
     ) -> Settings:
         """Counts the predicates, and notes which knowledge base it is."""
-        if not config.kb:
-            raise SettingsError(
-                "kgclue.kb: expected a knowledge base, got none", hint="--kb triples.tsv"
-            )
+        kb = cls.required_kb(config, "kgclue", "triples.tsv")
         counts: Counter[str] = Counter()
         for where, record in records:
             try:
@@ -163,7 +167,7 @@ class Task(task.Task[Example, Batch, Prediction]):
             counts.update([gold.predicate] if gold else [])
         with write_atomic(folder / COUNTS) as stream:
             stream.write(dumps(counts) + b"\n")
-        return replace(config, kb=str(Path(config.kb).resolve()), kb_sha256=file_hash(config.kb))
+        return replace(config, kb=str(Path(kb).resolve()), kb_sha256=file_hash(kb))
 
     def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
@@ -178,15 +182,16 @@ class Task(task.Task[Example, Batch, Prediction]):
         ]
         self._balance = Balance(predicates, config.balance)
 
+    @classmethod
+    def build_trie(cls, path: str, tokenizer: Tokenizer) -> TokenTrie:
+        """Its keys are those that the task writes, their values the triples."""
+        return compile_triples(read_triples(path), tokenizer)
+
     @property
     def kb(self) -> KnowledgeBase:
         """The knowledge base of the settings, opened when it is first asked for."""
-        path = self.config.kb
+        path = self.required_kb(self.config, "kgclue", "triples.tsv")
         if self._opened is None or self._opened[0] != path:
-            if not path:
-                raise SettingsError(
-                    "kgclue.kb: expected a knowledge base, got none", hint="--kb triples.tsv"
-                )
             self._opened, self._table = (
                 (path, KnowledgeBase.open(path, self.tokenizer, self.config.kb_sha256)),
                 None,

@@ -202,8 +202,8 @@ def test_one_of_the_accepted_answers_counts_as_the_first():
     example = task.read(
         {"question": "谁？", "context": "何晴女士", "answers": ["何晴", "何晴女士"]}
     )
-    judged = task.judged(example, Prediction("何晴女士。", 0, (0, 4), 0.5))
+    judged = task.restrict_to_annotated(example, Prediction("何晴女士。", 0, (0, 4), 0.5))
     assert task.facts(judged) == task.facts(example.gold)
     assert (judged.passage, judged.span, judged.score) == (0, (0, 4), 0.5)
     other = Prediction("女士", 0, (2, 4), 0.5)
-    assert task.judged(example, other) == other
+    assert task.restrict_to_annotated(example, other) == other

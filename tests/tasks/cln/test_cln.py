@@ -2,6 +2,7 @@
 wrong."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpkit import encoders
+from nlpkit.config import build
 from nlpkit.decoding.sampling import sample
 from nlpkit.errors import DataError, RecordError, SettingsError
-from nlpkit.inference.predictor import predict_examples
+from nlpkit.inference.filter import Filter
+from nlpkit.inference.predictor import Predictor, predict_examples
+from nlpkit.jsonl import Line, dumps
 from nlpkit.layers.conditional_norm import ConditionalNorm
 from nlpkit.layers.prefix_lm import Pair, collate_pairs
 from nlpkit.tasks.cln.conditions import Condition, ConditionSpace, ConditionVectors, read_condition
@@ -220,6 +224,29 @@ def test_a_file_has_the_same_texts_whatever_the_batches(tmp_path):
     assert found != predict_examples(task, model, whole)
 
 
+def test_a_bad_line_and_another_cut_of_the_file_change_no_text(tmp_path):
+    task, model = make(tmp_path, samples=2, max_length=8)
+    good = [
+        Line(f"x:{number}", number, dumps({"label": RECORDS[number % 3]["label"]}))
+        for number in (1, 3, 4, 6, 7)
+    ]
+    bad = [Line(f"x:{n}", n, dumps({"label": "词", "prefix": "云" * 200})) for n in (2, 5)]
+    expected = list(written(task, model, good))
+    assert len(set(expected)) == len(good)
+    among_bad = sorted([*good, *bad], key=lambda line: line.number)
+    assert list(written(task, model, among_bad)) == expected
+    assert list(written(task, model, among_bad, batch_size=1, unbuffered=True)) == expected
+    shards = [*written(task, model, good[3:]), *written(task, model, good[:3])]
+    assert shards == [*expected[3:], *expected[:3]]
+
+
+def written(task, model, lines, batch_size=64, **options):
+    """What the filter writes for the good ones of some lines."""
+    predictor = Predictor(task, model, batch_size=batch_size)
+    for chunk in Filter(predictor, on_error="skip", **options)(lines):
+        yield from chunk.splitlines()
+
+
 def test_nothing_comes_twice_where_it_is_forbidden(tmp_path):
     task, model = make(tmp_path, samples=4, no_repeat=1, temperature=0.3)
     assert all(len(set(text)) == len(text) for text in texts(task, model, {"label": "词"})[0])
@@ -235,7 +262,7 @@ def test_punctuation_is_written_as_in_training(tmp_path):
 def test_assessing_is_of_the_right_and_of_a_wrong_condition(tmp_path):
     task, model = make(tmp_path)
     examples = [task.read(record) for record in RECORDS]
-    brief = predict_examples(task, model, examples, assess="brief")
+    brief = predict_examples(task, model, examples, decode=partial(task.evaluate, brief=True))
     for number, (record, assessed) in enumerate(zip(RECORDS, brief, strict=True)):
         assert assessed.texts == []
         assert assessed.tokens == len(record["text"]) + 1
@@ -248,7 +275,7 @@ def test_assessing_is_of_the_right_and_of_a_wrong_condition(tmp_path):
             assert nats == pytest.approx(alone, rel=1e-4), number
     metrics = task.score(zip([e.gold for e in examples], brief, strict=True))
     assert metrics["likelihood"] == pytest.approx(1 / metrics["perplexity"], rel=1e-2)
-    whole = predict_examples(task, model, examples, assess="whole")
+    whole = predict_examples(task, model, examples, decode=task.evaluate)
     assert all(len(prediction.texts) == 1 for prediction in whole)
     assert [a.nats for a in whole] == [a.nats for a in brief]
 
@@ -379,8 +406,8 @@ def test_no_labels_is_a_space_too():
     ],
 )
 def test_settings_that_cannot_be(settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        Settings(**settings)
+    with pytest.raises(SettingsError, match=f"cln.{next(iter(settings))}"):
+        build(Settings, settings, "cln")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,21 @@
 """Metrics of generated texts: against their definitions, written out, on random texts."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpkit.tasks.cln.diversity import distinct, longest_copies, self_bleu
-from nlpkit.tasks.cln.metrics import Assessed, Gold, Prediction, cut_text, score_texts
+from nlpkit.tasks.cln.metrics import (
+    Assessed,
+    Gold,
+    Prediction,
+    cut_text,
+    score_texts,
+    with_verdicts,
+)
 from nlpkit.tasks.cln.poem_forms import begins, fits, form_of
 from nlpkit.text.tokenizer import Tokenizer
 
@@ -96,22 +104,25 @@ def test_scores_by_hand(tmp_path):
     pattern = "字字，"
     gold = Gold(["好好，"], [], ("好",), pattern)
     pairs = [
-        (
-            gold,
-            Assessed(
-                ["好好，", "好，好"], [-1.0, -2.0], math.log(4), math.log(64), 2, ["好", "差"]
-            ),
-        ),
+        (gold, Assessed(["好好，", "好，好"], [-1.0, -2.0], math.log(4), math.log(64), 2)),
         (
             Gold(["x"]),
-            Assessed(["二三四五六七八九十甲乙丙"], [-1.0], math.log(16), math.log(64), 4, ["差"]),
+            Assessed(["二三四五六七八九十甲乙丙"], [-1.0], math.log(16), math.log(64), 4),
         ),
     ]
-    metrics = score_texts(pairs, [str(training)])
+
+    def ask(records):
+        assert [record["text"] for record in records] == [t for _, p in pairs for t in p.texts]
+        return [SimpleNamespace(label=label) for label in ("好", "差", "差")]
+
+    golds, predictions = zip(*pairs, strict=True)
+    judged = with_verdicts(predictions, ask)
+    metrics = score_texts(list(zip(golds, judged, strict=True)), [str(training)])
     assert metrics["perplexity"] == pytest.approx(2.0)
     assert metrics["likelihood"] == pytest.approx(0.5)
     assert metrics["wrong_perplexity"] == pytest.approx(4.0)
     assert (metrics["agreement"], metrics["form_accuracy"]) == (0.5, 0.5)
+    assert "agreement" not in score_texts(pairs)
     assert (metrics["texts"], metrics["tokens"], metrics["length"]) == (3, 6, 6.0)
     assert metrics["copied_12"] == pytest.approx(1 / 3, abs=1e-6)
     assert metrics["copied_mean"] == 4.0

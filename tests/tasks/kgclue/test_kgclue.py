@@ -144,7 +144,7 @@ def test_the_command_line(tmp_path):
     question = '{"question": "桐溪的长度"}\n'.encode()
     first = nlpkit("predict", run, stdin=question).stdout
     assert json.loads(first)["prediction"]["objects"] == ["30千米"]
-    nlpkit("trie", "build", "--kb", kb, "-o", tmp_path / "kb.trie")
+    nlpkit("trie", "build", "--task", "kgclue", kb, "-o", tmp_path / "kb.trie")
     assert nlpkit("predict", run, "--kb", tmp_path / "kb.trie", stdin=question).stdout == first
     kb.write_text("桐溪\t长度\t31千米\n", encoding="utf-8")
     refused = nlpkit("predict", run, stdin=question, check=False)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from nlpkit.samples.world import World
+from nlpkit.samples._world import World
 
 _SLOT = re.compile(r"<(\w+)>")
 _CHOICE = re.compile(r"\[([^\]]*)\]")

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from nlpkit.samples.grammar import Cast, fill
-from nlpkit.samples.world import World
+from nlpkit.samples._grammar import Cast, fill
+from nlpkit.samples._world import World
 
 FACTS = [
     ("<person1>[出生在|生于]<place1>", "<person1>[是哪里人|出生在哪里]？", "place1"),
