@@ -12,7 +12,20 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import compare, data, encoder, env, evaluate, predict, report, settings, tasks, train, trie
+from cli import (
+    compare,
+    completion,
+    data,
+    encoder,
+    env,
+    evaluate,
+    predict,
+    report,
+    settings,
+    tasks,
+    train,
+    trie,
+)
 from cli.output import ClosedPipe
 from nlpkit import __version__
 from nlpkit.errors import NlpkitError
@@ -37,6 +50,7 @@ app.command()(report.report)
 app.command()(tasks.tasks)
 app.command()(settings.settings)
 app.command()(env.env)
+app.command()(completion.completion)
 app.add_typer(data.app, name="data")
 app.add_typer(encoder.app, name="encoder")
 app.add_typer(trie.app, name="trie")

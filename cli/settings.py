@@ -11,7 +11,7 @@ import operator
 import re
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,12 +78,15 @@ def show(found: list[Setting]) -> None:
         console().print(table)
 
 
-def read_settings() -> Iterator[Setting]:
-    """The settings of all sections: of a file in the order in which they stand."""
+def read_settings(sections: Collection[str] | None = None) -> Iterator[Setting]:
+    """The settings of some sections, None for all: of a file in the order in which they stand."""
     for path in sorted(SOURCE.rglob("*.py")):
-        text = path.read_bytes()
-        if b"section `" in text:
-            yield from _of_file(ast.parse(text))
+        text = path.read_text(encoding="utf-8")
+        named = set(_SECTION.findall(text))
+        if named and (sections is None or not named.isdisjoint(sections)):
+            for setting in _of_file(ast.parse(text)):
+                if sections is None or setting.key.partition(".")[0] in sections:
+                    yield setting
 
 
 def _of_file(module: ast.Module) -> Iterator[Setting]:
