@@ -207,8 +207,14 @@ def _recipes() -> list[str]:
 
 
 def _encoders() -> list[str]:
-    """Those that ship."""
-    return ["tiny", "dgcnn"]
+    """Those that ship: files with an encoder that has settings, and folders of checkpoints."""
+    folder = Path(__file__).parents[1] / "nlpkit" / "encoders"
+    found = [path.parent.name for path in folder.glob("*/config.json")]
+    for path in folder.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "\nclass Encoder" in text and "\n    Config = " in text:
+            found.append(path.stem)
+    return sorted(found)
 
 
 SOURCES: dict[str | None, Callable[[], list[str]]] = {

@@ -11,7 +11,18 @@ from cli.main import app
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "help"
 COMMANDS = [
-    *("", "train", "predict", "eval", "compare", "report", "tasks", "settings", "env"),
+    *(
+        "",
+        "train",
+        "predict",
+        "eval",
+        "compare",
+        "report",
+        "tasks",
+        "settings",
+        "env",
+        "completion",
+    ),
     *(
         "data",
         "data convert",
