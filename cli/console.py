@@ -19,7 +19,8 @@ from cli.output import write_json
 
 if TYPE_CHECKING:
     from nlpkit.training.fit import Fit
-    from nlpkit.training.loop import Evaluation, Step, TrainState
+    from nlpkit.training.loop import Evaluation, Step
+    from nlpkit.training.state import TrainState
 
 LINE_EVERY = 10.0  # seconds between two lines where stderr is no terminal
 
@@ -122,12 +123,21 @@ def follow(training: Any, display: TrainingDisplay) -> int:
     with display, on_interrupt(training.state):
         for event in training.events():
             display.show(event)
+    if training.finished:
+        is_main = training.accelerator.is_main_process
+        return finish(training.accelerator, training.summary() if is_main else {})
     part(training.accelerator)
-    if not training.finished:
-        display.say("interrupted; the same command goes on from here")
-        return 130
-    if training.accelerator.is_main_process:
-        write_json(training.summary())
+    display.say("interrupted; the same command goes on from here")
+    return 130
+
+
+def finish(accelerator: Any, summary: dict[str, Any]) -> int:
+    """The end of a training that is done: one process writes its summary; the exit code."""
+    from nlpkit.inference.devices import part
+
+    part(accelerator)
+    if accelerator.is_main_process:
+        write_json(summary)
     return 0
 
 

@@ -10,6 +10,7 @@ import typer
 from cli.processes import launch
 
 if TYPE_CHECKING:
+    from nlpkit.pretraining.pretrain import Pretraining
     from nlpkit.pretraining.settings import PretrainPlan
 
 Option = typer.Option
@@ -69,19 +70,29 @@ def pretrain(
 
 def perform(plan: PretrainPlan, device: str) -> int:
     """Pretrains; on Ctrl-C the encoder and a checkpoint are saved once and the exit code is 130."""
-    from cli.console import TrainingDisplay, follow
+    from cli.console import TrainingDisplay, finish, follow
     from nlpkit.inference.devices import accelerator_for
-    from nlpkit.pretraining.resume import open_pretraining
+    from nlpkit.pretraining.resume import finished_summary, open_pretraining
+    from nlpkit.training.folder import claimed
 
     accelerator = accelerator_for(device, plan.config.precision)
-    made = open_pretraining(plan, accelerator)
+    is_main = accelerator.is_main_process
+    with claimed(plan.out, is_main):
+        done = finished_summary(plan, is_main)
+        if done is not None:
+            return finish(accelerator, done)
+        made = open_pretraining(plan, accelerator)
+        per_step = (plan.config.batch_tokens, "tokens")
+        return follow(made, TrainingDisplay(made.state, _opening(made), is_main, per_step))
+
+
+def _opening(made: Pretraining) -> list[str]:
+    """What a pretraining says of its texts."""
     total = sum(text["tokens"] for text in made.record["texts"])
-    opening = [
-        f"{total:,} tokens of text, {made.tokens_per_pass:,} a pass; {plan.config.tokens:,} to train on"
+    lines = [
+        f"{total:,} tokens of text, {made.tokens_per_pass:,} a pass; "
+        f"{made.config.tokens:,} to train on"
     ]
-    opening += [
-        f"{path}: less than {made.lengths[1]} tokens; the long steps leave it out"
-        for path in made.too_short
-    ]
-    per_step = (plan.config.batch_tokens, "tokens")
-    return follow(made, TrainingDisplay(made.state, opening, accelerator.is_main_process, per_step))
+    for path in made.too_short:
+        lines.append(f"{path}: less than {made.lengths[1]} tokens; the long steps leave it out")
+    return lines

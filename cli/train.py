@@ -11,7 +11,7 @@ from cli.processes import launch
 from cli.seeds import train_seeds
 
 if TYPE_CHECKING:
-    from nlpkit.training.fit import Plan
+    from nlpkit.training.plan import Plan
 
 Option = typer.Option
 
@@ -55,12 +55,11 @@ def train(
     good."""
     flags: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
     flags |= {"learning_rate": learning_rate, "seed": seed, "kb": kb}
-    from nlpkit.training.fit import settings_of
 
     plan = make_plan(
         task, data, dev, out, encoder, config, set_ or [], flags, device, resume, force
     )
-    settings_of(plan)  # what is wrong with the plan is told once
+    plan.settings()  # what is wrong with the plan is told once
 
     def one(plan: Plan, *changes: str) -> int:
         if processes > 1:
@@ -88,7 +87,7 @@ def make_plan(
     """The plan of the options: flag > --set > --config > default."""
     from nlpkit import tasks
     from nlpkit.config import fit, parse_pairs, read_toml
-    from nlpkit.training.fit import Plan
+    from nlpkit.training.plan import Plan
 
     values = [read_toml(config) if config else {}, parse_pairs(pairs)]
     kb = flags.pop("kb")
@@ -113,14 +112,19 @@ def make_plan(
 
 def perform(plan: Plan) -> int:
     """Trains; on Ctrl-C a checkpoint is saved once and the exit code is 130."""
-    from cli.console import TrainingDisplay, follow, opening_lines
+    from cli.console import TrainingDisplay, finish, follow, opening_lines
     from nlpkit.inference.devices import accelerator_for
-    from nlpkit.training.fit import settings_of
-    from nlpkit.training.resume import open_fit
+    from nlpkit.training.folder import claimed
+    from nlpkit.training.resume import finished_summary, open_fit
 
-    accelerator = accelerator_for(plan.device, settings_of(plan)["train"].precision)
-    fit = open_fit(plan, accelerator)
-    return follow(fit, TrainingDisplay(fit.state, opening_lines(fit), accelerator.is_main_process))
+    accelerator = accelerator_for(plan.device, plan.settings()["train"].precision)
+    is_main = accelerator.is_main_process
+    with claimed(plan.out, is_main):
+        done = finished_summary(plan, accelerator)
+        if done is not None:
+            return finish(accelerator, done)
+        fit = open_fit(plan, accelerator)
+        return follow(fit, TrainingDisplay(fit.state, opening_lines(fit), is_main))
 
 
 def rehearse(plan: Plan) -> int:
@@ -130,11 +134,11 @@ def rehearse(plan: Plan) -> int:
 
     from cli.console import show_rehearsal
     from nlpkit.inference.devices import accelerator_for
-    from nlpkit.training.fit import Fit, settings_of
+    from nlpkit.training.fit import new_fit
 
     with tempfile.TemporaryDirectory() as folder:
-        accelerator = accelerator_for(plan.device, settings_of(plan)["train"].precision)
-        fit = Fit(plan, accelerator, Path(folder))
+        accelerator = accelerator_for(plan.device, plan.settings()["train"].precision)
+        fit = new_fit(plan, accelerator, Path(folder))
         figures = fit.rehearse()
         if accelerator.is_main_process:
             show_rehearsal(fit, *figures)

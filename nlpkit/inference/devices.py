@@ -39,6 +39,15 @@ def accelerator_for(device: str, precision: str) -> Any:
     return Accelerator(cpu=place.type == "cpu", mixed_precision="bf16" if kind == "bf16" else "no")
 
 
+def from_main(value: Any) -> Any:
+    """The main process's value, in every process; all must call it."""
+    from accelerate.utils import broadcast_object_list
+
+    box = [value]
+    broadcast_object_list(box)
+    return box[0]
+
+
 def part(accelerator: Any) -> None:
     """Ends the company of the processes, all at once: one that merely exits can abort the others'
     threads (gloo)."""

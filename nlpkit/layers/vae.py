@@ -7,8 +7,8 @@ labels.
     loss          -log p(text | z) + w sum_i max(KL_i, free),     w = min(1, examples seen / annealing)
 
 Annealing lets the decoder find a use for z before z costs anything, and what a number may tell for
-nothing keeps it from being given up. w rises with every piece of a batch, so that here a step does
-depend, a little, on how its batch was cut.
+nothing keeps it from being given up. The trainer says after every step how many examples all
+processes took in, so that w is the same for the whole step, however its batch was cut.
 
 Source: Kingma and Welling 2013, arxiv.org/abs/1312.6114; annealing: Bowman et al. 2015,
 arxiv.org/abs/1511.06349; free bits: Kingma et al. 2016, arxiv.org/abs/1606.04934, section 3.3
@@ -54,11 +54,14 @@ class Latent(nn.Module):
             return mean_BZ
         return mean_BZ + (log_variance_BZ / 2).exp() * torch.randn_like(mean_BZ)
 
+    def count_examples(self, examples: int) -> None:
+        """The trainer calls this after a step: so many examples were seen, over all processes."""
+        self.seen += examples
+
     def cost(self, mean_BZ: torch.Tensor, log_variance_BZ: torch.Tensor) -> torch.Tensor:
-        """What z adds to the loss: (B,). In training the examples are counted as seen."""
+        """What z adds to the loss: (B,), in nats. In training it is annealed."""
         kl_BZ = divergence(mean_BZ, log_variance_BZ)
         if not self.training:
             return kl_BZ.sum(1)
         weight = (self.seen / max(1, self.annealing)).clamp(max=1.0)
-        self.seen += len(kl_BZ)
         return weight * kl_BZ.clamp_min(self.free).sum(1)

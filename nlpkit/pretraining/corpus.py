@@ -110,6 +110,9 @@ def load_corpus(
         except OSError as error:
             raise SettingsError(f"{folder}: cannot be written: {error.strerror}") from None
         _encode_files(folder, [path for path, _ in sources], backend)
+        for (path, _), known in zip(sources, index["files"], strict=True):
+            if _fingerprint(path) != known:
+                raise DataError(f"{path}: changed while it was read")
         with write_atomic(done) as stream:
             stream.write(json.dumps(index).encode())
     dtype = token_type(backend)

@@ -48,7 +48,8 @@ from nlpkit.pretraining.objectives import (
 from nlpkit.pretraining.settings import PretrainPlan
 from nlpkit.text.tokenizer import vocabulary_hash
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
-from nlpkit.training.loop import Evaluation, TrainState, train
+from nlpkit.training.loop import Evaluation, train
+from nlpkit.training.state import TrainState
 
 KIND, MASKS = 1, 2  # different generators from one seed
 HELD_OUT_BLOCKS = 512  # most that an evaluation takes

@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 from nlpkit.run import load_tensors, save_tensors
-from nlpkit.training.loop import Evaluation, Step, TrainState
+from nlpkit.training.loop import Evaluation, Step
+from nlpkit.training.state import TrainState
 
 CHECKPOINT = "checkpoint.safetensors"
 EVERY = 300  # seconds; besides, one after every evaluation

@@ -1,5 +1,4 @@
-"""From a plan to a trained run: data, task, encoder and trainer put together, checkpoints kept, as
-events.
+"""A training ready to go: examples, batches and the trainer's state; checkpoints kept, as events.
 
 A training that was interrupted, or killed at any moment, continues from its last checkpoint with
 the same result as one that was not; it is refused where data, settings, encoder or the number of
@@ -8,140 +7,144 @@ processes differ.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 
-from nlpkit import encoders, tasks
-from nlpkit.config import Values, build, resolve
+from nlpkit.config import build
 from nlpkit.errors import SettingsError
 from nlpkit.inference.batching import split
-from nlpkit.inference.devices import peak_memory
+from nlpkit.inference.devices import from_main, peak_memory
 from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import write_atomic
-from nlpkit.run import Run, describe
-from nlpkit.text.tokenizer import vocabulary_hash
+from nlpkit.run import Run
 from nlpkit.training.batching import Batches
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
-from nlpkit.training.dataset import Records, read_examples, read_records, split_by_content
-from nlpkit.training.loop import Evaluation, TrainState, train
+from nlpkit.training.dataset import read_examples
+from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.model_card import model_card
+from nlpkit.training.plan import Data, Plan, build_run, load_data
 from nlpkit.training.settings import TrainConfig
+from nlpkit.training.state import TrainState
+from nlpkit.training.step import TrainingStep
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What the user asked for. `values` are the sections of settings, already in order of
-    precedence."""
-
-    task: str
-    data: tuple[str, ...]
-    out: Path
-    dev: tuple[str, ...] = ()
-    encoder: str = "tiny"
-    values: tuple[Values, ...] = ()
-    device: str = "auto"
-    resume: str = "auto"
-    force: bool = False
+def new_fit(plan: Plan, accelerator: Any, folder: Path, old: dict[str, Any] | None = None) -> Fit:
+    """The training of a plan, in three steps; for the arguments and errors see `build_run`."""
+    started = time.monotonic()
+    data = load_data(plan, accelerator)
+    run = build_run(plan, data, accelerator, folder, old)
+    fit = make_state(run, data, accelerator)
+    fit.started = started
+    return fit
 
 
-def settings_of(plan: Plan) -> dict[str, Any]:
-    """The settings of all sections: `train`, `encoder`, and one with the name of the task. Raises
-    SettingsError."""
-    task = tasks.load(plan.task)
-    sections = {
-        "train": TrainConfig,
-        "encoder": encoders.settings_of(plan.encoder),
-        tasks.canonical(plan.task): task.Config,
-    }
-    return resolve(sections, *plan.values)
+def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
+    """The examples of a run's data, their batches, and the trainer's state.
+
+    Seeds torch's generator for the training, differently in each process. Raises DataError for a
+    line that the task cannot read, SettingsError where a batch would be cut that must not be.
+    """
+    task = run.task
+    config = build(TrainConfig, run.config["settings"]["train"], "train")
+    whole = read_examples(task, data.train.pairs)
+    examples = [window for example in whole for window in task.windows(example)]
+    lengths = [len(example) for example in examples]
+    batches = Batches(lengths, config.batch_size, config.seed, config.batch_by == "tokens")
+    if task.couples_examples:
+        refuse_cuts(run.config["task"], config, batches, accelerator.num_processes)
+    dev = read_examples(task, data.dev.pairs)
+    state = TrainState(run.model, config, config.epochs * batches.per_epoch, accelerator)
+    torch.manual_seed((config.seed * 1000 + accelerator.process_index) % 2**63)
+    return Fit(
+        accelerator=accelerator,
+        run=run,
+        config=config,
+        examples=examples,
+        augment=task.augmenter(examples),
+        dev=dev,
+        batches=batches,
+        state=state,
+        facts=sum(len(task.facts(example.gold)) for example in whole),
+        lost=sum(_count_lost(task, example) for example in whole),
+        tunes=task.tunes,
+    )
 
 
+def _count_lost(task: Any, example: Any) -> int:
+    """Facts of an example's gold that no model can learn."""
+    findings = task.report(example)
+    return len({finding.lost for finding in findings if finding.lost is not None})
+
+
+def refuse_cuts(task: str, config: TrainConfig, batches: Batches, processes: int) -> None:
+    """Raises SettingsError where settings would cut a batch of a task whose loss couples the
+    examples of a batch: the parts of such a batch have another loss than the whole."""
+    why = f"the loss of {task} couples the examples of a batch, which must stay whole"
+    if processes > 1:
+        raise SettingsError(f"--processes: {why}: expected 1, got {processes}")
+    if config.accumulate > 1:
+        raise SettingsError(f"train.accumulate: {why}: expected 1, got {config.accumulate}")
+    if config.max_tokens is None:
+        return
+    if config.batch_by == "tokens":
+        raise SettingsError(f"train.max_tokens: {why}: expected none, got {config.max_tokens}")
+    largest = min(config.batch_size, len(batches.lengths)) * int(batches.lengths.max())
+    if config.max_tokens < largest:
+        raise SettingsError(
+            f"train.max_tokens: {why}: expected none or at least {largest}, "
+            f"got {config.max_tokens}",
+            hint="a smaller train.batch_size needs less memory",
+        )
+
+
+def run_summary(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The last line of `nlpkit train`, from the config of a finished run."""
+    result = config["result"]
+    return {"run": str(folder), **{key: result[key] for key in ("monitor", "value", "seconds")}}
+
+
+@dataclass
 class Fit:
-    """A training ready to go: `run`, `state`, and the examples. Iterate over `events()`.
+    """A training ready to go. Iterate over `events()`.
 
-    Args:
-        plan: what to do.
-        accelerator: an `accelerate.Accelerator` (see `nlpkit.inference.devices`).
-        folder: where files are written; it exists.
-        old: the `config.json` of the run to continue, None for a new one. Raises SettingsError
-            where the plan differs.
+    `examples` are the windows of the training data, `facts` how many facts their gold states,
+    `lost` how many of these no model can learn. `tunes` is whether evaluation tunes a threshold: as
+    it was set, since a tuned threshold looks like one that the user gave.
     """
 
-    def __init__(
-        self, plan: Plan, accelerator: Any, folder: Path, old: dict[str, Any] | None = None
-    ):
-        self.accelerator = accelerator
-        self.started, self.finished = time.monotonic(), False
-        settings = settings_of(plan)
-        train_records, dev_records = _read(plan)
-        torch.manual_seed(settings["train"].seed)
-        head = tasks.load(plan.task).needs_head(settings[tasks.canonical(plan.task)])
-        encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=head)
-        settings["train"] = self.config = settings["train"].completed(encoder.learns_as)
-        config = describe(
-            tasks.canonical(plan.task),
-            plan.encoder,
-            settings,
-            _describe_data(plan, train_records, dev_records),
-        )
-        config["encoder"]["spec"] = encoder.spec()
-        config["tokenizer_sha256"] = vocabulary_hash(tokenizer.backend)
-        config |= {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
-        config["device"] = accelerator.device.type
-        if old is not None:
-            refuse_differences(old, json.loads(json.dumps(config)))
-        task_config = self._prepare(plan, settings[config["task"]], train_records, folder, old)
-        config["prepared"] = asdict(task_config)
-        task = tasks.load(plan.task)(task_config, tokenizer, folder)
-        self.run = Run(folder, config, task, tokenizer, task.build_model(encoder))
-        self.tunes = (
-            task.tunes
-        )  # as it was set: a tuned threshold looks like one that the user gave
-        examples = read_examples(task, train_records.pairs)
-        self.facts = sum(len(task.facts(e.gold)) for e in examples)
-        self.lost = sum(
-            len({f.lost for f in task.report(e) if f.lost is not None}) for e in examples
-        )
-        self.examples = [piece for example in examples for piece in task.windows(example)]
-        self.augment = task.augmenter(self.examples)
-        self.dev = read_examples(task, dev_records.pairs)
-        by_tokens = self.config.batch_by == "tokens"
-        self.batches = Batches(
-            [len(e) for e in self.examples], self.config.batch_size, self.config.seed, by_tokens
-        )
-        self.state = TrainState(
-            self.run.model, self.config, self.config.epochs * self.batches.per_epoch, accelerator
-        )
-        torch.manual_seed((self.config.seed * 1000 + accelerator.process_index) % 2**63)
-
-    def _prepare(
-        self, plan: Plan, config: Any, records: Records, folder: Path, old: dict[str, Any] | None
-    ) -> Any:
-        """The task's settings after `prepare`, which a continued run has behind it."""
-        task_class = tasks.load(plan.task)
-        if old is not None:
-            return build(task_class.Config, old["prepared"], old["task"])
-        main = self.accelerator.is_main_process
-        return _from_main(task_class.prepare(config, records.pairs, folder) if main else None)
+    accelerator: Any
+    run: Run
+    config: TrainConfig
+    examples: list[Any]
+    augment: Callable[[Any, Any], Any] | None
+    dev: list[Any]
+    batches: Batches
+    state: TrainState
+    facts: int
+    lost: int
+    tunes: bool
+    started: float = field(default_factory=time.monotonic)
+    finished: bool = False
 
     def micro_batches(self, step: int) -> Iterator[Any]:
-        """This process's pieces of the batch of a step."""
+        """This process's micro-batches of the batch of a step."""
         ordered = sorted(self.batches[step].tolist(), key=lambda index: self.batches.lengths[index])
         mine = ordered[self.accelerator.process_index :: self.accelerator.num_processes]
         examples = [self._example(index, step) for index in mine]
+        if self.run.task.couples_examples:
+            yield self.run.task.collate(examples)
+            return
         lengths = [len(example) for example in examples]  # as they were made
         most = self.config.max_tokens or (16384 if self.accelerator.device.type == "cuda" else 2048)
-        for piece in split(range(len(mine)), lengths, most, self.config.accumulate):
-            yield self.run.task.collate([examples[place] for place in piece])
+        for places in split(range(len(mine)), lengths, most, self.config.accumulate):
+            yield self.run.task.collate([examples[place] for place in places])
 
     def _example(self, index: int, step: int) -> Any:
         """An example as it is, or as the task's augmenter makes it for this step: the same however
@@ -159,7 +162,7 @@ class Fit:
         """Metrics on dev, where open thresholds are tuned too. One process does it and tells the
         others."""
         found = self._evaluate() if self.accelerator.is_main_process else None
-        metrics, self.run.task.config = _from_main(found)
+        metrics, self.run.task.config = from_main(found)
         return metrics
 
     def _evaluate(self) -> tuple[dict[str, Any], Any]:
@@ -202,12 +205,8 @@ class Fit:
             self.run.save_history(self.state.history)
 
     def summary(self) -> dict[str, Any]:
-        """The last line of `nlpkit train`."""
-        result = self.run.config["result"]
-        return {
-            "run": str(self.run.folder),
-            **{key: result[key] for key in ("monitor", "value", "seconds")},
-        }
+        """See `run_summary`."""
+        return run_summary(self.run.folder, self.run.config)
 
     def rehearse(self) -> tuple[int, float]:
         """Forward and backward of the longest batch: (examples in it, peak memory in MiB)."""
@@ -215,10 +214,7 @@ class Fit:
             range(self.batches.per_epoch),
             key=lambda step: self.batches.lengths[self.batches[step]].sum(),
         )
-        for batch in self.micro_batches(longest):
-            with self.accelerator.autocast():
-                loss_B = self.run.model(batch.to(self.accelerator.device))
-            loss_B.sum().backward()
+        TrainingStep(self.state).backward(partial(self.micro_batches, longest))
         self.state.optimizer.step()  # its moments take memory too
         return len(self.batches[longest]), peak_memory(self.accelerator.device)
 
@@ -237,43 +233,3 @@ class Fit:
             stream.write(model_card(run.config).encode())
         run.save_config()  # last, since it is what says that the run is finished
         (run.folder / CHECKPOINT).unlink(missing_ok=True)
-
-
-def _from_main(value: Any) -> Any:
-    """The main process's value, in every process."""
-    box = [value]
-    broadcast_object_list(box)
-    return box[0]
-
-
-def _read(plan: Plan) -> tuple[Records, Records]:
-    if plan.dev:
-        return read_records(plan.data), read_records(plan.dev)
-    return split_by_content(plan.data)
-
-
-def _describe_data(plan: Plan, train: Records, dev: Records) -> dict[str, Any]:
-    return {
-        "train": list(plan.data),
-        "dev": list(plan.dev) or "a tenth of train, by content",
-        "train_lines": len(train.pairs),
-        "dev_lines": len(dev.pairs),
-        "train_sha256": train.sha256,
-        "dev_sha256": dev.sha256,
-    }
-
-
-def refuse_differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> None:
-    """Raises SettingsError with the first thing in which the plan differs from the run to
-    resume."""
-    for key in new:
-        where = f"{path}.{key}" if path else key
-        if key == "versions" or old.get(key) == new[key]:
-            continue
-        if isinstance(new[key], dict) and isinstance(old.get(key), dict):
-            refuse_differences(old[key], new[key], where)
-        else:
-            raise SettingsError(
-                f"cannot resume: {where} is now {new[key]!r}, the run has {old.get(key)!r}",
-                hint="--force starts anew, --out names another folder",
-            )

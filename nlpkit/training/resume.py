@@ -1,16 +1,56 @@
 """Opening a run directory for training: a new one, made whole or not at all, or the one there
-continued."""
+continued.
+
+Whoever trains holds the folder with `claimed` meanwhile.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 from nlpkit.errors import SettingsError
+from nlpkit.inference.devices import from_main
 from nlpkit.run import read_config
 from nlpkit.training.checkpoints import CHECKPOINT, read_state
-from nlpkit.training.fit import Fit, Plan
+from nlpkit.training.fit import Fit, new_fit, run_summary
+from nlpkit.training.folder import (
+    is_to_resume,
+    new_folder,
+    put_in_place,
+    refuse_differences,
+    remove_scraps,
+)
+from nlpkit.training.plan import Plan, load_data, load_parts
+
+
+def finished_summary(plan: Plan, accelerator: Any) -> dict[str, Any] | None:
+    """The summary of the run in `plan.out` where that is finished and what the plan asks for; None
+    where there is something left to do.
+
+    So the same command, given again and again until it succeeds, comes to an end. Raises
+    SettingsError where the run there is finished, but another one.
+    """
+    folder = plan.out
+    if plan.force or plan.resume == "never" or not (folder / "config.json").exists():
+        return None
+    old = read_config(folder)
+    if "result" not in old:
+        return None
+    try:
+        new = load_parts(plan, load_data(plan, accelerator), accelerator).config
+        refuse_differences(old, json.loads(json.dumps(new)))
+    except SettingsError as error:
+        reason = error.message.removeprefix("cannot resume: ")
+        raise SettingsError(
+            f"{folder}: holds a finished run: {reason}",
+            hint="--force overwrites it, --out names another",
+        ) from None
+    if accelerator.is_main_process:  # a process may have been killed right after it was done
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        remove_scraps(folder)
+    return run_summary(folder, old)
 
 
 def open_fit(plan: Plan, accelerator: Any) -> Fit:
@@ -28,76 +68,26 @@ def open_fit(plan: Plan, accelerator: Any) -> Fit:
     accelerator.wait_for_everyone()
     if not resume:
         return _new_fit(plan, accelerator)
-    fit = Fit(plan, accelerator, folder, old)
+    if accelerator.is_main_process:
+        remove_scraps(folder)
+    fit = new_fit(plan, accelerator, folder, old)
     read_state(fit.state, folder)
     return fit
-
-
-def is_to_resume(
-    folder: Path, what: str, known: bool, finished: bool, wanted: bool, force: bool
-) -> bool:
-    """Whether what is in the folder is to be continued. Raises SettingsError where it may not be
-    overwritten.
-
-    Args:
-        folder: the user's `--out`.
-        what: "run" or "pretraining", for the messages.
-        known: whether the folder holds one; finished: and whether that is done.
-        wanted: --resume auto.
-        force: --force.
-    """
-    has_checkpoint = known and not finished and (folder / CHECKPOINT).exists()
-    if folder.exists() and not folder.is_dir():
-        raise SettingsError(f"{folder}: is no folder", hint="choose another --out")
-    if not known and folder.exists() and any(folder.iterdir()):
-        raise SettingsError(
-            f"{folder}: holds something that is no {what}", hint="choose another --out"
-        )
-    if finished and not force:
-        raise SettingsError(
-            f"{folder}: holds a finished {what}", hint="--force overwrites it, --out names another"
-        )
-    if has_checkpoint and not wanted and not force:
-        raise SettingsError(
-            f"{folder}: holds an unfinished {what}",
-            hint="--resume auto continues it, --force overwrites it",
-        )
-    resume = has_checkpoint and wanted and not force
-    for scrap in (
-        folder.glob(".*.tmp") if resume else ()
-    ):  # of a process that was killed while it wrote
-        scrap.unlink(missing_ok=True)
-    return resume
 
 
 def _new_fit(plan: Plan, accelerator: Any) -> Fit:
     """A new training. Its folder is made under another name, so that it appears whole or not at
     all."""
-    out = plan.out.resolve()
-    new = out.with_name(f".{out.name}.new")
-    if accelerator.is_main_process:
-        remake(new)
-    accelerator.wait_for_everyone()
+    new = from_main(new_folder(plan.out) if accelerator.is_main_process else None)
     try:
-        fit = Fit(plan, accelerator, new)
+        fit = new_fit(plan, accelerator, new)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             fit.run.save_new()
-            shutil.rmtree(out, ignore_errors=True)
-            new.rename(out)
+            put_in_place(new, plan.out)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
     accelerator.wait_for_everyone()
     fit.run.folder = plan.out
     return fit
-
-
-def remake(folder: Path) -> None:
-    """An empty folder in place of what was there."""
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise SettingsError(f"{folder.parent}: cannot be written: {error.strerror}") from None

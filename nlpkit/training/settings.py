@@ -9,6 +9,7 @@ from nlpkit import optim
 from nlpkit.config import Count, LearningRate, Positive, Range, Rate, Seed, Weight
 from nlpkit.optim.groups import parse_rates
 from nlpkit.optim.schedule import parse_schedule
+from nlpkit.training import techniques
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,12 @@ class TrainConfig:
     average: Rate = 0.0
     """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights
     themselves."""
+    techniques: tuple[str, ...] = ()
+    """`name(argument=value)` of what wraps the parts of a step (`nlpkit.training.techniques`), e.g.
+    `["flooding(level=0.1)"]`; a later one wraps an earlier one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
-    evaluate_every: Annotated[float, Range(above=0, most=1e6)] = 1.0
+    evaluate_every: Annotated[float, Range(above=0, most=1e9)] = 1.0
     """Epochs between evaluations."""
     patience: Count = 0
     """Stop after this many evaluations without a new best; 0 for never."""
@@ -59,6 +63,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.optimizer is not None:
             optim.check_name(self.optimizer)
+        techniques.parse(self.techniques)
         parse_rates(self.rates)
         parse_schedule(self.schedule)
 

@@ -29,8 +29,9 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(arguments.threads)
     from nlpkit.inference.devices import accelerator_for, peak_memory
-    from nlpkit.training.fit import Fit, Plan
+    from nlpkit.training.fit import new_fit
     from nlpkit.training.loop import Step, train
+    from nlpkit.training.plan import Plan
 
     values = {
         "train": {"batch_size": arguments.batch_size, "evaluate_every": 1e9},
@@ -46,7 +47,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     sentences, started = 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
-        fit = Fit(plan, accelerator_for("cpu", arguments.precision), Path(folder))
+        fit = new_fit(plan, accelerator_for("cpu", arguments.precision), Path(folder))
         steps = train(fit.state, fit.micro_batches, dict, "f1", fit.batches.per_epoch)
         for step in steps:
             assert isinstance(step, Step)

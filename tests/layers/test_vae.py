@@ -43,7 +43,11 @@ def test_the_divergence_is_that_of_two_normal_distributions():
 def test_cost_is_annealed_and_free_up_to_a_bound():
     latent = Latent(4, 3, 2, free=0.5, annealing=10).train()
     mean_BZ, log_variance_BZ = torch.tensor([[2.0, 0.0, 0.1]] * 4), torch.zeros(4, 3)
-    costs = [latent.cost(mean_BZ, log_variance_BZ)[0].item() for _ in range(5)]
+    costs = []
+    for _ in range(5):
+        costs.append(latent.cost(mean_BZ, log_variance_BZ)[0].item())
+        assert latent.cost(mean_BZ[:1], log_variance_BZ[:1])[0].item() == costs[-1]  # in any pieces
+        latent.count_examples(4)
     whole = 2.0 + 0.5 + 0.5
     assert costs == pytest.approx([0.0, 0.4 * whole, 0.8 * whole, whole, whole])
     assert latent.eval().cost(mean_BZ, log_variance_BZ)[0].item() == pytest.approx(2.0 + 0.005)

@@ -16,9 +16,9 @@ from nlpkit import samples
 from nlpkit.errors import SettingsError
 from nlpkit.inference.devices import accelerator_for
 from nlpkit.training.checkpoints import CHECKPOINT
-from nlpkit.training.fit import Plan
 from nlpkit.training.loop import Evaluation
-from nlpkit.training.resume import open_fit
+from nlpkit.training.plan import Plan
+from nlpkit.training.resume import finished_summary, open_fit
 
 
 def plan(data, out, encoder=(), **train):
@@ -194,9 +194,16 @@ def test_resume_is_refused_where_something_changed(ragged, tmp_path):
 
 
 def test_a_finished_or_foreign_folder_is_not_overwritten(ragged, tmp_path):
-    train_steps(fit_of(plan(ragged, tmp_path / "run", epochs=1)))
+    fit = fit_of(plan(ragged, tmp_path / "run", epochs=1))
+    train_steps(fit)
     with pytest.raises(SettingsError, match="holds a finished run"):
         fit_of(plan(ragged, tmp_path / "run", epochs=1))
+    accelerator = accelerator_for("cpu", "fp32")
+    same = plan(ragged, tmp_path / "run", epochs=1)
+    assert finished_summary(same, accelerator) == fit.summary()
+    assert finished_summary(replace(same, force=True), accelerator) is None
+    with pytest.raises(SettingsError, match="holds a finished run: settings.train.epochs is now 2"):
+        finished_summary(plan(ragged, tmp_path / "run", epochs=2), accelerator)
     train_steps(fit_of(replace(plan(ragged, tmp_path / "run", epochs=1), force=True)))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("keep me")

@@ -1,0 +1,144 @@
+"""From a plan to a run ready to be trained: its settings, its data, its task and model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nlpkit import encoders, tasks
+from nlpkit.config import Values, build, resolve
+from nlpkit.errors import DataError
+from nlpkit.inference.devices import from_main
+from nlpkit.run import Run, describe
+from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
+from nlpkit.training.dataset import Records, read_records, split_by_content
+from nlpkit.training.folder import refuse_differences
+from nlpkit.training.settings import TrainConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the user asked for. `values` are the sections of settings, already in order of
+    precedence."""
+
+    task: str
+    data: tuple[str, ...]
+    out: Path
+    dev: tuple[str, ...] = ()
+    encoder: str = "tiny"
+    values: tuple[Values, ...] = ()
+    device: str = "auto"
+    resume: str = "auto"
+    force: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of all sections: `train`, `encoder`, and one with the name of the task.
+        Raises SettingsError."""
+        sections = {
+            "train": TrainConfig,
+            "encoder": encoders.settings_of(self.encoder),
+            tasks.canonical(self.task): tasks.load(self.task).Config,
+        }
+        return resolve(sections, *self.values)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The records of a training."""
+
+    train: Records
+    dev: Records
+
+    def describe(self, plan: Plan) -> dict[str, Any]:
+        """What the run's config says of them."""
+        return {
+            "train": list(plan.data),
+            "dev": list(plan.dev) or "a tenth of train, by content",
+            "train_lines": len(self.train.pairs),
+            "dev_lines": len(self.dev.pairs),
+            "train_sha256": self.train.sha256,
+            "dev_sha256": self.dev.sha256,
+        }
+
+
+def load_data(plan: Plan, accelerator: Any) -> Data:
+    """The records of the plan's files; without dev files a tenth of the data is kept for it.
+
+    They are read once and held in memory, so that a file may change during the training. Raises
+    DataError for a wrong line, and where processes have read different ones.
+    """
+    data = Data(*_read(plan))
+    if accelerator.num_processes > 1:
+        mine = (data.train.sha256, data.dev.sha256)
+        if from_main(mine) != mine:
+            raise DataError(f"{', '.join(plan.data)}: changed while the processes read it")
+    return data
+
+
+def _read(plan: Plan) -> tuple[Records, Records]:
+    if plan.dev:
+        return read_records(plan.data), read_records(plan.dev)
+    return split_by_content(plan.data)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, before its task has seen the data, and the `config.json` of it."""
+
+    encoder: Any
+    tokenizer: Tokenizer
+    task_config: Any
+    config: dict[str, Any]
+
+
+def load_parts(plan: Plan, data: Data, accelerator: Any) -> Parts:
+    """The encoder with fresh or pretrained weights, its tokenizer, and the settings completed.
+
+    Seeds torch's generator, since weights may be drawn at random. Raises SettingsError.
+    """
+    settings = plan.settings()
+    name = tasks.canonical(plan.task)
+    torch.manual_seed(settings["train"].seed)
+    head = tasks.load(name).needs_head(settings[name])
+    encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=head)
+    settings["train"] = settings["train"].completed(encoder.learns_as)
+    config = describe(name, plan.encoder, settings, data.describe(plan))
+    config["encoder"]["spec"] = encoder.spec()
+    config["tokenizer_sha256"] = vocabulary_hash(tokenizer.backend)
+    config["processes"] = accelerator.num_processes
+    config["precision"] = accelerator.mixed_precision
+    config["device"] = accelerator.device.type
+    return Parts(encoder, tokenizer, settings[name], config)
+
+
+def build_run(
+    plan: Plan, data: Data, accelerator: Any, folder: Path, old: dict[str, Any] | None = None
+) -> Run:
+    """The run with its task and untrained model.
+
+    Args:
+        plan: what to do.
+        data: its records, from which the task prepares what it needs.
+        accelerator: an `accelerate.Accelerator` (see `nlpkit.inference.devices`).
+        folder: where files are written; it exists.
+        old: the `config.json` of the run to continue, None for a new one. Raises SettingsError
+            where the plan differs.
+    """
+    parts = load_parts(plan, data, accelerator)
+    config = parts.config
+    task_class = tasks.load(plan.task)
+    if old is not None:
+        refuse_differences(old, json.loads(json.dumps(config)))
+        task_config = build(task_class.Config, old["prepared"], config["task"])
+    else:
+        is_main = accelerator.is_main_process
+        task_config = from_main(
+            task_class.prepare(parts.task_config, data.train.pairs, folder) if is_main else None
+        )
+    config["prepared"] = asdict(task_config)
+    task = task_class(task_config, parts.tokenizer, folder)
+    return Run(folder, config, task, parts.tokenizer, task.build_model(parts.encoder))

@@ -1,0 +1,139 @@
+"""One optimiser step, as four parts, each of which a technique may wrap.
+
+    objective(batch) -> loss_B               the losses of a micro-batch, one for each example
+    backward(micro_batches) -> sums_2        adds the gradient of the *sum* of this process's losses to `.grad`;
+                                             gives (sum of losses, examples)
+    combine(sums_2) -> Total                 adds both up over the processes and divides once by the number of
+                                             examples: `.grad` is now the gradient of the mean loss of the step
+    update()                                 clips the gradient, lets the optimizer and the average move, clears `.grad`
+
+Accumulation is exact for any split of a batch, over micro-batches and over processes, since nothing
+is divided before all is added up: a step does not depend on how its batch was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from nlpkit.errors import NlpkitError
+from nlpkit.optim.schedule import multiplier
+from nlpkit.training import techniques
+from nlpkit.training.state import TrainState
+
+MicroBatches = Callable[[], Iterable[Any]]
+"""Makes this process's micro-batches of a step; called again it makes the same ones."""
+
+
+@dataclass(frozen=True)
+class Total:
+    """A step over all processes: the mean loss of its examples, their number, and whether a process
+    was asked to stop."""
+
+    loss: float
+    examples: int
+    interrupted: bool
+
+
+class TrainingStep:
+    """The step of a training: call it with the micro-batches. All processes must call it alike.
+
+    The parts are attributes, so that techniques can wrap them: those of `train.techniques`, in
+    their order.
+    """
+
+    def __init__(self, state: TrainState):
+        self.state = state
+        self.parameters = [p for group in state.groups for p in group.parameters]
+        self.objective: Callable[[Any], torch.Tensor] = self._objective
+        self.backward: Callable[[MicroBatches], torch.Tensor] = self._backward
+        self.combine: Callable[[torch.Tensor], Total] = self._combine
+        self.update: Callable[[], None] = self._update
+        for technique in techniques.parse(state.config.techniques):
+            part = techniques.part_of(technique)
+            setattr(self, part, partial(getattr(technique, part), self, getattr(self, part)))
+        # a module with this method counts the examples that it was trained on
+        self.counting: list[Any] = [
+            module for module in state.model.modules() if hasattr(module, "count_examples")
+        ]
+
+    def __call__(self, micro_batches: MicroBatches) -> Total:
+        """One optimiser step. Raises NlpkitError where the loss or the gradient is not finite."""
+        sums_2 = self.backward(micro_batches)
+        total = self.combine(sums_2)
+        self.update()
+        for module in self.counting:
+            module.count_examples(total.examples)
+        return total
+
+    def gradients(self) -> list[torch.Tensor]:
+        """Those of the parameters that have one."""
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+    def _objective(self, batch: Any) -> torch.Tensor:
+        with self.state.accelerator.autocast():
+            return self.state.model(batch.to(self.state.accelerator.device))
+
+    def _backward(self, micro_batches: MicroBatches) -> torch.Tensor:
+        sums_2 = torch.zeros(2, device=self.state.accelerator.device, dtype=torch.float64)
+        for batch in micro_batches():
+            loss_B = self.objective(batch)
+            loss_B.sum().backward()
+            sums_2[0] += loss_B.detach().sum()
+            sums_2[1] += len(loss_B)
+        return sums_2
+
+    def _combine(self, sums_2: torch.Tensor) -> Total:
+        state = self.state
+        asked = sums_2.new_tensor([float(state.interrupted)])
+        sums_3 = state.accelerator.reduce(torch.cat([sums_2, asked]), "sum")
+        reduce_gradients(state.accelerator, self.parameters)
+        loss, examples, interrupts = sums_3.tolist()
+        if not torch.isfinite(sums_3).all():
+            raise NlpkitError(
+                f"the loss is {loss} at step {state.step + 1}",
+                hint="try a smaller train.learning_rate",
+            )
+        torch._foreach_div_(self.gradients(), examples)
+        return Total(loss / examples, int(examples), interrupts > 0)
+
+    def _update(self) -> None:
+        state = self.state
+        norm = nn.utils.clip_grad_norm_(self.parameters, state.config.clip_norm or float("inf"))
+        if not torch.isfinite(norm):
+            raise NlpkitError(
+                f"the gradient is {norm} at step {state.step + 1}",
+                hint="try a smaller train.learning_rate",
+            )
+        state.step += 1
+        factor = multiplier(state.points, state.step, state.steps)
+        for group, settings in zip(state.groups, state.optimizer.param_groups, strict=True):
+            settings["lr"] = group.learning_rate * factor
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        if state.average:
+            state.average.update()
+
+
+def reduce_gradients(accelerator: Any, parameters: list[nn.Parameter]) -> None:
+    """Adds the gradients up over the processes, as one message; a process without any micro-batch
+    takes part with zeros.
+
+    What no process has a gradient of keeps none, so that the optimizer leaves it alone as with one
+    process.
+    """
+    if accelerator.num_processes == 1:
+        return
+    flat = torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
+    )
+    known = flat.new_tensor([p.grad is not None for p in parameters])
+    sums, known = accelerator.reduce(torch.cat([flat, known]), "sum").split([len(flat), len(known)])
+    gradients = sums.split([p.numel() for p in parameters])
+    for parameter, gradient, is_known in zip(parameters, gradients, known.tolist(), strict=True):
+        parameter.grad = gradient.view_as(parameter).clone() if is_known else None

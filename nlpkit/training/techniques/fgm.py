@@ -1,0 +1,60 @@
+"""FGM: training on the embeddings that hurt most nearby (adversarial training).
+
+    delta = epsilon g / ||g||,      g = gradient of the step's loss by the embedding table E
+    update with the gradients at E + delta instead of those at E
+
+`g` is that of the whole step, over all micro-batches and processes, so that a step does not depend
+on how its batch was cut. A step takes twice the time.
+
+Source: Miyato et al. 2016, arxiv.org/abs/1605.07725; https://kexue.fm/archives/7234, which moves the
+embedding table instead of the embedded tokens, as here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nlpkit.config import Weight
+from nlpkit.errors import SettingsError
+from nlpkit.training.step import MicroBatches, TrainingStep
+
+
+@dataclass(frozen=True)
+class Technique:
+    """Wraps `backward`."""
+
+    epsilon: Weight = 0.5
+    """Norm of the change of the embedding table; 0 for none."""
+
+    def backward(
+        self, step: TrainingStep, inner: Callable[..., torch.Tensor], micro_batches: MicroBatches
+    ) -> torch.Tensor:
+        """Gradients and sums of losses at the changed table, which is put back afterwards."""
+        if self.epsilon == 0:
+            return inner(micro_batches)
+        table = token_table(step.state.model)
+        inner(micro_batches)
+        gradient = torch.zeros_like(table) if table.grad is None else table.grad
+        gradient = step.state.accelerator.reduce(gradient.clone(), "sum")
+        step.state.optimizer.zero_grad()
+        kept = table.detach().clone()
+        with torch.no_grad():
+            table.add_(gradient, alpha=self.epsilon / (float(gradient.norm()) + 1e-8))
+        sums_2 = inner(micro_batches)
+        with torch.no_grad():
+            table.copy_(kept)
+        return sums_2
+
+
+def token_table(model: Any) -> torch.Tensor:
+    """The weights of that embedding of the model's encoder which has the most rows. Raises
+    SettingsError where there is none."""
+    tables = [module for module in model.encoder.modules() if isinstance(module, nn.Embedding)]
+    if not tables:
+        raise SettingsError("train.techniques: fgm: the encoder has no embedding table")
+    return max(tables, key=lambda table: table.num_embeddings).weight

@@ -1,0 +1,250 @@
+"""The four parts of a step, and the techniques that wrap them: none of them changes anything at
+strength 0, whatever way a batch is cut."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import DRY, SMALL, SMALL_FLAGS, nlpkit, write_lines
+
+from nlpkit import samples
+from nlpkit.config import build
+from nlpkit.errors import SettingsError
+from nlpkit.inference.devices import accelerator_for
+from nlpkit.training import techniques
+from nlpkit.training.fit import refuse_cuts
+from nlpkit.training.loop import Step
+from nlpkit.training.plan import Plan
+from nlpkit.training.resume import open_fit
+from nlpkit.training.settings import TrainConfig
+from nlpkit.training.step import TrainingStep
+
+NOTHING = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Technique:
+    def {part}(self, step, inner, *arguments):
+        return inner(*arguments)
+"""
+COUNTS = """
+from dataclasses import dataclass
+import torch
+
+@dataclass(frozen=True)
+class Technique:
+    by: int = 1
+
+    def update(self, step, inner):
+        inner()
+        before = step.state.memory.get("counts", torch.zeros(()))
+        step.state.memory["counts"] = before + self.by
+"""
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A folder of techniques beside those that exist."""
+    folder = tmp_path / "techniques"
+    folder.mkdir()
+    for part in techniques.PARTS:
+        (folder / f"no_{part}.py").write_text(NOTHING.format(part=part))
+    (folder / "counts.py").write_text(COUNTS)
+    monkeypatch.setattr(techniques, "__path__", [*techniques.__path__, str(folder)])
+    yield folder
+    for path in folder.iterdir():
+        sys.modules.pop(f"nlpkit.training.techniques.{path.stem}", None)
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    records = list(samples.records("ner", 60, seed=2))
+    return write_lines(tmp_path_factory.mktemp("lines") / "data.jsonl", records)
+
+
+def fit_of(lines, out, *calls, encoder=(), **train):
+    values = {"epochs": 9, "batch_size": 12, "precision": "fp32", "techniques": list(calls)}
+    values |= {"evaluate_every": 100.0, **train}
+    sections = {"train": values, "encoder": {**SMALL, **dict(encoder)}}
+    plan = Plan("ner", (str(lines),), out, encoder="dgcnn", values=(sections,), device="cpu")
+    return open_fit(plan, accelerator_for("cpu", "fp32"))
+
+
+def steps_of(fit, steps):
+    """The losses of some steps, and the weights after them."""
+    losses = []
+    for event in fit.events():
+        assert isinstance(event, Step)
+        losses.append(event.loss)
+        if event.step == steps:
+            break
+    return losses, {name: tensor.clone() for name, tensor in fit.run.model.state_dict().items()}
+
+
+def assert_same(one, other, atol=0.0):
+    assert one[0] == pytest.approx(other[0], abs=atol)
+    for name, tensor in one[1].items():
+        torch.testing.assert_close(tensor, other[1][name], atol=atol, rtol=0, msg=name)
+
+
+ROOT = Path(__file__).parents[2]
+ZERO = ["flooding(level=0)", "fgm(epsilon=0)"]
+
+
+def test_techniques_of_strength_0_change_no_bit(lines, tmp_path, made):
+    nothing = [f"no_{part}" for part in techniques.PARTS]
+    for pieces in (1, 3):
+        plain = steps_of(fit_of(lines, tmp_path / f"plain{pieces}", accumulate=pieces), 20)
+        calls = [*nothing, *ZERO, *nothing]
+        wrapped = fit_of(lines, tmp_path / f"wrapped{pieces}", *calls, accumulate=pieces)
+        assert len({plain[0][0], plain[0][-1]}) == 2
+        assert_same(plain, steps_of(wrapped, 20))
+
+
+def test_every_technique_is_tried_at_strength_0():
+    assert sorted(call.partition("(")[0] for call in ZERO) == techniques.names()
+
+
+def test_they_change_no_bit_with_two_processes_either(lines, tmp_path, made):
+    arguments = ["train", "ner", f"--data={lines}", "--epochs=4", "--batch-size=12", "--device=cpu"]
+    arguments += ["--set=train.precision=fp32", *SMALL_FLAGS, "--processes=2"]
+    calls = [f"no_{part}" for part in techniques.PARTS] + ZERO
+    hook = tmp_path / "hook" / "sitecustomize.py"
+    hook.parent.mkdir()
+    # the processes that the command starts must see the made techniques too
+    hook.write_text(
+        f"from nlpkit.training import techniques\ntechniques.__path__.append({str(made)!r})\n"
+    )
+    found = []
+    for name, wanted in (("plain", []), ("wrapped", calls)):
+        out = tmp_path / name
+        settings = [f"--set=train.techniques={json.dumps(wanted)}", f"--out={out}"]
+        nlpkit(*arguments, *settings, env={"PYTHONPATH": f"{hook.parent}:{ROOT}"})
+        found.append((out / "model.safetensors").read_bytes())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("call", ["fgm(epsilon=1.0)", "flooding(level=1e6)"])
+def test_a_technique_is_exact_for_any_split_and_does_something(lines, tmp_path, call):
+    torch.set_default_dtype(torch.float64)
+    try:
+        plain = steps_of(fit_of(lines, tmp_path / "plain", encoder=DRY), 10)
+        whole = steps_of(fit_of(lines, tmp_path / "whole", call, encoder=DRY), 10)
+        cut = steps_of(fit_of(lines, tmp_path / "cut", call, encoder=DRY, accumulate=4), 10)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_same(whole, cut, atol=1e-6)
+    assert any(not torch.allclose(plain[1][name], whole[1][name], atol=1e-4) for name in plain[1])
+
+
+def gradients_of(fit):
+    """(loss, gradient of the first step by name), before the optimizer takes it."""
+    step = TrainingStep(fit.state)
+    total = step.combine(step.backward(lambda: fit.micro_batches(0)))
+    named = fit.run.model.named_parameters()
+    return total.loss, {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+def test_flooding_turns_the_gradient_around_below_the_level(lines, tmp_path):
+    loss, gradient = gradients_of(fit_of(lines, tmp_path / "plain", encoder=DRY))
+    for level, sign in ((loss - 0.01, 1), (loss + 0.01, -1)):
+        fit = fit_of(lines, tmp_path / f"{sign}", f"flooding(level={level})", encoder=DRY)
+        again, turned = gradients_of(fit)
+        assert again == loss
+        for name, tensor in gradient.items():
+            assert torch.equal(turned[name], sign * tensor), name
+
+
+def test_fgm_takes_the_gradient_at_the_moved_table_and_puts_it_back(lines, tmp_path):
+    fit = fit_of(lines, tmp_path / "plain", encoder=DRY)
+    table = fit.run.model.encoder.word_embedding.weight
+    assert table.shape[0] > fit.run.model.encoder.characters.weight.shape[0]
+    _, gradient = gradients_of(fit)
+    g = gradient["encoder.word_embedding.weight"]
+    with torch.no_grad():
+        table.add_(0.5 * g / g.norm())
+    fit.state.optimizer.zero_grad()
+    loss, wanted = gradients_of(fit)
+    moved = fit_of(lines, tmp_path / "fgm", "fgm(epsilon=0.5)", encoder=DRY)
+    before = moved.run.model.encoder.word_embedding.weight.clone()
+    found_loss, found = gradients_of(moved)
+    assert found_loss == pytest.approx(loss, abs=1e-6)
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=1e-4)
+    assert torch.equal(moved.run.model.encoder.word_embedding.weight, before)
+
+
+def test_later_ones_wrap_earlier_ones_and_what_they_remember_is_resumed(lines, tmp_path, made):
+    calls = ["counts(by=2)", "counts(by = 3)"]
+    fit = fit_of(lines, tmp_path / "run", *calls)
+    for event in fit.events():
+        if event.step == 4:
+            fit.state.interrupted = True
+    assert fit.state.memory["counts"] == 25
+    resumed = fit_of(lines, tmp_path / "run", *calls)
+    assert resumed.state.memory["counts"] == 25
+    steps_of(resumed, 6)
+    assert resumed.state.memory["counts"] == 30
+    with pytest.raises(SettingsError, match="train.techniques"):
+        fit_of(lines, tmp_path / "run", *reversed(calls))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("floodin(level=1)", 'train.techniques: .*"floodin"; did you mean "flooding"'),
+        ("flooding(levle=1)", 'unknown setting .*flooding.levle"; did you mean "level"'),
+        ("flooding(level=-1)", "flooding.level: expected at least 0, got -1"),
+        ("flooding(level=nan)", "flooding.level: expected a finite number"),
+        ("flooding(level)", "expected flooding.argument=value"),
+        ("flooding(level=1", "expected name.argument=value"),
+        ("", "expected name.argument=value"),
+    ],
+)
+def test_an_unknown_or_broken_technique_is_named(call, says):
+    with pytest.raises(SettingsError, match=says):
+        build(TrainConfig, {"techniques": [call]}, "train")
+
+
+def test_every_technique_is_a_dataclass_that_says_what_its_arguments_are():
+    for technique in techniques.parse(techniques.names()):
+        assert techniques.part_of(technique) in techniques.PARTS
+        assert dataclasses.fields(technique)
+        assert type(technique).__doc__
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"accumulate": 2}, "train.accumulate: .* must stay whole: expected 1, got 2"),
+        ({"max_tokens": 50}, "train.max_tokens: .*expected none or at least [0-9]+, got 50"),
+        ({"max_tokens": 10**6, "batch_by": "tokens"}, "train.max_tokens: .*expected none"),
+    ],
+)
+def test_a_batch_of_coupled_examples_is_never_cut(lines, tmp_path, monkeypatch, settings, says):
+    monkeypatch.setattr("nlpkit.tasks.ner.Task.couples_examples", True, raising=False)
+    with pytest.raises(SettingsError, match=says):
+        fit_of(lines, tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_of_coupled_examples_stays_whole(lines, tmp_path, monkeypatch):
+    monkeypatch.setattr("nlpkit.tasks.ner.Task.couples_examples", True, raising=False)
+    fit = fit_of(lines, tmp_path / "run", batch_size=40)
+    lengths = [len(fit.examples[index]) for index in fit.batches[0]]
+    monkeypatch.setattr("nlpkit.training.fit.split", None)  # nothing cuts it, by whatever default
+    assert [len(batch.encodings) for batch in fit.micro_batches(0)] == [len(lengths)]
+    bound = 40 * max(len(example) for example in fit.examples)
+    with pytest.raises(SettingsError, match="train.max_tokens"):
+        fit_of(lines, tmp_path / "less", batch_size=40, max_tokens=bound - 1)
+    fit_of(lines, tmp_path / "enough", batch_size=40, max_tokens=bound)
+
+
+def test_coupled_examples_are_not_shared_among_processes(lines, tmp_path, monkeypatch):
+    monkeypatch.setattr("nlpkit.tasks.ner.Task.couples_examples", True, raising=False)
+    fit = fit_of(lines, tmp_path / "run")
+    with pytest.raises(SettingsError, match="--processes: .*: expected 1, got 2"):
+        refuse_cuts("ner", fit.config, fit.batches, processes=2)
