@@ -15,9 +15,10 @@ from nlpkit.errors import DataError
 from nlpkit.inference.devices import from_main
 from nlpkit.run import Run, describe
 from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
-from nlpkit.training.dataset import Records, read_records, split_by_content
+from nlpkit.training.dataset import Records, read_records
 from nlpkit.training.folder import refuse_differences
 from nlpkit.training.settings import TrainConfig
+from nlpkit.training.split import split_by_content
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def trained(tmp_path_factory):
         optimizer.zero_grad()
         model.train()(batch).mean().backward()
         optimizer.step()
+        model.latent.count_examples(len(TEXTS))
     spec = {"name": "small", "spec": encoder.spec()}
     config = {"task": "cln", "encoder": spec, "settings": {}, "tokenizer_sha256": None}
     config["tokenizer_sha256"] = vocabulary_hash(task.tokenizer.backend)

@@ -112,17 +112,16 @@ def test_they_change_no_bit_with_two_processes_either(lines, tmp_path, made):
     arguments = ["train", "ner", f"--data={lines}", "--epochs=4", "--batch-size=12", "--device=cpu"]
     arguments += ["--set=train.precision=fp32", *SMALL_FLAGS, "--processes=2"]
     calls = [f"no_{part}" for part in techniques.PARTS] + ZERO
+    see = f"from nlpkit.training import techniques\ntechniques.__path__.append({str(made)!r})\n"
     hook = tmp_path / "hook" / "sitecustomize.py"
     hook.parent.mkdir()
-    # the processes that the command starts must see the made techniques too
-    hook.write_text(
-        f"from nlpkit.training import techniques\ntechniques.__path__.append({str(made)!r})\n"
-    )
+    hook.write_text(see)  # for the processes that the command starts
     found = []
     for name, wanted in (("plain", []), ("wrapped", calls)):
         out = tmp_path / name
         settings = [f"--set=train.techniques={json.dumps(wanted)}", f"--out={out}"]
-        nlpkit(*arguments, *settings, env={"PYTHONPATH": f"{hook.parent}:{ROOT}"})
+        environment = {"PYTHONPATH": f"{hook.parent}:{ROOT}", "BEFORE": see}
+        nlpkit(*arguments, *settings, env=environment)
         found.append((out / "model.safetensors").read_bytes())
     assert found[0] == found[1]
 
