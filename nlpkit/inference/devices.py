@@ -7,6 +7,7 @@ import ctypes
 import os
 import resource
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from nlpkit.errors import SettingsError
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
+PATIENCE = timedelta(days=1)
+"""How long a process waits for another."""
+
+
 def resolve_device(device: str) -> torch.device:
     """`cpu`, `cuda`, or `auto`: the GPU if there is one. Raises SettingsError for an absent or
     unknown device."""
@@ -31,12 +36,22 @@ def resolve_device(device: str) -> torch.device:
 
 
 def accelerator_for(device: str, precision: str) -> Any:
-    """The processes, the device and the precision, as an `accelerate.Accelerator`."""
+    """The processes, the device and the precision, as an `accelerate.Accelerator`.
+
+    One process evaluates while the others wait for its figures, longer than the half an hour (gloo)
+    or ten minutes (NCCL) after which a waiting process would give up: here it waits for `PATIENCE`.
+    A process that dies is noticed at once all the same, by its closed connections.
+    """
     from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
 
     place = resolve_device(device)
     kind = resolve_precision(precision, place)
-    return Accelerator(cpu=place.type == "cpu", mixed_precision="bf16" if kind == "bf16" else "no")
+    return Accelerator(
+        cpu=place.type == "cpu",
+        mixed_precision="bf16" if kind == "bf16" else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
 
 
 def from_main(value: Any) -> Any:

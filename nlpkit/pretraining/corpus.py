@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -180,9 +181,18 @@ def _in_order(
 
 def _start(tokenizer: str) -> None:
     global _backend
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for this one hears it
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _backend = tokenizers.Tokenizer.from_str(tokenizer)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone: killed, that one ends nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def encode_lines(lines: list[Line]) -> tuple[bytes, bytes]:
