@@ -87,7 +87,7 @@ def read_toml(path: str | Path) -> Values:
     """The sections of a TOML file."""
     try:
         values = tomllib.loads(read_text(path, SettingsError))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
     for section, value in values.items():
         if not isinstance(value, dict):

@@ -179,7 +179,7 @@ def test_what_a_killed_process_left_is_taken_for_nothing_else(tmp_path):
     ("setting", "says"),
     [
         ("encoder.name=[1]", "encoder.name: expected str, got [1]"),
-        ("train.epochs=99999999999999999999", "train.epochs: expected at most"),
+        ("train.batch_size=99999999999999999999", "train.batch_size: expected at most"),
         ("train.seed=18446744073709551616", "train.seed: expected at most"),
         ("train.schedule=0:nan 1:0", "train.schedule: "),
         ("ner.threshold=nan", "ner.threshold: expected a finite number"),
