@@ -14,7 +14,7 @@ from cli.output import write_json
 from nlpkit.errors import SettingsError
 
 if TYPE_CHECKING:
-    from nlpkit.training.fit import Plan
+    from nlpkit.training.plan import Plan
 
 
 def train_seeds(plan: Plan, count: int, train: Callable[..., int]) -> int:
