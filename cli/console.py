@@ -152,17 +152,30 @@ def opening_lines(fit: Fit) -> list[str]:
     return lines
 
 
-def counted(chunks: Iterable[bytes], source: Any) -> Iterator[bytes]:
-    """The chunks as they are, with a line every few seconds of how many `source.lines` were read
-    and how fast."""
-    started = last = time.monotonic()
-    for chunk in chunks:
-        yield chunk
-        if time.monotonic() - last > LINE_EVERY:
-            last = time.monotonic()
-            console().print(
-                f"{source.lines} lines, {source.lines / (last - started):.0f} lines/s", markup=False
-            )
+class LinesDisplay:
+    """A line every few seconds of how many lines were predicted and how fast; of long texts also
+    how much of them is done."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.monotonic()
+
+    def counted(self, chunks: Iterable[bytes], source: Any) -> Iterator[bytes]:
+        """The chunks as they are; `source.lines` counts the lines read for them."""
+        for chunk in chunks:
+            yield chunk
+            passed = time.monotonic() - self.started
+            self._say(f"{source.lines} lines, {source.lines / passed:.0f} lines/s")
+
+    def batch(self, done: int, total: int) -> None:
+        """To be called after a batch with the windows of text done and those to do before the next
+        output."""
+        if done < total:
+            self._say(f"{done} of {total} windows of text before the next output")
+
+    def _say(self, text: str) -> None:
+        if time.monotonic() - self.last > LINE_EVERY:
+            self.last = time.monotonic()
+            console().print(text, markup=False)
 
 
 @contextlib.contextmanager

@@ -59,12 +59,16 @@ def evaluate(
         with_answers,
     )
     from nlpkit.inference.seeds import best_run
+    from nlpkit.jsonl import check_readable, check_writable
 
     gates = [parse_gate(gate) for gate in min_ or []]
     if (run is None) == (task is None):
         raise SettingsError(
             "eval takes a run directory or --task", hint="nlpkit eval RUN --data FILE"
         )
+    check_readable(data)
+    if errors:
+        check_writable(errors)
     run = run and best_run(run)
     scorer, loaded = scoring_task(run, task, set_ or [], device, kb)
     pairs = run_pairs(loaded, data, batch_size) if loaded else predicted_pairs(scorer, data)

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -33,6 +35,19 @@ from nlpkit.errors import NlpkitError
 CLICK_ERROR: Any = typer.BadParameter.__mro__[
     2
 ]  # ClickException, of the installed click or of Typer's own copy
+
+EXHAUSTED = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+}
+"""What the machine lacks or forbids; it says enough without a traceback."""
 
 app = typer.Typer(
     name="nlpkit",
@@ -78,8 +93,7 @@ def main() -> None:
 
 def run(command: Any) -> int:
     """Runs the app and returns its exit code; errors of the user's are one line on stderr."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    open_streams()
     try:
         code = command(standalone_mode=False)
         sys.stdout.flush()
@@ -100,17 +114,43 @@ def run(command: Any) -> int:
         )  # so that the last flush is silent too
         return 141
     except OSError as error:
-        if error.filename is not None or error.errno is None:
+        of_file = error.filename is not None or error.errno is None
+        if of_file and error.errno not in EXHAUSTED:
             raise
-        _say(f"error: output: {error.strerror}", None)
+        _say(f"error: {error.filename if of_file else 'output'}: {error.strerror}", None)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        _say("error: not enough memory", "a smaller --batch-size takes less")
         return 1
 
 
+def open_streams() -> None:
+    """UTF-8 whatever the locale; and streams that were closed, as a daemon's, get something in their
+    places: what goes to stderr is lost, and reading stdin and writing stdout fail as they should.
+
+    Without it the next file that is opened would become the missing stream.
+    """
+    for number, access in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, access)  # gets the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+
+
 def _say(message: str, hint: str | None) -> None:
-    print(message, file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # where stderr takes nothing either
+        print(message, file=sys.stderr)
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -46,25 +45,30 @@ def predict(
     is."""
     if all_:
         return each_run(predict, {**locals(), "all_": False}, "output")
-    from cli.console import counted
+    from cli.console import LinesDisplay
     from nlpkit.config import parse_pairs
     from nlpkit.inference.devices import resolve_device
     from nlpkit.inference.filter import Filter
     from nlpkit.inference.predictor import Predictor
     from nlpkit.inference.seeds import best_run
-    from nlpkit.jsonl import open_binary, read_lines, write_atomic
+    from nlpkit.jsonl import check_readable, check_writable, read_lines, write_atomic
     from nlpkit.run import load
 
-    if file != "-" and not os.access(file, os.R_OK):
-        open_binary(file)  # tells what is wrong with it before a model is loaded
+    check_readable(file)
+    if output:
+        check_writable(output)
     loaded = load(best_run(run), resolve_device(device), kb, parse_pairs(set_ or []))
-    predictor = Predictor(loaded.task, loaded.model, loaded.precision, batch_size, long)
+    display = LinesDisplay()
+    predictor = Predictor(
+        loaded.task, loaded.model, loaded.precision, batch_size, long, on_batch=display.batch
+    )
     filter_ = Filter(predictor, on_error, only_output, unbuffered, tell)
+    chunks = display.counted(filter_(read_lines(file)), filter_)
     if output:
         with write_atomic(output) as stream:
-            stream.writelines(counted(filter_(read_lines(file)), filter_))
+            stream.writelines(chunks)
     else:
-        write(counted(filter_(read_lines(file)), filter_))
+        write(chunks)
     if filter_.cut:
         print(f"{filter_.cut} of {filter_.lines} texts were cut short", file=sys.stderr)
     if filter_.skipped:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import gzip
 import json
 import lzma
@@ -133,20 +134,36 @@ def _finite(text: str) -> float | Decimal:
 def open_binary(path: str | Path) -> IO[bytes]:
     """Opens a file for reading, decompressing `.gz` and `.xz`; `-` is stdin. Raises DataError where
     it can't."""
-    if str(path) == "-":
-        # not sys.stdin: at its end the interpreter locks that one, and aborts where a thread still
-        # waits for input
-        return open(0, "rb", closefd=False)
     openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
     try:
+        if str(path) == "-":
+            # not sys.stdin: at its end the interpreter locks that one, and aborts where a thread
+            # still waits for input
+            return open(0, "rb", closefd=False)
         return openers.get(Path(path).suffix, open)(path, "rb")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise _unreadable(name_of(path), error) from None
+
+
+def name_of(path: str | Path) -> str:
+    """How messages call a file."""
+    return "stdin" if str(path) == "-" else str(path)
+
+
+def check_readable(path: str | Path) -> None:
+    """Raises DataError where `read_lines` could not begin, before anything slow is done. A named
+    pipe is not opened: its writer would take the end of that for the end of its reader."""
+    if str(path) == "-" or Path(path).is_dir() or not os.access(path, os.R_OK):
+        open_binary(path)
+
+
+def _unreadable(name: str, error: OSError) -> DataError:
+    return DataError(f"{name}: cannot be read: {error.strerror or error}")
 
 
 def read_lines(path: str | Path) -> Iterator[Line]:
     """The lines of a file, blank ones left out. A byte order mark and `\\r\\n` are accepted."""
-    name = "stdin" if str(path) == "-" else str(path)
+    name = name_of(path)
     with contextlib.ExitStack() as stack:
         stream = open_binary(path)
         if str(path) != "-":
@@ -161,7 +178,7 @@ def read_lines(path: str | Path) -> Iterator[Line]:
         except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{name}: damaged archive: {error}") from None
         except OSError as error:
-            raise DataError(f"{name}: cannot be read: {error.strerror or error}") from None
+            raise _unreadable(name, error) from None
 
 
 def read_jsonl(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -236,10 +253,9 @@ def write_atomic(path: str | Path) -> Iterator[IO[bytes]]:
     Raises NlpkitError where the file cannot be written (permission, a full disk).
     """
     path = Path(os.path.realpath(path))
-    is_device = path.exists() and not path.is_file()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
-        if is_device:
+        if _is_device(path):
             with open(path, "wb") as stream:
                 yield stream
             return
@@ -254,6 +270,28 @@ def write_atomic(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raises NlpkitError where `write_atomic` could not begin, before anything slow is done."""
+    path = Path(os.path.realpath(path))
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not _is_device(path):
+            _temporary(path).touch()
+            _temporary(path).unlink()
+    except OSError as error:
+        raise NlpkitError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is there and no file, so that it is written as it is."""
+    return path.exists() and not path.is_file()
 
 
 def _sync_folder(folder: Path) -> None:

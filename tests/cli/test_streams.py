@@ -156,6 +156,46 @@ def test_ctrl_c_in_predict_keeps_what_is_finished(run):
     assert b"Traceback" not in process.stderr.read()
 
 
+@pytest.mark.parametrize(
+    ("redirected", "code", "says"),
+    [
+        ("2>&-", 0, ""),
+        ("<&- >out 2>err", 3, "error: stdin: cannot be read: Bad file descriptor\n"),
+        ("< data >&- 2>err", 1, "error: output: Bad file descriptor\n"),
+        ("<&- >&- 2>&-", 3, ""),
+        ("< data > /dev/full 2> /dev/full", 1, ""),
+    ],
+)
+def test_closed_and_full_streams(run, data, tmp_path, redirected, code, says):
+    (tmp_path / "data").write_bytes(data.read_bytes())
+    (tmp_path / "err").write_bytes(b"")
+    program = f'"{sys.executable}" -m cli.main predict {run} {redirected}'
+    program = program.replace(" 2>&-", " < data > out 2>&-") if redirected == "2>&-" else program
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(["bash", "-c", program], cwd=tmp_path, env=environment, timeout=120)
+    assert done.returncode == code
+    assert (tmp_path / "err").read_text() == says
+    if code == 0:
+        lines = (tmp_path / "out").read_bytes().splitlines()
+        assert len(lines) == len(data.read_bytes().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["predict", "no_run", "-o", "no/out"], 1, "no/out: cannot be written: No such file"),
+        (["predict", "no_run", "no.jsonl"], 3, "no.jsonl: cannot be read"),
+        (["predict", "no_run", "."], 3, ".: cannot be read: Is a directory"),
+        (["eval", "no_run", "--data", "no.jsonl"], 3, "no.jsonl: cannot be read"),
+        (["eval", "no_run", "--errors", "no/out"], 1, "no/out: cannot be written"),
+    ],
+)
+def test_files_are_tried_before_the_run_is_loaded(tmp_path, arguments, code, says):
+    done = nlpkit(*arguments, check=False, env={"PYTHONPATH": os.getcwd()}, cwd=tmp_path)
+    assert done.returncode == code
+    assert says in done.stderr.decode()
+
+
 def test_a_full_disk_is_one_line(run, data):
     with open("/dev/full", "wb") as full:
         command = [sys.executable, "-m", "cli.main", "predict", str(run), str(data)]
