@@ -9,10 +9,17 @@ resumes from.
     checkpoint.safetensors   the last state of a training that is not finished
 
 Every file is written to a temporary name, flushed and renamed; nothing is ever unpickled.
+
+What a prediction depends on is checked when a run is loaded, from one file to the next: the header
+of the weights has a hash of them and of the rest of the header, which has a hash of what counts in
+`config.json`, which has the hashes of all other files. So a checkpoint that is written in the midst
+of a training always fits, and a damaged file is refused by its name. Who changed a file on purpose
+says so with `--set run.check=false`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from dataclasses import asdict, dataclass
@@ -20,19 +27,35 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
 from nlpkit import encoders, tasks
 from nlpkit.config import Values, resolve
-from nlpkit.errors import SettingsError
+from nlpkit.encoders.tensor_file import load_tensors, save_tensors
+from nlpkit.errors import SettingsError, shown
+from nlpkit.formats.typed import read_json
 from nlpkit.inference.devices import resolve_precision
 from nlpkit.jsonl import write_atomic
 from nlpkit.text.tokenizer import Tokenizer, read_backend, vocabulary_hash
 
 PACKAGES = ("nlpkit", "torch", "transformers", "tokenizers", "jieba", "numpy")
+CHANGING = {
+    "config.json",
+    "model.safetensors",
+    "metrics.jsonl",
+    "README.md",
+    "checkpoint.safetensors",
+}
+"""Files of a run that a training writes more than once, or that no prediction depends on."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings, section `run`, of `predict` and `eval`."""
+
+    check: bool = True
+    """Refuse a run with a file that is not as its training wrote it."""
 
 
 @dataclass
@@ -53,6 +76,7 @@ class Run:
 
     def save_config(self) -> None:
         """Writes `config.json`."""
+        self._note_files()
         with write_atomic(self.folder / "config.json") as stream:
             stream.write(json.dumps(self.config, ensure_ascii=False, indent=1).encode() + b"\n")
 
@@ -65,8 +89,25 @@ class Run:
     def save_model(self, metrics: dict[str, Any]) -> None:
         """Writes the weights with the task's settings as they are now (thresholds are tuned while
         training)."""
-        plain = {"settings": asdict(self.task.config), "metrics": metrics}
+        self._note_files()
+        plain = {
+            "settings": asdict(self.task.config),
+            "metrics": metrics,
+            "config_sha256": _essence(self.config),
+        }
         save_tensors(self.folder / "model.safetensors", self.model.state_dict(), plain)
+
+    def _note_files(self) -> None:
+        """Puts the hashes of the other files into the config: those that a continued training has
+        noted at its start, or else those of the files as they are."""
+        if "files" in self.config:
+            return
+        if (self.folder / "config.json").exists():
+            self.config["files"] = read_config(self.folder).get("files", {})
+            return
+        names = sorted(path.name for path in self.folder.iterdir() if path.is_file())
+        known = [name for name in names if name not in CHANGING and not name.startswith(".")]
+        self.config["files"] = {name: _file_sha256(self.folder / name) for name in known}
 
     def save_history(self, history: list[dict[str, Any]]) -> None:
         """Writes `metrics.jsonl`."""
@@ -111,34 +152,119 @@ def load(
     if encoders.is_encoder(folder):
         return _bare_encoder(folder, device, values)
     config = read_config(folder)
-    task_class = tasks.load(config["task"])
-    encoder = encoders.build(config["encoder"]["spec"])
-    backend = read_backend(folder / "tokenizer.json")
-    if vocabulary_hash(backend) != config["tokenizer_sha256"]:
-        raise SettingsError(
-            f"{folder}/tokenizer.json: not the vocabulary this model was trained with"
-        )
-    if not (folder / "model.safetensors").exists():
+    path = folder / "model.safetensors"
+    if not path.exists():
         raise SettingsError(
             f"{folder}: no model yet", hint="the training was stopped before its first evaluation"
         )
-    weights, plain = load_tensors(folder / "model.safetensors")
-    tokenizer = encoders.tokenizer_of(encoder, backend)
+    weights, plain = load_tensors(path)
     section = config["task"]
-    kb_values = tasks.kb_values(section, kb)
-    settings = resolve(
-        {section: task_class.Config}, {section: plain["settings"]}, values, kb_values
-    )[section]
-    task = task_class(settings, tokenizer, folder)
+    task_class = _task_class(section, folder / "config.json")
+    own = {section: _settings_in(plain, path)}
+    check = values.get("run", {})
+    if resolve({"run": Settings}, {"run": check})["run"].check:
+        _check_files(folder, config, plain)
+    sections = {section: task_class.Config, "run": Settings}
+    settings = resolve(sections, own, values, tasks.kb_values(section, kb))
+    encoder = _build_encoder(config["encoder"]["spec"], weights, folder / "config.json")
+    backend = read_backend(folder / "tokenizer.json")
+    if vocabulary_hash(backend) != config.get("tokenizer_sha256"):
+        raise SettingsError(
+            f"{folder}/tokenizer.json: not the vocabulary this model was trained with"
+        )
+    task = task_class(settings[section], encoders.tokenizer_of(encoder, backend), folder)
     model = task.build_model(encoder)
+    _fill(model, weights, path)
+    return Run(folder, config, task, task.tokenizer, model.to(device).eval())
+
+
+def _task_class(name: str, path: Path) -> Any:
+    try:
+        return tasks.load(name)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error.message}") from None
+
+
+def _settings_in(plain: Any, path: Path) -> dict[str, Any]:
+    """The settings in the header of the weights."""
+    if not isinstance(plain, dict) or not isinstance(plain.get("settings"), dict):
+        raise SettingsError(f"{path}: no settings of a task in its header")
+    return plain["settings"]
+
+
+def _build_encoder(spec: Any, weights: dict[str, torch.Tensor], path: Path) -> nn.Module:
+    """The encoder of a spec; what asks for sizes that the weights have not is refused before
+    memory is taken for it."""
+    largest = max([4096, *(size for tensor in weights.values() for size in tensor.shape)])
+    values = {**spec, **spec["config"]} if isinstance(spec.get("config"), dict) else spec
+    for name, value in values.items():
+        most = len(weights) if "layers" in name else largest
+        if type(value) in (int, float) and not abs(value) <= most:
+            raise SettingsError(f"{path}: encoder: {name}: the weights have no such size: {value}")
+    try:
+        return encoders.build(spec)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error.message}") from None
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
+        raise SettingsError(f"{path}: encoder: {shown(error)}") from None
+
+
+def _fill(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Puts the weights into the model. Raises SettingsError where names, shapes or types differ."""
+    for name, tensor in model.state_dict().items():
+        if name in weights and weights[name].dtype != tensor.dtype:
+            found = str(weights[name].dtype).removeprefix("torch.")
+            expected = str(tensor.dtype).removeprefix("torch.")
+            raise SettingsError(f"{path}: {name}: expected {expected}, got {found}")
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         problem = str(error).splitlines()[1].strip()
-        raise SettingsError(
-            f"{folder}/model.safetensors: does not fit the settings: {problem}"
-        ) from None
-    return Run(folder, config, task, tokenizer, model.to(device).eval())
+        raise SettingsError(f"{path}: does not fit the settings: {problem}") from None
+
+
+def _check_files(folder: Path, config: dict[str, Any], plain: dict[str, Any]) -> None:
+    """Raises SettingsError that names a file which is not as it was when the model was saved. A run
+    of an earlier version has no hashes, and is not checked."""
+    hint = "if it was changed on purpose: --set run.check=false"
+    expected = plain.get("config_sha256")
+    if expected is None:
+        return
+    if _essence(config) != expected:
+        raise SettingsError(f"{folder}/config.json: not as the training wrote it", hint)
+    for name, sha256 in config["files"].items():
+        path = folder / name
+        if not path.exists():
+            raise SettingsError(f"{path}: missing")
+        if _file_sha256(path) != sha256:
+            raise SettingsError(f"{path}: not as the training wrote it", hint)
+
+
+def _essence(config: dict[str, Any]) -> str:
+    """A hash of what counts in a config when the run predicts."""
+    parts = {name: config.get(name) for name in ("task", "tokenizer_sha256", "files")}
+    parts["encoder"] = config["encoder"]["spec"]
+    parts["precision"] = config["settings"].get("train", {}).get("precision")
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    """Of its bytes. Raises SettingsError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
 
 
 def _bare_encoder(source: Path, device: str | torch.device, values: Values) -> Run:
@@ -158,31 +284,19 @@ def _bare_encoder(source: Path, device: str | torch.device, values: Values) -> R
 
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a run. Raises SettingsError where there is none."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if config["task"] and config["encoder"]["spec"]:
-            return config
-    except FileNotFoundError:
-        pass
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise SettingsError(f"{folder}/config.json: not the config of a run: {error}") from None
-    raise SettingsError(
-        f"{folder}: not a run directory: no config.json", hint="nlpkit train TASK makes one"
-    )
-
-
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
-    """A safetensors file with plain values as JSON in its header."""
-    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with write_atomic(path) as stream:
-        stream.write(safetensors.torch.save(own, {"plain": json.dumps(plain)}))
-
-
-def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What `save_tensors` wrote. Raises SettingsError for a damaged file."""
-    try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads(file.metadata()["plain"])
-    except (safetensors.SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-        raise SettingsError(f"{path}: cannot be read: {error}") from None
+    path = folder / "config.json"
+    if not path.exists():
+        raise SettingsError(
+            f"{folder}: not a run directory: no config.json", hint="nlpkit train TASK makes one"
+        )
+    config = read_json(dict[str, Any], path)
+    for name, kind in (("task", str), ("encoder", dict), ("settings", dict)):
+        if not isinstance(config.get(name), kind):
+            raise SettingsError(f'{path}: not the config of a run: no "{name}"')
+    if not isinstance(config["encoder"].get("spec"), dict):
+        raise SettingsError(f'{path}: not the config of a run: no "encoder.spec"')
+    for name in ("train", *(["files"] if "files" in config else [])):
+        inner = config["settings"].get(name, {}) if name == "train" else config[name]
+        if not isinstance(inner, dict):
+            raise SettingsError(f'{path}: "{name}": expected an object, got {shown(inner)}')
+    return config

@@ -23,7 +23,16 @@ MAY = {
     },
     "samples": {"errors", "text", "tasks.ape210k.arithmetic"},
     "inference": {"errors", "jsonl", "text", "task", "run"},
-    "run": {"errors", "jsonl", "config", "text", "encoders", "tasks", "inference.devices"},
+    "run": {
+        "errors",
+        "jsonl",
+        "config",
+        "text",
+        "formats",
+        "encoders",
+        "tasks",
+        "inference.devices",
+    },
     "training": {
         *("errors", "jsonl", "config", "text", "optim", "encoders", "task", "tasks"),
         *("inference", "run"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit.errors import DataError, RecordError, did_you_mean
+from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import write_atomic
 
 LABELS = "labels.json"
@@ -45,9 +46,9 @@ def write_labels(folder: Path, labels: Any) -> None:
         stream.write(json.dumps(labels, ensure_ascii=False).encode() + b"\n")
 
 
-def read_labels(folder: Path | None) -> Any:
-    """What `write_labels` wrote; an empty list without a folder."""
-    return json.loads((folder / LABELS).read_text(encoding="utf-8")) if folder else []
+def read_labels(folder: Path | None) -> list[str]:
+    """What `write_labels` wrote; an empty list without a folder. Raises SettingsError."""
+    return read_json(list[str], folder / LABELS) if folder else []
 
 
 def label_ids(labels: Sequence[str]) -> dict[str, int]:

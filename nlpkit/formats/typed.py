@@ -1,7 +1,8 @@
-"""Values from files as the dataclasses of predictions: the one place where their types are checked.
+"""Values from files as the types that the code expects: the one place where they are checked.
 
-A file of predictions may have been written by anybody. Whatever is no value of the field's type is
-a RecordError that names the field, so that scoring meets nothing it does not expect.
+A file of predictions may have been written by anybody, and a file of a run may be damaged. Whatever
+is no value of its type is an error that names the field, so that scoring and loading meet nothing
+they do not expect.
 """
 
 from __future__ import annotations
@@ -10,16 +11,23 @@ import dataclasses
 import functools
 import types
 import typing
+from pathlib import Path
 from typing import Any, TypeVar
 
-from nlpkit.errors import RecordError, shown
+from nlpkit.errors import DataError, RecordError, SettingsError, shown
+from nlpkit.jsonl import open_binary, parse_json
 
 T = TypeVar("T")
 
 LARGEST = 2**53
 """Whole numbers below it are exact in every reader of JSON; no offset or count comes near."""
 
-_NAMES: dict[Any, str] = {str: "a string", int: "a whole number", float: "a number"}
+_NAMES: dict[Any, str] = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    dict: "an object",
+}
 
 
 def read_dataclass(cls: type[T], value: Any, where: str = "") -> T:
@@ -45,15 +53,34 @@ def read_dataclass(cls: type[T], value: Any, where: str = "") -> T:
     return cls(**given)
 
 
+def read_json(hint: Any, path: Path) -> Any:
+    """The value of a JSON file of a run, of the type `hint` as in `read_value`.
+
+    Raises SettingsError that names the file: one that is missing, damaged or of something else.
+    """
+    try:
+        with open_binary(path) as stream:
+            return read_value(hint, parse_json(stream.read()), "")
+    except RecordError as error:
+        raise SettingsError(f"{path}: {error.message}") from None
+    except (DataError, OSError) as error:  # names the file
+        raise SettingsError(str(error)) from None
+
+
 def read_value(hint: Any, value: Any, name: str) -> Any:
-    """A JSON value as the type `hint`: a string, a number, a dataclass, a list or tuple of such, or
-    one of these or None. Raises RecordError that names the field."""
+    """A JSON value as the type `hint`: a string, a number, a dataclass; a list, tuple or dict of
+    such; or one of these or None. Raises RecordError that names the field."""
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
         return read_value(arguments[0], value, name)
+    if origin is dict and isinstance(value, dict):
+        inner = arguments[1]
+        return {key: read_value(inner, item, f"{name}.{key}") for key, item in value.items()}
+    if hint is Any:
+        return value
     if origin in (list, tuple):
         return _read_list(origin, arguments, value, name)
     if dataclasses.is_dataclass(hint):
@@ -63,7 +90,7 @@ def read_value(hint: Any, value: Any, name: str) -> Any:
         return value
     if type(value) is hint and (is_number or hint not in (int, float)):
         return value
-    raise _wrong(name, _NAMES.get(hint, str(hint)), value)
+    raise _wrong(name, _NAMES.get(origin or hint, str(hint)), value)
 
 
 def _read_list(kind: Any, arguments: tuple[Any, ...], value: Any, name: str) -> Any:

@@ -35,6 +35,7 @@ from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
 from nlpkit.formats.entities import Entity, Prediction, parse_entities
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text
+from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import write_atomic
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.layers.span_decoding import spans_above, with_rows
@@ -141,9 +142,7 @@ class Task(task.Task[Example, Batch, Prediction]):
     def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
-        self.labels: list[str] = (
-            json.loads((folder / "labels.json").read_text(encoding="utf-8")) if folder else []
-        )
+        self.labels: list[str] = read_json(list[str], folder / "labels.json") if folder else []
         self.label_ids = {label: index for index, label in enumerate(self.labels)}
 
     def read(self, record: dict[str, Any]) -> Example:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
-from nlpkit.run import load_tensors, save_tensors
+from nlpkit.encoders.tensor_file import load_tensors, save_tensors
 from nlpkit.training.loop import Evaluation, Step
 from nlpkit.training.state import TrainState
 

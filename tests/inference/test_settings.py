@@ -7,6 +7,7 @@ import pytest
 from conftest import SMALL_FLAGS, nlpkit, write_lines
 
 from nlpkit import run, samples
+from nlpkit.encoders import tensor_file
 from nlpkit.errors import SettingsError
 
 
@@ -71,9 +72,9 @@ def test_weights_that_lack_a_tensor_are_refused(trained, tmp_path):
     folder, _ = trained
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    weights, plain = run.load_tensors(folder / "model.safetensors")
+    weights, plain = tensor_file.load_tensors(folder / "model.safetensors")
     lost = sorted(weights)[0]
-    run.save_tensors(
+    tensor_file.save_tensors(
         tmp_path / "model.safetensors", {k: v for k, v in weights.items() if k != lost}, plain
     )
     with pytest.raises(

@@ -31,6 +31,7 @@ from torch import nn
 
 from nlpkit.errors import DataError, RecordError, did_you_mean
 from nlpkit.formats.labels import read_label, unknown_label
+from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import write_atomic
 
 FILE = "conditions.json"
@@ -117,8 +118,8 @@ class ConditionSpace:
 
     @classmethod
     def read(cls, folder: Path) -> ConditionSpace:
-        """What `write` wrote."""
-        return cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        """What `write` wrote. Raises SettingsError."""
+        return read_json(cls, folder / FILE)
 
     def check(self, condition: Condition, required: bool = True) -> None:
         """Raises RecordError where the condition is none of this space, or where there is none."""

@@ -43,6 +43,7 @@ from nlpkit.decoding.sampling import sample
 from nlpkit.decoding.search import Hypotheses, beam_search
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.finding import Finding
+from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import write_atomic
 from nlpkit.layers.prefix_lm import Pair, collate_pairs, collate_sources
 from nlpkit.layers.vae import Latent
@@ -158,7 +159,7 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
         self.config = config
         self.tokenizer = tokenizer
         self.space = ConditionSpace.read(folder) if folder else None
-        characters = json.loads((folder / FILE).read_text(encoding="utf-8")) if folder else {}
+        characters = read_json(dict[str, int], folder / FILE) if folder else {}
         self.metres = Metres(Writing(tokenizer, characters), tokenizer.sep_id)
 
     def read(self, record: dict[str, Any]) -> Example:

@@ -27,7 +27,6 @@ Legend: B batch, T tokens, P predicates, N pairs of a subject and an object.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,6 +46,7 @@ from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text
 from nlpkit.formats.triples import (
     Prediction,
+    Schema,
     Triple,
     annotated_predicates,
     best_of,
@@ -57,6 +57,7 @@ from nlpkit.formats.triples import (
     triple_pool,
     write_schema,
 )
+from nlpkit.formats.typed import read_json
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss, overlap_loss
 from nlpkit.layers.span_decoding import pairs_in_rows, spans_above, with_rows
 from nlpkit.text.batch import TensorFields
@@ -175,9 +176,7 @@ class Task(task.Task[Example, Batch, Prediction]):
     def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
-        self.predicates = (
-            list(json.loads((folder / "schema.json").read_text(encoding="utf-8"))) if folder else []
-        )
+        self.predicates = list(read_json(Schema, folder / "schema.json")) if folder else []
         self.predicate_ids = {predicate: index for index, predicate in enumerate(self.predicates)}
 
     def read(self, record: dict[str, Any]) -> Example:

@@ -25,7 +25,6 @@ Legend: B batch, N targets of all rows, V vocabulary, I adjusted logits.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +42,7 @@ from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import RecordError
 from nlpkit.formats.finding import Finding
+from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import dumps, write_atomic
 from nlpkit.layers.prefix_lm import (
     CachedDecoder,
@@ -175,7 +175,7 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
         self._opened: tuple[str, KnowledgeBase] | None = None
         self._table: TrieTable | None = None
         file = folder / COUNTS if folder else None
-        counts = json.loads(file.read_bytes()) if file and file.exists() else {}
+        counts = read_json(dict[str, int], file) if file and file.exists() else {}
         predicates = [
             ((*tokenizer.token_ids(text), tokenizer.sep_id), count)
             for text, count in counts.items()

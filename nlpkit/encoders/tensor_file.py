@@ -1,0 +1,52 @@
+"""Tensors in a safetensors file with plain values and a hash of all of it in its header.
+
+The weights of a run and the checkpoint of a training are such files. The hash stands in the file
+itself, so that a file which is written anew always fits it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from nlpkit.errors import SettingsError
+from nlpkit.jsonl import write_atomic
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
+    """A safetensors file with plain values as JSON in its header, and a hash of all of it."""
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    text = json.dumps(plain)
+    with write_atomic(path) as stream:
+        header = {"plain": text, "sha256": _content_sha256(own, text)}
+        stream.write(safetensors.torch.save(own, header))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What `save_tensors` wrote. Raises SettingsError for a damaged file."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = file.metadata()
+        text = header["plain"]
+        plain = json.loads(text)
+    except (safetensors.SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from None
+    if "sha256" in header and header["sha256"] != _content_sha256(tensors, text):
+        raise SettingsError(f"{path}: damaged: its content is not what its hash says")
+    return tensors, plain
+
+
+def _content_sha256(tensors: dict[str, torch.Tensor], text: str) -> str:
+    """A hash of tensors, their names, types and shapes, and of the text that goes with them."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
