@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from nlpkit.errors import SettingsError, did_you_mean
+from nlpkit.errors import SettingsError, did_you_mean, shown
 from nlpkit.jsonl import read_text
 
 if sys.version_info >= (3, 11):
@@ -158,7 +158,7 @@ def fit(value: Any, hint: Any, name: str) -> Any:
         for bounds in arguments[1:]:
             problem = bounds.problem(number)
             if problem:
-                raise SettingsError(f"{name}: expected {problem}, got {value!r}")
+                raise SettingsError(f"{name}: expected {problem}, got {shown(value)}")
         return number
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -174,7 +174,7 @@ def fit(value: Any, hint: Any, name: str) -> Any:
     if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     if type(value) is not hint:
-        raise SettingsError(f"{name}: expected {hint.__name__}, got {value!r}")
+        raise SettingsError(f"{name}: expected {hint.__name__}, got {shown(value)}")
     return value
 
 
@@ -184,7 +184,7 @@ def _finite(value: float, name: str) -> float:
     except OverflowError:  # of an integer of many digits
         number = math.inf
     if not math.isfinite(number):
-        raise SettingsError(f"{name}: expected a finite number, got {value!r}")
+        raise SettingsError(f"{name}: expected a finite number, got {shown(value)}")
     return number
 
 
@@ -193,5 +193,5 @@ def _choice(value: Any, known: tuple[Any, ...], name: str) -> Any:
         return value
     names = [str(choice) for choice in known]
     raise SettingsError(
-        f"{name}: expected one of {', '.join(names)}, got {value!r}{did_you_mean(str(value), names)}"
+        f"{name}: expected one of {', '.join(names)}, got {shown(value)}{did_you_mean(str(value), names)}"
     )

@@ -205,14 +205,7 @@ def _build_encoder(spec: Any, weights: dict[str, torch.Tensor], path: Path) -> n
         return encoders.build(spec)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error.message}") from None
-    except (
-        TypeError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-    ) as error:
+    except (AttributeError, ArithmeticError, RuntimeError) as error:
         raise SettingsError(f"{path}: encoder: {shown(error)}") from None
 
 

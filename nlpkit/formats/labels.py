@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nlpkit.errors import DataError, RecordError, did_you_mean
+from nlpkit.errors import DataError, RecordError, did_you_mean, shown
 from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import write_atomic
 
@@ -21,7 +21,9 @@ def read_label(value: Any, name: str = "label") -> str | None:
     if value is None:
         return None
     if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
-        raise RecordError(f'field "{name}": expected a string or a whole number, got {value!r}')
+        raise RecordError(
+            f'field "{name}": expected a string or a whole number, got {shown(value)}'
+        )
     return str(value)
 
 

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nlpkit.errors import RecordError
+from nlpkit.errors import RecordError, shown
 from nlpkit.formats.typed import read_dataclass
 from nlpkit.tasks._mrc.cmrc_score import cmrc_exact_match, cmrc_f1
 from nlpkit.text.tokenizer import Span
@@ -140,7 +140,7 @@ def read_answers(record: dict[str, Any]) -> Prediction | None:
         isinstance(answer, str) and answer.strip() for answer in answers
     ):
         raise RecordError(
-            f'field "answers": expected a list of strings that are not blank, got {answers!r}',
+            f'field "answers": expected a list of strings that are not blank, got {shown(answers)}',
             hint="[] says that there is no answer",
         )
     first, *others = dict.fromkeys(answers) or [""]

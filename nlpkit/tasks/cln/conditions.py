@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nlpkit.errors import DataError, RecordError, did_you_mean
+from nlpkit.errors import DataError, RecordError, did_you_mean, shown
 from nlpkit.formats.labels import read_label, unknown_label
 from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import write_atomic
@@ -65,14 +65,16 @@ def read_condition(record: dict[str, Any]) -> Condition:
 
 def _vector(value: Any) -> tuple[float, ...]:
     if not isinstance(value, list) or not value:
-        raise RecordError(f'field "vector": expected a list of numbers, got {str(value)[:40]}')
+        raise RecordError(f'field "vector": expected a list of numbers, got {shown(value)}')
     for index, number in enumerate(value):
         if (
             isinstance(number, bool)
             or not isinstance(number, (int, float))
             or not math.isfinite(number)
         ):
-            raise RecordError(f'field "vector": expected finite numbers, got {number} at {index}')
+            raise RecordError(
+                f'field "vector": expected finite numbers, got {shown(number)} at {index}'
+            )
     return tuple(map(float, value))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from nlpkit.encoders.base import encode
-from nlpkit.errors import RecordError
+from nlpkit.errors import RecordError, shown
 from nlpkit.layers.conditional_norm import condition_norms
 from nlpkit.layers.prefix_lm import CachedDecoder, PrefixBatch, PrefixLM
 from nlpkit.layers.vae import Latent, divergence
@@ -162,5 +162,5 @@ def read_between(record: dict[str, Any], latent: int | None) -> list[str]:
         or len(texts) != 2
         or not all(isinstance(t, str) and t.strip() for t in texts)
     ):
-        raise RecordError(f'field "between": expected two texts, got {str(texts)[:40]}')
+        raise RecordError(f'field "between": expected two texts, got {shown(texts)}')
     return texts

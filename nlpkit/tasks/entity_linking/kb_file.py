@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlpkit.errors import DataError, RecordError
+from nlpkit.errors import DataError, RecordError, shown
 from nlpkit.jsonl import Line, decoded, open_binary, read_lines
 from nlpkit.text.folding import fold
 
@@ -70,12 +70,12 @@ def parse_entity(record: dict[str, Any], longest: int) -> KbEntity:
     """An entity of a JSON line. Raises RecordError that names the field."""
     id_ = record.get("subject_id")
     if not isinstance(id_, (str, int)) or isinstance(id_, bool) or str(id_).strip() == "":
-        raise RecordError(f'field "subject_id": expected an id, got {id_!r}')
+        raise RecordError(f'field "subject_id": expected an id, got {shown(id_)}')
     name, aliases = record.get("subject"), record.get("alias", [])
     if not isinstance(name, str):
-        raise RecordError(f'field "subject": expected a string, got {name!r}')
+        raise RecordError(f'field "subject": expected a string, got {shown(name)}')
     if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
-        raise RecordError(f'field "alias": expected a list of strings, got {aliases!r}')
+        raise RecordError(f'field "alias": expected a list of strings, got {shown(aliases)}')
     types = record.get("type") or []
     types = types.split("|") if isinstance(types, str) else types
     facts = record.get("data") or []

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nlpkit.errors import RecordError
+from nlpkit.errors import RecordError, shown
 from nlpkit.formats.typed import read_dataclass
 from nlpkit.tasks.kgclue.knowledge_base import Name, Triple
 
@@ -62,7 +62,7 @@ def read_gold(record: dict[str, Any]) -> Prediction | None:
     parts = [part.strip() for part in answer.split(SEPARATOR, 2)] if isinstance(answer, str) else []
     if len(parts) != 3 or not all(parts):
         raise RecordError(
-            f'field "answer": expected "subject ||| predicate ||| object", got {answer!r}'
+            f'field "answer": expected "subject ||| predicate ||| object", got {shown(answer)}'
         )
     name = Name.of(parts[0])
     return Prediction(name.base, name.meaning, parts[1], [parts[2]])

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nlpkit.decoding.trie.token_trie import TokenTrie
-from nlpkit.errors import DataError, SettingsError
+from nlpkit.errors import DataError, SettingsError, shown
 from nlpkit.jsonl import read_lines
 from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
 
@@ -139,7 +139,9 @@ def read_triples(path: str | Path) -> Iterator[Triple]:
         if len(parts) != 3:
             raise DataError(f"{line.where}: expected 3 columns between tabs, got {len(parts)}")
         if not all(parts):
-            raise DataError(f"{line.where}: expected subject, predicate and object, got {parts}")
+            raise DataError(
+                f"{line.where}: expected subject, predicate and object, got {shown(parts)}"
+            )
         yield Triple(*parts)
 
 
