@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,13 +43,14 @@ from nlpkit.encoders.base import encode
 from nlpkit.errors import SettingsError
 from nlpkit.layers.prefix_lm import collate_sources
 from nlpkit.tasks._mrc.answers import Answer, Prediction, normalise
-from nlpkit.tasks._mrc.passage_spans import Positions, best_pieces
-from nlpkit.tasks._mrc.reading import Example, Reading, Window, check_limits, groups, mean_by_group
+from nlpkit.tasks._mrc.passage_spans import Positions, best_spans
+from nlpkit.tasks._mrc.reading import Reading, check_limits
+from nlpkit.tasks._mrc.windows import Example, Window, groups, mean_by_group
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Span, TokenBatch, Tokenizer
 
 MASK = "[MASK]"
-PIECES = 5
+LISTED = 5
 """The best of every window take part in the vote, and the best of all are listed."""
 
 
@@ -147,23 +149,29 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The best answer over all windows of every example."""
         log_probs_RLV = model.log_probs(batch, len(self.masks))
-        heard_R, windows = self.heard(log_probs_RLV[:, 0], batch.group_R, batch.examples)
-        if not heard_R.any():
-            return [Prediction("")] * len(windows)
-        heard = [window for some in windows for window in some]
-        find = self._best if self.config.decoding == "exact" else self._walk
-        rows = zip(log_probs_RLV[heard_R], heard, find(log_probs_RLV[heard_R], heard), strict=True)
-        answers = (
-            [self._answer(log_probs_LV, window, span) for span in spans]
-            for log_probs_LV, window, spans in rows
+        answering_R, windows = self.answering_windows(
+            log_probs_RLV[:, 0], batch.group_R, batch.examples
         )
-        return [self._vote([next(answers) for _ in some]) for some in windows]
+        if not answering_R.any():
+            return [Prediction("")] * len(windows)
+        log_probs_RLV = log_probs_RLV[answering_R]
+        answering = list(chain.from_iterable(windows))
+        find = self._best if self.config.decoding == "exact" else self._walk
+        rows = zip(log_probs_RLV, find(log_probs_RLV, answering), strict=True)
+        predictions = []
+        for some in windows:
+            answers = []
+            for window, (log_probs_LV, spans) in zip(some, rows, strict=False):
+                told = [span for span in spans if self.is_told_apart(window, span, some)]
+                answers.append([self._answer(log_probs_LV, window, span) for span in told])
+            predictions.append(self._vote(answers))
+        return predictions
 
     def _best(self, log_probs_RLV: torch.Tensor, windows: Sequence[Window]) -> list[list[Span]]:
         """The best pieces of every window."""
         passages = [window.token_ids for window in windows]
-        found = best_pieces(
-            log_probs_RLV, passages, self.tokenizer.sep_id, PIECES, length_normalised=True
+        found = best_spans(
+            log_probs_RLV, passages, self.tokenizer.sep_id, LISTED, length_normalised=True
         )
         rows = zip(*(part.tolist() for part in found), strict=True)
         return [
@@ -197,7 +205,7 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
                 equal.setdefault(string, []).append(answer)
         ranked = sorted(map(_merged, equal.values()), key=lambda answer: -(answer.score or 0.0))
         best, *others = ranked or [Answer("")]
-        return Prediction(**vars(best), alternatives=others[: PIECES - 1])
+        return Prediction(**vars(best), alternatives=others[: LISTED - 1])
 
 
 def _merged(answers: list[Answer]) -> Answer:

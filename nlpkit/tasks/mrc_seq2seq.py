@@ -46,7 +46,8 @@ from nlpkit.layers.prefix_lm import (
     collate_sources,
 )
 from nlpkit.tasks._mrc.answers import Answer, Prediction
-from nlpkit.tasks._mrc.reading import Example, Reading, Window, check_limits, groups, mean_by_group
+from nlpkit.tasks._mrc.reading import Reading, check_limits
+from nlpkit.tasks._mrc.windows import Example, Window, groups, mean_by_group
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch
 
@@ -148,13 +149,12 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         """One answer from all windows of every example."""
         decoder = CachedDecoder(model.encoder, batch.sources)
         first_RV = decoder.first()
-        heard_R, windows = self.heard(first_RV, batch.group_R, batch.examples)
-        if not heard_R.any():
+        answering_R, windows = self.answering_windows(first_RV, batch.group_R, batch.examples)
+        if not answering_R.any():
             return [Prediction("")] * len(windows)
-        decoder.keep(heard_R)
-        return self._write(
-            Voters(decoder, first_RV[heard_R], batch.group_R[heard_R], len(windows)), windows
-        )
+        decoder.keep(answering_R)
+        group_R = batch.group_R[answering_R]
+        return self._write(Voters(decoder, first_RV[answering_R], group_R, len(windows)), windows)
 
     def _write(self, voters: Voters, windows: list[list[Window]]) -> list[Prediction]:
         """What the windows of every example write together."""
@@ -174,7 +174,9 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
             ):
                 place = constraint.locate(row, state, len(tokens))
                 assert place is not None  # the constraint does not end before the first token
-                answers.append(windows[row][place[0]].answer(place[1:], math.exp(score)))
+                window = windows[row][place[0]]
+                if self.is_told_apart(window, place[1:], windows[row]):
+                    answers.append(window.answer(place[1:], math.exp(score)))
             best, *others = answers or [Answer("")]
             predictions.append(Prediction(**vars(best), alternatives=others))
         return predictions

@@ -10,13 +10,15 @@ is a source of its own, whatever passage it belongs to, and `predict --long` has
 overlap is at least the longest answer, so that an answer is whole in some window. What a window is
 to answer is the first of the accepted answers that it holds, cut to the longest, or nothing.
 Training meets one window of a question at a time, drawn anew in every epoch. An answer is a string:
-where it stands several times, every place is as right.
+where it stands several times, every place is as right. All unknown characters are one token: an
+answer whose tokens are other text elsewhere in the windows is not given, since no model that works
+on tokens can have meant it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,6 @@ import torch
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.finding import Finding
 from nlpkit.tasks._mrc.answers import (
-    Answer,
     Prediction,
     exact_match,
     fold,
@@ -36,48 +37,12 @@ from nlpkit.tasks._mrc.answers import (
     score_answers,
 )
 from nlpkit.tasks._mrc.cmrc_score import cmrc_exact_match
+from nlpkit.tasks._mrc.windows import Example, Window, is_told_apart, target_of
 from nlpkit.text.tokenizer import Encoding, Span, Tokenizer, occurrences
 
 SPECIAL = 5  # [CLS], three [SEP], and the end of the answer
+UNKNOWN = "of unknown characters, like other text of the passage"
 OVERLAP = 0.25  # of a window, shared with the next, where no answer is longer
-
-
-@dataclass(frozen=True)
-class Window:
-    """A piece of passage number `passage`, and what it has to answer: token ids, none for
-    nothing."""
-
-    passage: int
-    encoding: Encoding
-    target: tuple[int, ...] = ()
-
-    @property
-    def token_ids(self) -> list[int]:
-        """Without [CLS] and [SEP]."""
-        return self.encoding.token_ids_T[1:-1].tolist()
-
-    def answer(self, token_span: Span, score: float) -> Answer:
-        """The answer that stands at some of `token_ids`."""
-        start, end = self.encoding.char_span((token_span[0] + 1, token_span[1] + 1))
-        return Answer(
-            self.encoding.text[start:end], self.passage, (start, end), float(f"{score:.4g}")
-        )
-
-
-@dataclass(frozen=True)
-class Example:
-    """A question with all windows of its passages; at least one, which may be empty."""
-
-    question: tuple[int, ...]
-    windows: list[Window]
-    gold: Prediction | None
-    beside: int
-    """Tokens that a row has beside those of its window."""
-    lost: str = ""
-    """Why no answer can be learnt, where gold has one."""
-
-    def __len__(self) -> int:
-        return sum(len(window.encoding) - 2 + self.beside for window in self.windows)
 
 
 def check_limits(config: Any) -> None:
@@ -86,19 +51,6 @@ def check_limits(config: Any) -> None:
         raise ValueError(
             f"max_passage: expected at least twice max_answer ({config.max_answer}) for windows to overlap"
         )
-
-
-def groups(examples: Sequence[Example]) -> torch.Tensor:
-    """The example of every window, one window after another: (R,)."""
-    return torch.arange(len(examples)).repeat_interleave(
-        torch.tensor([len(e.windows) for e in examples])
-    )
-
-
-def mean_by_group(loss_R: torch.Tensor, group_R: torch.Tensor) -> torch.Tensor:
-    """The mean over the windows of every example: (B,)."""
-    count_B = group_R.bincount()
-    return loss_R.new_zeros(len(count_B)).index_add(0, group_R, loss_R) / count_B
 
 
 class Reading:
@@ -141,15 +93,13 @@ class Reading:
             raise RecordError(
                 f'field "question": {limit}', hint="the setting max_question is the limit"
             )
-        gold, passages = (
-            read_answers(record),
-            [self.tokenizer.encode(text) for text in _passages(record) or [""]],
-        )
+        gold = read_answers(record)
+        passages = [self.tokenizer.encode(text) for text in _passages(record) or [""]]
         places = [
             sorted(self._places(passage, gold), key=lambda place: place[1]) for passage in passages
         ]
         windows = [
-            Window(number, window, _target(window, places[number]))
+            Window(number, window, target_of(window, places[number]))
             for number, passage in enumerate(passages)
             for window in self._windows(passage, len(question))
         ]
@@ -181,8 +131,10 @@ class Reading:
     ) -> str:
         """Why no accepted answer can be given, empty where one can."""
         found = [is_cut for some in places for _, is_cut in some]
-        if gold is None or not gold.answer or not all(found):
+        if gold is None or not gold.answer:
             return ""
+        if not all(found):
+            return "" if self._can_be_told(passages, places) else UNKNOWN
         if found:
             return f"longer than {self.config.max_answer} tokens"
         is_there = any(
@@ -191,6 +143,20 @@ class Reading:
             for passage in passages
         )
         return "not of whole tokens" if is_there else "in no passage"
+
+    def _can_be_told(
+        self, passages: Sequence[Encoding], places: Sequence[Sequence[tuple[Span, bool]]]
+    ) -> bool:
+        """Whether an accepted answer, not cut, is told by its tokens from all else in the passages."""
+        whole = [Window(number, passage) for number, passage in enumerate(passages)]
+        for window, some in zip(whole, places, strict=True):
+            for place, is_cut in some:
+                span = window.encoding.token_span(place)
+                if span is None or is_cut:
+                    continue
+                if self.is_told_apart(window, (span[0] - 1, span[1] - 1), whole):
+                    return True
+        return False
 
     def parse(self, value: dict[str, Any]) -> Prediction:
         """A prediction from a file."""
@@ -206,22 +172,29 @@ class Reading:
 
         return draw
 
-    def heard(
+    def answering_windows(
         self, first_RV: torch.Tensor, group_R: torch.Tensor, examples: Sequence[Example]
     ) -> tuple[torch.Tensor, list[list[Window]]]:
-        """Whether each window answers at all, and those windows of every example.
+        """(answering_R, windows): whether each window answers at all, and those windows of every
+        example.
 
         A window does not where the end is the likeliest first token. Where that is so for all
         windows of a question which must have an answer, all of them do. `first_RV` are the scores
-        of the first token.
+        of the first token, `group_R` the example of every window.
         """
-        heard_R = first_RV.argmax(-1) != self.tokenizer.sep_id
+        answering_R = first_RV.argmax(-1) != self.tokenizer.sep_id
         if self.config.no_answer is False:
-            heard_R |= (group_R.bincount(heard_R.float()) == 0)[group_R]
-        is_heard = iter(heard_R.tolist())
-        return heard_R, [
-            [window for window in example.windows if next(is_heard)] for example in examples
-        ]
+            answering_R |= (group_R.bincount(answering_R.float()) == 0)[group_R]
+        is_answering = iter(answering_R.tolist())
+        windows = []
+        for example in examples:
+            windows.append([window for window in example.windows if next(is_answering)])
+        return answering_R, windows
+
+    def is_told_apart(self, window: Window, span: Span, windows: Sequence[Window]) -> bool:
+        """Whether the tokens at `span` of the window are no other text in any of the windows."""
+        token_ids = window.token_ids[slice(*span)]
+        return is_told_apart(token_ids, window.text(span), windows, self.tokenizer.unk_id)
 
     def restrict_to_annotated(self, example: Example, prediction: Prediction) -> Prediction:
         """One of the accepted answers, by both ways to score, counts as the first of them."""
@@ -272,9 +245,3 @@ def _passages(record: dict[str, Any]) -> list[str]:
     if not isinstance(passages, list) or not all(isinstance(passage, str) for passage in passages):
         raise RecordError(f'field "passages": expected a list of strings, got {passages!r:.80}')
     return passages
-
-
-def _target(window: Encoding, places: Sequence[tuple[Span, bool]]) -> tuple[int, ...]:
-    """The tokens of the first place that the window holds."""
-    span = next(filter(None, (window.token_span(place) for place, _ in places)), None)
-    return tuple(window.token_ids_T[span[0] : span[1]].tolist()) if span else ()

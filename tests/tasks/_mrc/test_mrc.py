@@ -199,7 +199,7 @@ def by_hand(task, model, example):
             pieces = [tuple(ids[i : i + n]) for n in range(1, 6) for i in range(len(ids) - n + 1)]
         scores = {piece: math.exp(mean(log_probs_LV, (*piece, end_id))) for piece in pieces}
         of_window = {}
-        for piece in sorted(pieces, key=scores.get, reverse=True)[: mrc_mlm.PIECES]:
+        for piece in sorted(pieces, key=scores.get, reverse=True)[: mrc_mlm.LISTED]:
             string = normalise("".join(map(task.tokenizer.backend.id_to_token, piece)))
             of_window[string] = max(scores[piece], of_window.get(string, 0.0))
         for string, score in of_window.items():
@@ -253,6 +253,18 @@ def assert_it_stands(example, answer):
     (text, *_) = [w.encoding.text for w in example.windows if w.passage == answer.passage]
     assert text[slice(*answer.span)] == answer.answer
     return True
+
+
+@pytest.mark.parametrize("settings", [{}, {"decoding": "greedy"}, {"beams": 150}])
+def test_no_answer_is_of_unknown_characters_that_look_like_others(reader, settings):
+    """Of 锶 and 钪, which are one token, none can be meant; with what stands beside them, each."""
+    task, model, _ = reader(mrc_seq2seq if "beams" in settings else mrc_mlm, **settings)
+    record = {"question": "谁？", "passages": ["锶比钪重", "锶"]}
+    (prediction,) = predict_examples(task, model, [task.read(record)])
+    found = [answer.answer for answer in (prediction, *prediction.alternatives)]
+    assert not {"锶", "钪"} & set(found)
+    if "beams" in settings:
+        assert {"锶比", "比钪", "重"} <= set(found)
 
 
 def test_equal_answers_are_put_together():

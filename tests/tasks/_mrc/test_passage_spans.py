@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.search import beam_search
-from nlpkit.tasks._mrc.passage_spans import Positions, best_pieces
+from nlpkit.tasks._mrc.passage_spans import Positions, best_spans
 
 EOS, V = 5, 6
 PASSAGES = st.lists(st.lists(st.integers(0, EOS), max_size=9), min_size=1, max_size=4)
@@ -34,9 +34,9 @@ def every_piece(passage, log_probs_LV, normalised):
 
 @settings(max_examples=150, deadline=None)
 @given(PASSAGES, st.integers(2, 6), st.integers(1, 60), st.booleans(), st.integers(0, 10**6))
-def test_the_best_pieces_are_those_of_brute_force(passages, positions, count, normalised, seed):
+def test_the_best_spans_are_those_of_brute_force(passages, positions, count, normalised, seed):
     log_probs_BLV = drawn(len(passages), positions, seed)
-    score_BN, start_BN, length_BN = best_pieces(
+    score_BN, start_BN, length_BN = best_spans(
         log_probs_BLV, passages, EOS, count, length_normalised=normalised
     )
     assert score_BN.shape == start_BN.shape == length_BN.shape == (len(passages), count)
@@ -55,11 +55,11 @@ def test_the_best_pieces_are_those_of_brute_force(passages, positions, count, no
 def test_impossible_tokens_and_empty_passages():
     log_probs_BLV = drawn(2, 3, 0)
     log_probs_BLV[0, :, 1] = -torch.inf
-    score_BN, start_BN, length_BN = best_pieces(log_probs_BLV, [[1, 1, 2, 1], []], EOS, 3)
+    score_BN, start_BN, length_BN = best_spans(log_probs_BLV, [[1, 1, 2, 1], []], EOS, 3)
     assert (start_BN[0, 0], length_BN[0, 0]) == (2, 1)
     assert score_BN[0, 1:].tolist() == score_BN[1, 1:].tolist() == [-torch.inf] * 2
     assert score_BN[1, 0] == -torch.inf
-    (none, *_) = best_pieces(log_probs_BLV, [[], []], EOS)
+    (none, *_) = best_spans(log_probs_BLV, [[], []], EOS)
     assert none.tolist() == [[-torch.inf]] * 2
 
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpkit import encoders
+from nlpkit.config import build
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.tasks._mrc.answers import Prediction
-from nlpkit.tasks._mrc.reading import Reading
+from nlpkit.tasks._mrc.reading import UNKNOWN, Reading
 from nlpkit.tasks.mrc_mlm import Settings
 from nlpkit.text.tokenizer import Tokenizer
 
@@ -71,6 +72,21 @@ def test_what_is_lost(record, lost):
     findings = list(task.report(example))
     assert [finding.kind for finding in findings] == ([lost] if lost else [])
     assert all(finding.lost in task.facts(example.gold) for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("context", "answers", "lost"),
+    [
+        ("锶比钪重", ["锶"], UNKNOWN),
+        ("锶比铁重", ["锶"], ""),
+        ("锶比锶重", ["锶"], ""),
+        ("锶比钪重", ["锶比"], ""),
+        ("锶比钪重", ["锶", "重"], ""),
+    ],
+)
+def test_answers_of_unknown_characters_are_lost_where_others_look_like_them(context, answers, lost):
+    assert TINY.unknown("锶钪比铁重") == ["锶", "钪"]
+    assert read({"context": context, "answers": answers}).lost == lost
 
 
 def test_an_answer_of_half_a_token_is_lost():
@@ -175,8 +191,8 @@ def test_a_blank_question_is_reported():
     ],
 )
 def test_settings_without_room_are_refused(limits, message):
-    with pytest.raises(ValueError, match=message):
-        Settings(**limits)
+    with pytest.raises(SettingsError, match=message):
+        build(Settings, limits, "mrc_mlm")
 
 
 @pytest.mark.parametrize(
