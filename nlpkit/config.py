@@ -31,6 +31,12 @@ else:
 
 Values = dict[str, dict[str, Any]]
 
+RENAMED = {
+    "kgclue.balance": "kgclue.logit_adjustment",
+    "kgclue.beams": "kgclue.beam_size",
+}
+"""Old names of settings, with the name that each has now. An old name is an error that tells it."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -135,7 +141,7 @@ def build(cls: type, values: Mapping[str, Any], section: str) -> Any:
     names = [field.name for field in dataclasses.fields(cls)]
     for key in values:
         if key not in names:
-            raise SettingsError(f'unknown setting "{section}.{key}"{did_you_mean(key, names)}')
+            raise _unknown(f"{section}.{key}", key, names)
     fitting = {key: fit(value, hints[key], f"{section}.{key}") for key, value in values.items()}
     try:
         return cls(**fitting)
@@ -143,6 +149,13 @@ def build(cls: type, values: Mapping[str, Any], section: str) -> Any:
         key, colon, _ = str(error).partition(":")
         place = f"{section}." if colon and key in names else f"{section}: "
         raise SettingsError(f"{place}{error}") from None
+
+
+def _unknown(setting: str, key: str, names: Iterable[str]) -> SettingsError:
+    if setting in RENAMED:
+        new = RENAMED[setting]
+        return SettingsError(f'setting "{setting}" was renamed: it is "{new}" now')
+    return SettingsError(f'unknown setting "{setting}"{did_you_mean(key, names)}')
 
 
 def fit(value: Any, hint: Any, name: str) -> Any:

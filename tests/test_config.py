@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from nlpkit import encoders, tasks
+from nlpkit import config, encoders, tasks
 from nlpkit.config import EvenSize, LearningRate, Range, Rate, fit, parse_pairs, read_toml, resolve
 from nlpkit.encoders import ShapeConfig
 from nlpkit.errors import SettingsError
@@ -146,3 +146,15 @@ def test_a_file_of_another_encoding_is_named_and_a_windows_one_read(tmp_path):
         read_toml(file)
     file.write_bytes(b"\xef\xbb\xbf[s]\r\nepochs = 2\r\n")
     assert read_toml(file) == {"s": {"epochs": 2}}
+
+
+def test_an_old_name_of_a_setting_is_refused_with_the_new_one(monkeypatch):
+    monkeypatch.setitem(config.RENAMED, "s.learning", "s.rate")
+    with pytest.raises(SettingsError, match=r'"s\.learning" was renamed: it is "s\.rate" now'):
+        section("s.learning=1")
+
+
+def test_every_new_name_is_a_setting():
+    for new in config.RENAMED.values():
+        name, key = new.split(".")
+        assert key in {field.name for field in dataclasses.fields(tasks.load(name).Config)}

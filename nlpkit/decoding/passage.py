@@ -6,12 +6,12 @@ written so far,
     active'[j + 1] = active[j] and passage[j] == token
 
 with all places active at the start. A token that stands at several active places is one candidate:
-each row has a slot for every distinct token of its passages. Passages of a row are joined by
+each row lists every distinct token of its passages once. Passages of a row are joined by
 separators, which no token equals, so that nothing goes on from one to the next; the one at place 0
 is active only while nothing is written.
 
 Source: https://kexue.fm/archives/7115 (the n-gram sets that this replaces).
-Legend: B rows, K beams, N places of the joined passages, S slots (distinct tokens and the end), V
+Legend: B rows, K beams, N places of the joined passages, S distinct tokens and the end, V
 vocabulary, C candidates.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from nlpkit.decoding.constraint import Candidates, Norm
-from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, best_slots, candidates, take
+from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, candidates, take, top_candidates
 
 SEPARATOR = -2
 
@@ -46,7 +46,8 @@ class PassageConstraint:
         may_be_empty: bool = False,
         device: Any = "cpu",
     ):
-        self.eos_id, self.may_be_empty = eos_id, may_be_empty
+        self.eos_id = eos_id
+        self.may_be_empty = may_be_empty
         self._starts = [
             list(accumulate([1, *(len(passage) + 1 for passage in row)])) for row in passages
         ]
@@ -55,11 +56,13 @@ class PassageConstraint:
         ]
         token_BN = _padded(joined)
         self._token_BN = token_BN.masked_fill(token_BN == eos_id, SEPARATOR).to(device)
-        distinct, slots = zip(
-            *(row.unique(return_inverse=True) for row in self._token_BN.cpu()), strict=True
-        )
-        self._slot_BN = torch.stack(slots).to(device)
-        self._token_BS = _padded([[eos_id, *row[1:].tolist()] for row in distinct]).to(device)
+        distinct, numbers = [], []
+        for row_N in self._token_BN.cpu():
+            tokens_S, number_N = row_N.unique(return_inverse=True)
+            distinct.append([eos_id, *tokens_S[1:].tolist()])  # the separator is the least
+            numbers.append(number_N)
+        self._number_BN = torch.stack(numbers).to(device)
+        self._token_BS = _padded(distinct).to(device)
 
     def start(self, rows: int) -> torch.Tensor:
         """Every place active: bool (rows, 1, N). Raises ValueError where `rows` is not the number
@@ -79,23 +82,19 @@ class PassageConstraint:
     ) -> Candidates:
         """See `Constraint`. The state of an end is the place after the piece where it first
         stands."""
-        beams, slots = state_BKN.shape[1], self._token_BS.shape[1]
-        slot_BKN, token_BKS = (
-            x[:, None].expand(-1, beams, -1) for x in (self._slot_BN, self._token_BS)
-        )
-        active_BKS = state_BKN.new_zeros((*state_BKN.shape[:2], slots), dtype=torch.int32)
-        legal_BKS = active_BKS.scatter_add_(2, slot_BKN, state_BKN.int()) > 0
-        legal_BKS[..., 0] = (
-            ~state_BKN[..., 0] | self.may_be_empty
-        )  # slot 0 of the separator serves the end
-        slots_BKS = logits_BKV.gather(2, token_BKS.clamp_min(0)).masked_fill(
-            ~legal_BKS, NEGATIVE_INFINITY
-        )
-        score_BC, beam_BC, slot_BC = best_slots(slots_BKS, logits_BKV, score_BK, count, norm)
+        beams = state_BKN.shape[1]
+        number_BKN = self._number_BN[:, None].expand(-1, beams, -1)
+        token_BKS = self._token_BS[:, None].expand(-1, beams, -1)
+        active_BKS = torch.zeros_like(token_BKS, dtype=torch.int32)
+        is_legal_BKS = active_BKS.scatter_add_(2, number_BKN, state_BKN.int()) > 0
+        # number 0 is that of the separator, which no token equals: it serves the end
+        is_legal_BKS[..., 0] = ~state_BKN[..., 0] | self.may_be_empty
+        legal_BKS = logits_BKV.gather(2, token_BKS.clamp_min(0))
+        legal_BKS = legal_BKS.masked_fill(~is_legal_BKS, NEGATIVE_INFINITY)
+        score_BC, beam_BC, number_BC = top_candidates(legal_BKS, logits_BKV, score_BK, count, norm)
+        token_BC = self._token_BS.gather(1, number_BC)
         place_BK = state_BKN.int().argmax(2)
-        return candidates(
-            score_BC, beam_BC, self._token_BS.gather(1, slot_BC), place_BK.gather(1, beam_BC)
-        )
+        return candidates(score_BC, beam_BC, token_BC, place_BK.gather(1, beam_BC))
 
     def follow(
         self, state_BKN: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor

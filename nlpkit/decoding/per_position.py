@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from nlpkit.decoding.constraint import Candidates, Norm
-from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, best_slots, candidates
+from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, candidates, top_candidates
 
 
 class PerPosition:
@@ -45,8 +45,8 @@ class PerPosition:
         depth: int | None = None,
     ) -> Candidates:
         """See `Constraint`. The state of an end is the length of the sequence."""
-        slots_BKV = logits_BKV.masked_fill(~self._legal(state_BK), NEGATIVE_INFINITY)
-        score_BC, beam_BC, token_BC = best_slots(slots_BKV, logits_BKV, score_BK, count, norm)
+        legal_BKV = logits_BKV.masked_fill(~self._legal(state_BK), NEGATIVE_INFINITY)
+        score_BC, beam_BC, token_BC = top_candidates(legal_BKV, logits_BKV, score_BK, count, norm)
         position_BC = state_BK.gather(1, beam_BC) + (token_BC != self.eos_id)
         return candidates(score_BC, beam_BC, token_BC, position_BC)
 

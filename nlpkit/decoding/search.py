@@ -65,45 +65,47 @@ def beam_search(
     model: Model,
     constraint: Constraint,
     rows: int,
-    beams: int,
+    beam_size: int,
     max_length: int,
     *,
     norm: Norm = "full",
     length_normalised: bool = False,
 ) -> Hypotheses:
-    """The `beams` best sequences of at most `max_length` tokens without the end, which at that
+    """The `beam_size` best sequences of at most `max_length` tokens without the end, which at that
     length must follow.
 
-    Raises SettingsError where `beams` is not positive or `max_length` negative.
+    Raises SettingsError where `beam_size` is not positive or `max_length` negative.
     """
-    if beams < 1 or max_length < 0:
+    if beam_size < 1 or max_length < 0:
         raise SettingsError(
-            f"beam search: expected beams >= 1 and max_length >= 0, got {beams} and {max_length}"
+            "beam search: expected beam_size >= 1 and max_length >= 0, "
+            f"got {beam_size} and {max_length}"
         )
-    logits_BKV, state_BK = model.first()[:, None], constraint.start(rows)
+    logits_BKV = model.first()[:, None]
+    state_BK = constraint.start(rows)
     score_BK = logits_BKV.new_zeros((rows, 1), dtype=torch.float32)
     tokens_BKL = nothing(rows, 1, max_length, score_BK.device).tokens_BKL
-    found = nothing(rows, beams, max_length, score_BK.device)
+    found = nothing(rows, beam_size, max_length, score_BK.device)
     longest = max_length + 1 if length_normalised else 1
     for length in range(max_length):
-        options = constraint.step(logits_BKV, score_BK, state_BK, 2 * beams, norm, length)
+        options = constraint.step(logits_BKV, score_BK, state_BK, 2 * beam_size, norm, length)
         is_end_BC = options.token_BC == constraint.eos_id
         divisor = length + 1 if length_normalised else 1
         found = with_ends(found, options, is_end_BC, tokens_BKL, length, divisor)
-        score_BK, chosen_BK = options.score_BC.masked_fill(is_end_BC, NEGATIVE_INFINITY).topk(beams)
+        score_BK, chosen_BK = options.score_BC.masked_fill(is_end_BC, NEGATIVE_INFINITY).topk(
+            beam_size
+        )
         hopeless_BK = score_BK / longest <= found.score_BK[:, -1:]
         score_BK = score_BK.masked_fill(hopeless_BK, NEGATIVE_INFINITY)
         if all_done(length, score_BK):
             return found
         state_BK = constraint.follow(state_BK, options, chosen_BK)
-        beam_BK, token_BK = (
-            options.beam_BC.gather(1, chosen_BK),
-            options.token_BC.gather(1, chosen_BK),
-        )
+        beam_BK = options.beam_BC.gather(1, chosen_BK)
+        token_BK = options.token_BC.gather(1, chosen_BK)
         tokens_BKL = take(tokens_BKL, beam_BK)
         tokens_BKL[:, :, length] = token_BK
         logits_BKV = model.next(token_BK.masked_fill(score_BK == NEGATIVE_INFINITY, -1), beam_BK)
-    options = last_ends(constraint, logits_BKV, score_BK, state_BK, beams, norm)
+    options = last_ends(constraint, logits_BKV, score_BK, state_BK, beam_size, norm)
     is_end_BC = options.token_BC == constraint.eos_id
     return with_ends(found, options, is_end_BC, tokens_BKL, max_length, longest)
 

@@ -1,10 +1,11 @@
-"""The best of a few scored slots per beam: the last part of `step`, for constraints that can list
-what is legal.
+"""The best of a few continuations per beam: the last part of `step`, for constraints that can list
+what could be legal.
 
-A constraint lays out the tokens that could be legal for some beam in S slots (all V tokens, the
-distinct tokens of a passage, the symbols of an equation) with a logit of -inf where the slot is not
-legal for the beam.
-Legend: B rows, K beams, S slots, V vocabulary, C candidates; X stands for any number of dimensions.
+Such a constraint lists S tokens that could be legal for some beam: all V tokens, the distinct tokens
+of a passage, the symbols of an equation. A token that is not legal for a beam gets the logit -inf
+there.
+Legend: B rows, K beams, S tokens that could be legal, V vocabulary, C candidates; X stands for any
+number of dimensions.
 """
 
 from __future__ import annotations
@@ -17,32 +18,32 @@ from nlpkit.decoding.trie.continuations import log_totals
 NEGATIVE_INFINITY = float("-inf")
 
 
-def best_slots(
-    slots_BKS: torch.Tensor,
+def top_candidates(
+    legal_BKS: torch.Tensor,
     logits_BKV: torch.Tensor,
     score_BK: torch.Tensor,
     count: int,
     norm: Norm,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(score_BC, beam_BC, slot_BC) of the `count` best slots of every row; score -inf, beam 0, slot
-    0 where none is.
+    """(score_BC, beam_BC, place_BC) of the `count` best continuations of every row, best first;
+    score -inf, beam 0, place 0 where none is.
 
-    `slots_BKS` are the logits of the slots; they are normalised by all of `logits_BKV` or among
-    themselves.
+    `legal_BKS` are the logits of what could be legal, -inf where it is not; `place_BC` counts along
+    S. They are normalised by all of `logits_BKV` ("full") or among themselves ("renorm").
     """
-    slots_BKS = slots_BKS.float()
-    normalised = logits_BKV if norm == "full" else slots_BKS
+    legal_BKS = legal_BKS.float()
+    normalised = logits_BKV if norm == "full" else legal_BKS
     total_BK = log_totals(normalised.flatten(0, 1)).view(score_BK.shape)
     total_BK = total_BK.clamp_min(
         torch.finfo(torch.float32).min
     )  # where nothing is legal, -inf rather than NaN
-    score_BX = (slots_BKS + (score_BK - total_BK)[..., None]).flatten(1)
+    score_BX = (legal_BKS + (score_BK - total_BK)[..., None]).flatten(1)
     score_BC, index_BC = score_BX.topk(min(count, score_BX.shape[1]))
     index_BC = index_BC.masked_fill(score_BC == NEGATIVE_INFINITY, 0)
     missing = (0, count - score_BC.shape[1])
     score_BC = torch.nn.functional.pad(score_BC, missing, value=NEGATIVE_INFINITY)
     index_BC = torch.nn.functional.pad(index_BC, missing)
-    return score_BC, index_BC // slots_BKS.shape[2], index_BC % slots_BKS.shape[2]
+    return score_BC, index_BC // legal_BKS.shape[2], index_BC % legal_BKS.shape[2]
 
 
 def candidates(

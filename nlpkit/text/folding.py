@@ -4,7 +4,7 @@ or not are one.
     "Ｇａｌａｘｙ S8"  -->  "galaxys8", each of its characters with the character of the text that it came from
 
 A character becomes its NFKC form in folded case; white space and what has no width are left out.
-What is found in the folded text is told in the text as given: a span counts only where both its
+What is found in the casefolded text is told in the text as given: a span counts only where both its
 edges fall between characters of the text.
 
 Source: https://www.unicode.org/reports/tr15/ (NFKC),
@@ -21,15 +21,15 @@ from nlpkit.text.tokenizer import Span
 
 
 @dataclass(frozen=True)
-class Folded:
-    """A folded text; `source` has, for each of its characters, the place of the character it came
+class Casefolded:
+    """A casefolded text; `source` has, for each of its characters, the place of the character it came
     from."""
 
     text: str
     source: list[int]
 
     def span(self, start: int, end: int) -> Span | None:
-        """`[start, end)` of the folded text in the text as given; None where an edge falls inside a
+        """`[start, end)` of the casefolded text in the text as given; None where an edge falls inside a
         character."""
         source = self.source
         if not 0 <= start < end <= len(source):
@@ -40,14 +40,14 @@ class Folded:
         return None if inside else (source[start], source[end - 1] + 1)
 
 
-def fold(text: str) -> Folded:
-    """The folded text."""
-    parts = [fold_character(character) for character in text]
-    return Folded("".join(parts), [place for place, part in enumerate(parts) for _ in part])
+def casefold(text: str) -> Casefolded:
+    """The casefolded text."""
+    parts = [casefold_character(character) for character in text]
+    return Casefolded("".join(parts), [place for place, part in enumerate(parts) for _ in part])
 
 
 @lru_cache(maxsize=1 << 16)
-def fold_character(character: str) -> str:
+def casefold_character(character: str) -> str:
     """What a character becomes: none, one or several."""
     if "\ud800" <= character <= "\udfff":  # half a character, which no file can hold
         return "\ufffd"

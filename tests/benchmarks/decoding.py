@@ -40,7 +40,7 @@ import torch
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
 from nlpkit.decoding.passage import PassageConstraint
-from nlpkit.decoding.trie.csr import checked, compile_levels
+from nlpkit.decoding.trie.csr import checked, compile_csr
 from nlpkit.decoding.trie.file import from_marisa, read_arrays
 from nlpkit.decoding.trie.hf_processor import TrieLogitsProcessor
 from nlpkit.decoding.trie.table import TrieTable
@@ -222,7 +222,7 @@ def with_processor(processor: Callable) -> Callable[[Moment], torch.Tensor]:
 
 def padded(table: TrieTable, trie: TokenTrie) -> Callable[[Moment], torch.Tensor]:
     """A step that looks at as many children of every beam as the widest node of its level has."""
-    first = trie.levels.head >> 1
+    first = trie.csr.first_child >> 1
     widest = [int(np.diff(first[a : b + 1]).max()) for a, b in pairwise(trie.bounds)] + [0] * STEPS
 
     def step(moment: Moment) -> torch.Tensor:
@@ -404,9 +404,9 @@ def build_rows(trie: TokenTrie) -> list[dict[str, Any]]:
         file = Path(folder) / "names.trie"
         trie.save(file)
         file_bytes, data = file.stat().st_size, read_arrays(file, "trie")[1]["keys"]
-        compiled = seconds(lambda: compile_levels(checked(flat, length, VOCABULARY), VOCABULARY), 3)
-        from_file = seconds(lambda: compile_levels(from_marisa(data, VOCABULARY), VOCABULARY), 3)
-    compiled_bytes = trie.levels.head.nbytes + trie.levels.label.nbytes
+        compiled = seconds(lambda: compile_csr(checked(flat, length, VOCABULARY), VOCABULARY), 3)
+        from_file = seconds(lambda: compile_csr(from_marisa(data, VOCABULARY), VOCABULARY), 3)
+    compiled_bytes = trie.csr.first_child.nbytes + trie.csr.label.nbytes
     figures = {
         "dict build / compile": seconds(lambda: dict_trie(keys), 1) / compiled,
         "compile from file / marisa build": from_file
@@ -464,9 +464,9 @@ def facts_rows(count: int) -> list[dict[str, Any]]:
         data = read_arrays(file, "trie")[1]["keys"]
         figures = {
             "facts: seconds to compile from file": seconds(
-                lambda: compile_levels(from_marisa(data, VOCABULARY), VOCABULARY), 1
+                lambda: compile_csr(from_marisa(data, VOCABULARY), VOCABULARY), 1
             ),
-            "facts: compiled bytes per entry": (trie.levels.head.nbytes + trie.levels.label.nbytes)
+            "facts: compiled bytes per entry": (trie.csr.first_child.nbytes + trie.csr.label.nbytes)
             / len(trie),
             "facts: file bytes per entry": file.stat().st_size / len(trie),
         }

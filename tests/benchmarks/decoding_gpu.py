@@ -31,7 +31,7 @@ def figures(
     """The figures by name; `moments` of `decoding.Moment`, `wanted` the scores that the host finds
     in them."""
     moments = [type(moment)(*(part.cuda() for part in vars(moment).values())) for moment in moments]
-    fused, fixed = (TrieTable.of(trie, eos_id, "cuda", way=way) for way in ("fused", "fixed"))
+    fused, fixed = (TrieTable.of(trie, eos_id, "cuda", backend=way) for way in ("fused", "fixed"))
     count = wanted[0].shape[1]
 
     def ours(table: TrieTable, norm: Any) -> Callable[[int], torch.Tensor]:

@@ -124,7 +124,7 @@ def ours(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> 
         decoder = CachedDecoder(encoder, collate_sources(sources, tokenizer))
         model = Exactly(decoder, given["end"], arguments.tokens)
         constraint: Any = Free(encoder.vocabulary_size, given["end"])
-        if arguments.way == "nlpkit":
+        if arguments.backend == "nlpkit":
             constraint = EquationConstraint(
                 given["symbols"], given["end"], max_length=arguments.tokens, double_star=False
             )
@@ -270,7 +270,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     given = json.loads((arguments.folder / "sources.json").read_text())
-    decode = (theirs if arguments.way == "transformers" else ours)(
+    decode = (theirs if arguments.backend == "transformers" else ours)(
         arguments.folder, given, arguments
     )
     sources, found = given["sources"][: arguments.problems], []

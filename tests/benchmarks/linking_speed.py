@@ -4,7 +4,7 @@ million entities.
     python tests/benchmarks/linking_speed.py --run RUN --kb kb_data --data dev.json --entities 0 1000000
 
 For each number the knowledge base is that of --kb, filled up with made-up entities (0: as it is);
-it is built, and the texts are linked, each in a process of its own. The run's model stays; habits
+it is built, and the texts are linked, each in a process of its own. The run's model stays; link statistics
 are counted on --data, which matters for no timing. Prints a JSON line for each: seconds and peak
 memory of building, bytes on disk, milliseconds to open, microseconds to look up a text, texts per
 second of the filter of `predict` (the model loaded before), and its peak memory, in MiB. `base_mib`

@@ -33,7 +33,7 @@ needs_triton = pytest.mark.skipif(
 of_numpy = pytest.mark.filterwarnings(
     "ignore::RuntimeWarning"
 )  # the interpreter's log(0) and inf - inf
-WAYS = ["ragged", "fixed", pytest.param("fused", marks=[needs_triton, of_numpy])]
+BACKENDS = ["ragged", "fixed", pytest.param("fused", marks=[needs_triton, of_numpy])]
 
 
 @st.composite
@@ -76,16 +76,16 @@ def expected(keys_B, prefix_BK, logits_BKV, score_BK, norm):
     return rows
 
 
-def tables(key_sets, way="ragged", size=SIZE):
-    """On a CPU, but for the fused way with a GPU."""
-    device = "cuda" if way == "fused" and HAS_GPU else "cpu"
+def tables(key_sets, backend="ragged", size=SIZE):
+    """On a CPU, but for the fused backend with a GPU."""
+    device = "cuda" if backend == "fused" and HAS_GPU else "cpu"
     tries = [TokenTrie.from_sequences(keys, size) for keys in key_sets]
-    return [TrieTable.of(trie, EOS, device, key_ranges=True, way=way) for trie in tries]
+    return [TrieTable.of(trie, EOS, device, key_ranges=True, backend=backend) for trie in tries]
 
 
 def step(table, logits_BKV, score_BK, state_BK, *how):
     """What `table.step` finds, wherever the table lies, on the host."""
-    given = (part.to(table.head.device) for part in (logits_BKV, score_BK, state_BK))
+    given = (part.to(table.first_child.device) for part in (logits_BKV, score_BK, state_BK))
     return Candidates(*(part.cpu() for part in vars(table.step(*given, *how)).values()))
 
 
@@ -130,13 +130,13 @@ def check(found, rows, table, count):
         assert places[known:] == [(0, -1, -1)] * (count - known)
 
 
-def walk(cases, way, norm, beams, count, seed, dtype=torch.float32):
+def walk(cases, backend, norm, beams, count, seed, dtype=torch.float32):
     """A search through one trie for all rows or one for each, with dead beams; every step is
     checked."""
     torch.manual_seed(seed)
     key_sets = [set(keys) for _, keys in cases]
     rows = len(key_sets) if len(key_sets) > 1 else seed % 3 + 1
-    table, on_host = concat(tables(key_sets, way)), concat(tables(key_sets))
+    table, on_host = concat(tables(key_sets, backend)), concat(tables(key_sets))
     key_sets = key_sets * rows if len(key_sets) == 1 else key_sets
     prefix_BK, score_BK, state_BK = [[()]] * rows, torch.zeros(rows, 1), on_host.start(rows)
     for depth in range(5):

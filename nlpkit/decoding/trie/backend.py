@@ -1,9 +1,11 @@
-"""The three ways that a step of `TrieTable` can go, all to the same candidates; of equal scores any
-may come first.
+"""The three step backends of `TrieTable`. They find the same candidates; of equal scores any may
+come first.
 
-    ragged   as much work as there are continuations; asks the device for their number (`expand`)
-    fixed    shapes depend on nothing but those of the arguments and the depth, so the host never waits (`expand`)
+    ragged   as much work as there are continuations; asks the device for their number
+    fixed    shapes depend on nothing but those of the arguments and the depth: the host never waits
     fused    both at once: two Triton kernels (`kernels`)
+
+The first two are in `continuations`.
 
 Triton is no dependency: torch brings it where it is made for CUDA.
 """
@@ -18,12 +20,12 @@ import torch
 
 from nlpkit.errors import SettingsError
 
-Way = Literal["ragged", "fixed", "fused"]
+Backend = Literal["ragged", "fixed", "fused"]
 
 
-def way_on(device: torch.device, wanted: Way | None) -> Way:
-    """The way that is wanted; None: ragged on a CPU, fused on CUDA with Triton from 3.4 on, else
-    fixed.
+def choose_backend(device: torch.device, wanted: Backend | None) -> Backend:
+    """The backend that is wanted; None: ragged on a CPU, fused on CUDA with Triton from 3.4 on,
+    else fixed.
 
     Raises SettingsError for `fused` without CUDA or Triton. (On a CPU Triton's interpreter will do,
     for tests.)
@@ -33,11 +35,13 @@ def way_on(device: torch.device, wanted: Way | None) -> Way:
     if wanted == "fused" and not has_fused:
         raise SettingsError(
             f"tables: fused steps need CUDA and Triton from 3.4 on: got {device}",
-            hint='way="fixed"',
+            hint='backend="fixed"',
         )
-    if wanted is None:
-        return "ragged" if device.type == "cpu" else "fused" if has_fused else "fixed"
-    return wanted
+    if wanted is not None:
+        return wanted
+    if device.type == "cpu":
+        return "ragged"
+    return "fused" if has_fused else "fixed"
 
 
 @cache

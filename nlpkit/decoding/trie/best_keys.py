@@ -46,7 +46,7 @@ def choices(
     score_BN = log_probs_BTV.new_full((len(root_B), count), NEGATIVE_INFINITY)
     state_BN = torch.full((len(root_B), count), -1, device=root_B.device)
     for root in root_B.unique().tolist():
-        bounds = boundaries(table.head, root)
+        bounds = boundaries(table.first_child, root)
         widest = max(end - start for start, end in pairwise(bounds))
         for row_R in (root_B == root).nonzero()[:, 0].split(max(1, MOST_SCORES // widest)):
             score_BN[row_R], state_BN[row_R] = _of_one_trie(
@@ -66,8 +66,9 @@ def _of_one_trie(
         if fan_L is not None:
             score_RL = score_RL.repeat_interleave(fan_L, 1, output_size=end - start)
             score_RL += log_probs_RTV[:, depth - 1].index_select(1, table.label[start:end].int())
-        head = table.head[start : end + 1]
-        fan_L, ended_E = (head >> 1).diff(), (head[:-1] & 1).nonzero()[:, 0]
+        first_child = table.first_child[start : end + 1]
+        fan_L = (first_child >> 1).diff()
+        ended_E = (first_child[:-1] & 1).nonzero()[:, 0]
         ended_RE = score_RL.index_select(1, ended_E)
         if depth < positions:
             ended_RE += log_probs_RTV[:, depth, table.eos_id, None]

@@ -1,96 +1,112 @@
 """A trie on disk: the file that is kept, and the compiled arrays beside it, which can be made anew.
 
     F        the keys as a marisa trie (5 to 10 bytes a key), the values, and whose tokens they are
-    F.csr    `head`, `label` and `lo` (see `levels`), mapped into memory when opened
+    F.csr    the arrays of `csr`, mapped into memory when opened; it names the sha256 of its F
 
-Both are safetensors files: a header in JSON, then arrays that can be mapped as they lie; many tools
-open it, and a key file cannot be parted from its header as it could from a JSON beside it. The
-header of F has the sha256 of all the rest, which is checked whenever F is read. F.csr names that
-sha256; its own gigabytes are not read to check them.
+Both are files of `arrays`: many tools open them, and a key file cannot be parted from its header as
+it could from a JSON beside it. Both are checked before they are used. The check is for damage and
+for arrays that make no sense. A marisa trie is a library's own bytes, which nothing but the sha256
+vouches for, so open only files whose origin is known.
 
-Source: https://github.com/s-yata/marisa-trie (the keys), https://github.com/huggingface/safetensors
-(the container).
+Source: https://github.com/s-yata/marisa-trie (the keys).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import marisa_trie
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from nlpkit.decoding.trie.csr import CHUNK, Levels, Sequences, compile_levels
+from nlpkit.decoding.trie.arrays import Array, Arrays, Header, Kind, read_arrays, write_arrays
+from nlpkit.decoding.trie.csr import (
+    CHUNK,
+    MOST_TOKENS,
+    Csr,
+    Sequences,
+    compile_csr,
+    problem_of,
+)
+from nlpkit.decoding.trie.values import Values
 from nlpkit.errors import NlpkitError, SettingsError
-from nlpkit.jsonl import write_atomic
-
-KEPT, COMPILED = "trie", "compiled trie"
-VERSION = 1  # of both files
 
 
-def write_arrays(
-    path: Path, kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> None:
-    """One file of arrays and plain values, written atomically; the same bytes for the same
-    content."""
-    with write_atomic(path) as stream:
-        stream.write(safetensors.numpy.save(arrays, {f"nlpkit {kind}": json.dumps(header)}))
+def _problem_of_kept(header: Header, arrays: Arrays) -> str | None:
+    if not 0 < header["vocabulary_size"] < 1 << 31:
+        return f"a vocabulary of {header['vocabulary_size']} tokens"
+    if ("values" in arrays) != ("value_ends" in arrays):
+        return "values without their ends, or ends without values"
+    if "values" not in arrays:
+        return None
+    return Values(arrays["value_ends"], arrays["values"]).problem(header["keys"])
 
 
-def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What `write_arrays` wrote, the arrays mapped and not yet read. Raises SettingsError where it
-    is not that."""
-    try:
-        with safetensors.safe_open(
-            str(path), framework="pt"
-        ) as file:  # of the frameworks, torch alone maps
-            plain = (file.metadata() or {}).get(f"nlpkit {kind}")
-            if plain is None:
-                raise SettingsError(f"{path}: expected a {kind}, got something else")
-            return json.loads(plain), {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise SettingsError(f"{path}: no such file") from None
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        raise SettingsError(f"{path}: damaged, truncated, or no {kind} at all: {error}") from None
+def _problem_of_compiled(header: Header, arrays: Arrays) -> str | None:
+    return problem_of(Csr(**arrays), header["vocabulary_size"])
 
 
-def fingerprint(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
-    """sha256 of the values and the arrays."""
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(arrays):
-        digest.update(np.ascontiguousarray(arrays[name]).data)
-    return digest.hexdigest()
+KEPT = Kind(
+    name="trie",
+    version=2,
+    plain={"keys": int, "vocabulary_size": int, "vocabulary_sha256": str},
+    arrays={
+        "keys": Array(("U8",)),
+        "value_ends": Array(("I64",), is_optional=True),
+        "values": Array(("U8",), is_optional=True),
+    },
+    problem=_problem_of_kept,
+    remedy="nlpkit trie build makes it again",
+)
+COMPILED = Kind(
+    name="compiled trie",
+    version=2,
+    plain={"of": str, "vocabulary_size": int},
+    arrays={
+        "first_child": Array(("I32",)),
+        "label": Array(("I16", "I32")),
+        "first_key": Array(("I32",)),
+    },
+    problem=_problem_of_compiled,
+    remedy="delete it: it is made anew",
+)
 
 
-def label_type(vocabulary_size: int) -> str:
+def label_type(vocabulary_size: int) -> np.dtype:
     """A token in a key: big-endian, so that the order of the bytes is that of the tokens."""
-    return ">u2" if vocabulary_size <= 1 << 16 else ">u4"
+    return np.dtype(">u2" if vocabulary_size <= 1 << 16 else ">u4")
 
 
 def to_marisa(keys: Iterable[bytes]) -> np.ndarray:
-    """The keys, read once, as the bytes of a marisa trie that gives them back in the order of their
-    bytes."""
+    """The keys, read once, as the bytes (uint8) of a marisa trie that gives them back in the order
+    of their bytes."""
     trie = marisa_trie.BinaryTrie(iter(keys), order=marisa_trie.LABEL_ORDER)
     return np.frombuffer(trie.tobytes(), np.uint8)
 
 
 def from_marisa(data: np.ndarray, vocabulary_size: int) -> Sequences:
-    """The keys of `to_marisa`, sorted."""
+    """The keys of `to_marisa`, sorted. Raises ValueError where they are no sequences of tokens."""
     trie = marisa_trie.BinaryTrie()
-    trie.frombytes(data.tobytes())
-    kind = np.dtype(label_type(vocabulary_size))
-    keys, flats, lengths = trie.iterkeys(), [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+    try:
+        trie.frombytes(data.tobytes())
+    except RuntimeError as error:  # what the library raises
+        raise ValueError(f"no marisa trie: {error}") from None
+    kind = label_type(vocabulary_size)
+    keys = trie.iterkeys()
+    flats = [np.zeros(0, np.int32)]
+    lengths = [np.zeros(0, np.int64)]
     while chunk := list(islice(keys, CHUNK)):
-        lengths.append(np.fromiter(map(len, chunk), np.int64, len(chunk)) // kind.itemsize)
+        length = np.fromiter(map(len, chunk), np.int64, len(chunk))
+        if (length % kind.itemsize).any() or length.max() > MOST_TOKENS * kind.itemsize:
+            raise ValueError("keys of half tokens, or too long")
+        lengths.append(length // kind.itemsize)
         flats.append(np.frombuffer(b"".join(chunk), kind).astype(np.int32))
-    flat, length = np.concatenate(flats), np.concatenate(lengths)
+    flat = np.concatenate(flats)
+    if (flat < 0).any() or (flat >= vocabulary_size).any():
+        raise ValueError("tokens outside the vocabulary")
+    length = np.concatenate(lengths)
     return Sequences(flat, np.cumsum(length) - length, length)
 
 
@@ -99,24 +115,33 @@ def compiled_path(path: str | Path) -> Path:
     return Path(f"{path}.csr")
 
 
-def compiled(path: Path, fingerprint: str, keys: np.ndarray, vocabulary_size: int) -> Levels:
-    """The compiled arrays of a trie, mapped from the file beside it or made anew.
+def compiled(path: Path, header: Header, keys: np.ndarray) -> Csr:
+    """The compiled arrays of a trie, mapped from the file beside it or made anew from its `keys`.
 
-    Raises SettingsError where that file is damaged, or was compiled from a trie with another
-    `fingerprint`.
+    Raises SettingsError where that file is damaged, or was compiled from another trie than that of
+    `header`, and where the trie does not hold as many keys as `header` says.
     """
     file = compiled_path(path)
+    vocabulary_size = header["vocabulary_size"]
+    own = {"of": header["sha256"], "vocabulary_size": vocabulary_size}
     if file.exists():
-        header, arrays = read_arrays(file, COMPILED)
-        if header != {"version": VERSION, "of": fingerprint}:
+        found, arrays = read_arrays(file, COMPILED)
+        if any(found[name] != value for name, value in own.items()):
             raise SettingsError(
-                f"{file}: stale: compiled from another {path.name}",
-                hint="delete it: it is made anew",
+                f"{file}: stale: compiled from another {path.name}", COMPILED.remedy
             )
-        return Levels(**arrays)
-    levels = compile_levels(from_marisa(keys, vocabulary_size), vocabulary_size)
-    with contextlib.suppress(
-        NlpkitError
-    ):  # a folder that cannot be written costs the compilation each time, no more
-        write_arrays(file, COMPILED, {"version": VERSION, "of": fingerprint}, levels._asdict())
-    return levels
+        csr = Csr(**arrays)
+    else:
+        try:
+            csr = compile_csr(from_marisa(keys, vocabulary_size), vocabulary_size)
+        except ValueError as error:
+            raise SettingsError(f"{path}: damaged: {error}", KEPT.remedy) from None
+    if int(csr.first_key[-1]) != header["keys"]:
+        raise SettingsError(
+            f"{path}: damaged: expected {header['keys']} keys, got {csr.first_key[-1]}", KEPT.remedy
+        )
+    if not file.exists():
+        # a folder that cannot be written costs the compilation each time, no more
+        with contextlib.suppress(NlpkitError):
+            write_arrays(file, COMPILED, own, csr._asdict())
+    return csr

@@ -57,14 +57,14 @@ class TrieLogitsProcessor:
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores (N, V) after tokens (N, T)."""
         nodes = self.table.nodes(self._walk(input_ids))
-        slots = ragged(nodes, len(input_ids) // self.num_beams, self.table.label, self.table.eos_id)
-        place_M, is_lost_N = places(scores, slots).long(), nodes.state_N < 0
+        found = ragged(nodes, len(input_ids) // self.num_beams, self.table.label, self.table.eos_id)
+        place_M, is_lost_N = places(scores, found).long(), nodes.state_N < 0
         legal_M = scores.reshape(-1).index_select(0, place_M)
         best_N = scores.new_full((len(scores),), NEGATIVE_INFINITY).masked_fill_(is_lost_N, 0.0)
-        best_N.scatter_reduce_(0, slots.beam_M.long(), legal_M, "amax")
+        best_N.scatter_reduce_(0, found.beam_M.long(), legal_M, "amax")
         is_hopeless_B = (best_N.view(-1, self.num_beams) == NEGATIVE_INFINITY).all(1)
         if is_hopeless_B.any():
-            legal_M.masked_fill_(is_hopeless_B[slots.beam_M.long() // self.num_beams], 0.0)
+            legal_M.masked_fill_(is_hopeless_B[found.beam_M.long() // self.num_beams], 0.0)
         is_reused = self.in_place and scores.is_contiguous()
         processed = (
             scores

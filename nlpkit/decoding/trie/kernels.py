@@ -1,16 +1,16 @@
-"""One step of a search in a table of tries as two Triton kernels: what `expand` does in torch, on a
-GPU.
+"""One step of a search in a table of tries as two Triton kernels: what `continuations` does in
+torch, on a GPU.
 
 First every beam's work is divided among programs that know nothing of each other. Within a beam the
-order by logit is that by score, so the best slots (`expand`) need no log Z yet, and the logits are
+order by logit is that by score. So the best continuations need no log Z yet, and the logits are
 read once:
 
-    grid N x (S + P)   slots of the beam: children, then its end      vocabulary (only `full`)
+    grid N x (S + P)   continuations: children, then the end          vocabulary (only `full`)
                        share 0 | share 1 | .. | share S-1             piece 0 | piece 1 | .. | piece P-1
     beam 0                #         #              .                     #         #              #
     beam 1                #         .              .                     #         #              #
      ..                   v         v              v                     v         v              v
-    beam N-1          key_NST: the best T slots of each share        top_NP, sum_NP: parts of log Z
+    beam N-1          key_NST: the best T of each share              top_NP, sum_NP: parts of log Z
 
     grid B             row b: log Z of its K beams, the scores of its K * S * T keys, the best `count` of them
 
@@ -45,7 +45,7 @@ from triton.language import topk  # Triton has it from 3.4 on, which torch bring
 from nlpkit.decoding.constraint import Candidates, Norm
 
 MOST_COUNT = 128  # candidates a row that the kernels are made for
-SLOTS = 512  # of a share, looked at at once
+BLOCK = 512  # continuations of a share, looked at at once
 FEW = 64  # where a share has no more, as most
 PIECE = 4096  # logits, 16 kB in float32
 PROGRAMS = 1024  # shares of all beams, to keep a GPU of 132 processors busy
@@ -60,7 +60,7 @@ NOTHING = tl.constexpr((0x807FFFFF - (1 << 32)) << 32)  # the key of -inf at the
 class Nodes(NamedTuple):
     """What a step reads of a table, see `TrieTable`."""
 
-    head: torch.Tensor
+    first_child: torch.Tensor
     label: torch.Tensor
     eos_id: int
     widest_fan: int
@@ -86,11 +86,20 @@ def step(
     top_NP, sum_NP = score_BK.new_empty((2, rows * beams, parts))
     score_BC = score_BK.new_empty((rows, count))
     beam_BC, token_BC, state_BC = state_BK.new_empty((3, rows, count))
-    given = nodes.head, nodes.label, nodes.eos_id, score_BK, state_BK, key_NST, top_NP, sum_NP
+    given = (
+        nodes.first_child,
+        nodes.label,
+        nodes.eos_id,
+        score_BK,
+        state_BK,
+        key_NST,
+        top_NP,
+        sum_NP,
+    )
     with torch.cuda.device_of(logits_NV):  # where Triton launches
         _look[(rows * beams, shares + pieces)](
             *given, logits_NV, STRIDE=logits_NV.stride(0), V=vocabulary, S=shares, P=pieces, T=kept,
-            SLOTS=max(SLOTS, kept), FEW=max(FEW, kept), PIECE=PIECE,
+            BLOCK=max(BLOCK, kept), FEW=max(FEW, kept), PIECE=PIECE,
         )  # fmt: skip
         _merge[(rows,)](
             *given, score_BC, beam_BC, token_BC, state_BC, beams, count,
@@ -101,10 +110,10 @@ def step(
 
 
 def _shares(rows: int, beams: int, kept: int, widest: int) -> int:
-    """Programs for the slots of a beam: as many as keep the device busy, have work and leave the
+    """Programs for the continuations of a beam: as many as keep the device busy, have work and leave the
     merge little."""
     most = min(
-        triton.cdiv(widest, SLOTS),
+        triton.cdiv(widest, BLOCK),
         PROGRAMS // (rows * beams),
         MOST_KEYS // (beams * kept),
         TILE // kept,
@@ -114,18 +123,18 @@ def _shares(rows: int, beams: int, kept: int, widest: int) -> int:
 
 @triton.jit
 def _look(
-    head, label, eos, score_N, state_N, key_NST, top_NP, sum_NP,
+    first_child, label, eos, score_N, state_N, key_NST, top_NP, sum_NP,
     logits_NV, STRIDE: tl.constexpr, V: tl.constexpr, S: tl.constexpr, P: tl.constexpr, T: tl.constexpr,
-    SLOTS: tl.constexpr, FEW: tl.constexpr, PIECE: tl.constexpr,
+    BLOCK: tl.constexpr, FEW: tl.constexpr, PIECE: tl.constexpr,
 ):  # fmt: skip
-    """A share of a beam's slots, or a piece of its logits."""
+    """A share of a beam's continuations, or a piece of its logits."""
     beam, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     node = tl.load(state_N + beam)
     is_live = (node >= 0) & (tl.load(score_N + beam) > NEGATIVE_INFINITY)
     logits_V = logits_NV + beam * STRIDE
     if part < S:
         best_T, top, total = _best_of_share(
-            head, label, eos, logits_V, node, is_live, part, S, T, SLOTS, FEW
+            first_child, label, eos, logits_V, node, is_live, part, S, T, BLOCK, FEW
         )
         tl.store(key_NST + (beam * S + part) * T + tl.arange(0, T), best_T)
         if P == 0:
@@ -142,37 +151,39 @@ def _look(
 
 @triton.jit
 def _best_of_share(
-    head, label, eos, logits_V, node, is_live, share,
-    S: tl.constexpr, T: tl.constexpr, SLOTS: tl.constexpr, FEW: tl.constexpr,
+    first_child, label, eos, logits_V, node, is_live, share,
+    S: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
-    """(keys of the best T slots, their largest logit, sum of exp(logit - it)) of one of the shares
+    """(keys of the best T of them, their largest logit, sum of exp(logit - it)) of one of the shares
     of a node."""
-    first, fan, is_end = _node(head, node, is_live)
+    first, fan, is_end = _node(first_child, node, is_live)
     size = fan + is_end
     width = (
-        tl.cdiv(tl.cdiv(size, S), SLOTS) * SLOTS
-    )  # of a share: whole blocks, so that few slots stay in share 0
+        tl.cdiv(tl.cdiv(size, S), BLOCK) * BLOCK
+    )  # of a share: whole blocks, so that a few stay in share 0
     begin = share * width
     end = tl.minimum(size, begin + width)
     best_T = tl.full([T], NOTHING, tl.int64)
     top, total = _nothing()
     if end - begin > FEW:
-        for at in range(begin, end, SLOTS):
-            best_T, top, total = _with_slots(
-                best_T, top, total, label + first, fan, eos, logits_V, at, end, SLOTS
+        for at in range(begin, end, BLOCK):
+            best_T, top, total = _with_continuations(
+                best_T, top, total, label + first, fan, eos, logits_V, at, end, BLOCK
             )
     elif begin < end:
-        best_T, top, total = _with_slots(
+        best_T, top, total = _with_continuations(
             best_T, top, total, label + first, fan, eos, logits_V, begin, end, FEW
         )
     return best_T, top, total
 
 
 @triton.jit
-def _with_slots(best_T, top, total, label_F, fan, eos, logits_V, begin, end, SLOTS: tl.constexpr):
-    """What `_best_of_share` gives, with some more slots; `label_F` are the tokens of the children,
+def _with_continuations(
+    best_T, top, total, label_F, fan, eos, logits_V, begin, end, BLOCK: tl.constexpr
+):
+    """What `_best_of_share` gives, with some more; `label_F` are the tokens of the children,
     F of them."""
-    place = begin + tl.arange(0, SLOTS)
+    place = begin + tl.arange(0, BLOCK)
     token = tl.where(
         place < fan, tl.load(label_F + place, mask=place < fan, other=0).to(tl.int32), eos
     )
@@ -184,7 +195,7 @@ def _with_slots(best_T, top, total, label_F, fan, eos, logits_V, begin, end, SLO
 
 @triton.jit
 def _merge(
-    head, label, eos, score_N, state_N, key_NST, top_NP, sum_NP,
+    first_child, label, eos, score_N, state_N, key_NST, top_NP, sum_NP,
     score_BC, beam_BC, token_BC, state_BC, beams, count,
     L: tl.constexpr, P: tl.constexpr, POWER_P: tl.constexpr, T: tl.constexpr, TILE_K: tl.constexpr,
 ):  # fmt: skip
@@ -203,14 +214,14 @@ def _merge(
     score_T, place_T = _value(best_T), _place(best_T)
     is_one_T = score_T > NEGATIVE_INFINITY
     beam_T = tl.where(is_one_T, place_T // L, 0)
-    slot_T = _place(tl.load(key_NST + row * beams * L + place_T, mask=is_one_T, other=NOTHING))
+    chosen_T = _place(tl.load(key_NST + row * beams * L + place_T, mask=is_one_T, other=NOTHING))
     node_T = tl.load(state_N + row * beams + beam_T, mask=is_one_T, other=0)
-    first_T, fan_T, _ = _node(head, node_T, is_one_T)
-    token_T = tl.load(label + first_T + slot_T, mask=is_one_T & (slot_T < fan_T), other=0).to(
+    first_T, fan_T, _ = _node(first_child, node_T, is_one_T)
+    token_T = tl.load(label + first_T + chosen_T, mask=is_one_T & (chosen_T < fan_T), other=0).to(
         tl.int32
     )
-    token_T = tl.where(slot_T < fan_T, token_T, eos)
-    child_T = tl.where(slot_T < fan_T, (first_T + slot_T).to(tl.int64), node_T)
+    token_T = tl.where(chosen_T < fan_T, token_T, eos)
+    child_T = tl.where(chosen_T < fan_T, (first_T + chosen_T).to(tl.int64), node_T)
     rank_T = tl.arange(0, T)
     place_T, is_wanted_T = row * count + rank_T, rank_T < count
     tl.store(score_BC + place_T, score_T, mask=is_wanted_T)
@@ -237,12 +248,12 @@ def _base(score_N, top_NP, sum_NP, beam_K, is_beam_K, P: tl.constexpr, POWER_P: 
 
 
 @triton.jit
-def _node(head, node_X, is_one_X):
+def _node(first_child, node_X, is_one_X):
     """(first child, number of children, 1 where a key ends) of nodes; all 0 where there is none."""
-    head_X = tl.load(head + node_X, mask=is_one_X, other=0)
-    first_X = head_X >> 1
-    fan_X = (tl.load(head + node_X + 1, mask=is_one_X, other=0) >> 1) - first_X
-    return first_X, fan_X, head_X & 1
+    packed_X = tl.load(first_child + node_X, mask=is_one_X, other=0)
+    first_X = packed_X >> 1
+    fan_X = (tl.load(first_child + node_X + 1, mask=is_one_X, other=0) >> 1) - first_X
+    return first_X, fan_X, packed_X & 1
 
 
 @triton.jit

@@ -8,7 +8,7 @@ rows or one for each.
     table = table.pick(torch.tensor([1, 0, 0]))
 
 A state is the number of a node in the table, -1 is nowhere: dead, without continuations, like every
-state after it. The arrays are those of `levels`, moved by the place of their trie in the table. The
+state after it. The arrays are those of `csr`, moved by the place of their trie in the table. The
 end of a sequence is no edge but a bit of the node, so that a key may go on where another ends, and
 both compete.
 
@@ -25,22 +25,23 @@ import numpy as np
 import torch
 
 from nlpkit.decoding.constraint import Candidates, Norm
-from nlpkit.decoding.trie.backend import Way, kernels, way_on
+from nlpkit.decoding.trie.backend import Backend, choose_backend, kernels
 from nlpkit.decoding.trie.continuations import (
     NEGATIVE_INFINITY,
+    Continuations,
     Nodes,
-    best,
-    best_of_one,
     fixed,
     log_totals,
     ragged,
+    top_candidates,
+    top_candidates_of_one_node,
 )
 from nlpkit.decoding.trie.csr import MOST_NODES
 from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import SettingsError
 
 MOST_BEAMS = 64  # for which `widest` is exact
-LEAST_SLOTS = 256  # of a row in the fixed way
+LEAST_WIDTH = 256  # continuations of a row that the fixed backend has room for
 STRIDES = 32  # that `advance` divides the children into, again and again
 
 
@@ -50,11 +51,11 @@ class TrieTable:
 
     eos_id: int
     vocabulary_size: int
-    head: torch.Tensor
+    first_child: torch.Tensor
     """2 * first child of every node, plus 1 where a key ends, int32; two more close each trie."""
     label: torch.Tensor
     """The token that leads to the node."""
-    lo: torch.Tensor | None
+    first_key: torch.Tensor | None
     """The first key at or below the node, counted in its own trie, int32."""
     root_R: torch.Tensor
     """Where the rows start: one for all, or one for each."""
@@ -62,8 +63,8 @@ class TrieTable:
     """The most tokens of a key."""
     widest: tuple[tuple[int, ...], ...]
     """Item k - 1 of each depth: the most children that k different nodes there have together."""
-    way: Way
-    """How `step` goes, see `way`."""
+    backend: Backend
+    """Of `step`."""
 
     def start(self, rows: int) -> torch.Tensor:
         """The roots: (rows, 1). Raises SettingsError where there is a root for each of another
@@ -86,7 +87,7 @@ class TrieTable:
         device: torch.device | str = "cpu",
         *,
         key_ranges: bool = False,
-        way: Way | None = None,
+        backend: Backend | None = None,
     ) -> TrieTable:
         """The table of one trie.
 
@@ -95,28 +96,28 @@ class TrieTable:
             eos_id: the token that ends a sequence.
             device: where the table lies.
             key_ranges: keep what `key_range` needs, 4 bytes a node.
-            way: see `way_on`, which chooses where it is None.
+            backend: of `step`, see `choose_backend`, which chooses where it is None.
 
-        Raises SettingsError for an `eos_id` outside the vocabulary, and for a way that cannot be
-        gone on the device.
+        Raises SettingsError for an `eos_id` outside the vocabulary, and for a backend that the
+        device does not have.
         """
         if not 0 <= eos_id < trie.vocabulary_size:
             raise SettingsError(
                 f"eos_id: expected a token in [0, {trie.vocabulary_size}), got {eos_id}"
             )
         device = torch.device(device)
-        way = way_on(device, way)
-        head, label, lo = (torch.from_numpy(part) for part in trie.levels)
+        backend = choose_backend(device, backend)
+        first_child, label, first_key = (torch.from_numpy(part) for part in trie.csr)
         return cls(
             eos_id=eos_id,
             vocabulary_size=trie.vocabulary_size,
-            head=head.to(device),
+            first_child=first_child.to(device),
             label=label.to(device),
-            lo=lo.to(device) if key_ranges else None,
+            first_key=first_key.to(device) if key_ranges else None,
             root_R=torch.zeros(1, dtype=torch.int64, device=device),
             depth=trie.depth,
-            widest=() if way == "ragged" else _widest(trie),
-            way=way,
+            widest=() if backend == "ragged" else _widest(trie),
+            backend=backend,
         )
 
     @torch.no_grad()
@@ -132,7 +133,7 @@ class TrieTable:
         """See `Constraint.step`. The live beams of a row stand on different nodes of one depth,
         `depth` if given.
 
-        More candidates than the fused way is made for are found in the fixed one.
+        More candidates than the fused backend is made for are found by the fixed one.
 
         Raises SettingsError for logits of fewer tokens than the vocabulary of the tries has.
         """
@@ -141,23 +142,31 @@ class TrieTable:
                 f"logits: expected {self.vocabulary_size} tokens, got {logits_BKV.shape[2]}"
             )
         rows, beams, vocabulary = logits_BKV.shape
-        logits_NV, score_BK = logits_BKV.reshape(-1, vocabulary), score_BK.float()
-        fused = kernels() if self.way == "fused" else None
+        logits_NV = logits_BKV.reshape(-1, vocabulary)
+        score_BK = score_BK.float()
+        fused = kernels() if self.backend == "fused" else None
         if fused is not None and count <= fused.MOST_COUNT:
-            nodes = fused.Nodes(self.head, self.label, self.eos_id, self.widest_fan)
+            nodes = fused.Nodes(self.first_child, self.label, self.eos_id, self.widest_fan)
             return fused.step(nodes, logits_NV, score_BK, state_BK, count, norm)
         log_total_N = log_totals(logits_NV) if norm == "full" else None
-        if self.way == "ragged" and beams == 1 and bool((state_BK == state_BK[0]).all()):
-            nodes = self.nodes(state_BK[0])
-            return best_of_one(
-                nodes, self.label, self.eos_id, logits_NV, score_BK, log_total_N, count
+        if self.backend == "ragged" and beams == 1 and bool((state_BK == state_BK[0]).all()):
+            node = self.nodes(state_BK[0])
+            return top_candidates_of_one_node(
+                node, self.label, self.eos_id, logits_NV, score_BK, log_total_N, count
             )
+        found = self.continuations(score_BK, state_BK, depth)
+        return top_candidates(found, logits_NV, score_BK, log_total_N, count)
+
+    def continuations(
+        self, score_BK: torch.Tensor, state_BK: torch.Tensor, depth: int | None = None
+    ) -> Continuations:
+        """What the live beams may go on with, see `step`; `ragged` asks the device for their
+        number, the other backends do not."""
+        rows, beams = score_BK.shape
         nodes = self.nodes(state_BK.masked_fill(score_BK == NEGATIVE_INFINITY, -1).flatten())
-        about = nodes, rows, self.label, self.eos_id
-        slots = (
-            ragged(*about) if self.way == "ragged" else fixed(*about, self.capacity(beams, depth))
-        )
-        return best(slots, logits_NV, score_BK, log_total_N, count)
+        if self.backend == "ragged":
+            return ragged(nodes, rows, self.label, self.eos_id)
+        return fixed(nodes, rows, self.label, self.eos_id, self.capacity(beams, depth))
 
     def follow(
         self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
@@ -167,9 +176,9 @@ class TrieTable:
 
     def nodes(self, state_N: torch.Tensor) -> Nodes:
         """What follows the states; nothing follows -1, which is the last place of all arrays."""
-        head_N, next_head_N = self.head.unfold(0, 2, 1)[state_N].unbind(1)
-        first_N = head_N >> 1
-        return Nodes(state_N, first_N, (next_head_N >> 1) - first_N, (head_N & 1).bool())
+        own_N, next_N = self.first_child.unfold(0, 2, 1)[state_N].unbind(1)
+        first_N = own_N >> 1
+        return Nodes(state_N, first_N, (next_N >> 1) - first_N, (own_N & 1).bool())
 
     def is_end(self, state_N: torch.Tensor) -> torch.Tensor:
         """Whether a key ends at the states."""
@@ -178,42 +187,44 @@ class TrieTable:
     def allowed(self, state: int) -> list[int]:
         """The tokens that are legal at one state, sorted, and `eos_id` behind them where a key
         ends."""
-        nodes = self.nodes(torch.tensor([state], device=self.head.device))
+        nodes = self.nodes(torch.tensor([state], device=self.first_child.device))
         first = int(nodes.first_N)
-        return self.label[first : first + int(nodes.fan_N)].tolist() + [self.eos_id] * bool(
-            nodes.is_end_N
-        )
+        tokens = self.label[first : first + int(nodes.fan_N)].tolist()
+        return [*tokens, self.eos_id] if bool(nodes.is_end_N) else tokens
 
     def advance(self, state_N: torch.Tensor, token_N: torch.Tensor) -> torch.Tensor:
         """The states after one token each, -1 where it is not legal: a search among the children in
         strides."""
         nodes = self.nodes(state_N)
-        low_N, size_N = (
-            nodes.first_N,
-            nodes.fan_N,
-        )  # the child is at `low` or at most `size` further on
+        # the child is at `low` or at most `size` further on
+        low_N = nodes.first_N
+        size_N = nodes.fan_N
         end_N = low_N + size_N
-        widest = (
-            self.widest_fan if self.way != "ragged" else int(size_N.max()) if len(state_N) else 0
-        )
+        widest = self._most_children(size_N)
         ladder_S = torch.arange(1, STRIDES + 1, dtype=torch.int32, device=state_N.device)
         while widest:
             stride_N = size_N // STRIDES + 1
             probe_NS = low_N[:, None] + stride_N[:, None] * ladder_S - 1
-            is_before_NS = self.label[probe_NS.clamp_max(len(self.label) - 1)] < token_N[:, None]
-            passed_N = (is_before_NS & (probe_NS < (low_N + size_N)[:, None])).sum(
-                1, dtype=torch.int32
-            ) * stride_N
-            low_N, size_N = low_N + passed_N, torch.minimum(stride_N - 1, size_N - passed_N)
+            label_NS = self.label[probe_NS.clamp_max(len(self.label) - 1)]
+            is_before_NS = (label_NS < token_N[:, None]) & (probe_NS < (low_N + size_N)[:, None])
+            passed_N = is_before_NS.sum(1, dtype=torch.int32) * stride_N
+            low_N = low_N + passed_N
+            size_N = torch.minimum(stride_N - 1, size_N - passed_N)
             widest //= STRIDES
         return torch.where((low_N < end_N) & (self.label[low_N] == token_N), low_N, -1).long()
+
+    def _most_children(self, fan_N: torch.Tensor) -> int:
+        """Of these nodes; where the device must not be asked, of all nodes."""
+        if self.backend != "ragged":
+            return self.widest_fan
+        return int(fan_N.max()) if len(fan_N) else 0
 
     def key_range(self, state_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(first, end) of the keys at and below the states, int64; no keys lie below -1.
 
         Raises SettingsError where the table was made without key ranges.
         """
-        if self.lo is None:
+        if self.first_key is None:
             raise SettingsError(
                 "this table does not know keys", hint="TrieTable.of(trie, eos_id, key_ranges=True)"
             )
@@ -221,7 +232,7 @@ class TrieTable:
         for _ in range(self.depth):
             nodes = self.nodes(last_N)
             last_N = torch.where(nodes.fan_N > 0, nodes.first_N + nodes.fan_N - 1, last_N)
-        return self.lo[state_N].long(), (self.lo[last_N] + self.is_end(last_N)).long()
+        return self.first_key[state_N].long(), (self.first_key[last_N] + self.is_end(last_N)).long()
 
     @property
     def widest_fan(self) -> int:
@@ -237,7 +248,7 @@ class TrieTable:
         known = min(beams, MOST_BEAMS)
         among = self.widest if depth is None else self.widest[depth : depth + 1]
         children = max((-(-widest_K[known - 1] * beams // known) for widest_K in among), default=0)
-        return max(LEAST_SLOTS, 1 << (children + beams - 1).bit_length())
+        return max(LEAST_WIDTH, 1 << (children + beams - 1).bit_length())
 
 
 def concat(tables: Sequence[TrieTable]) -> TrieTable:
@@ -245,39 +256,40 @@ def concat(tables: Sequence[TrieTable]) -> TrieTable:
 
     Raises SettingsError where the tables were not made alike, and beyond 2**30 nodes.
     """
-    if len({(t.eos_id, t.vocabulary_size, t.way, t.lo is None) for t in tables}) != 1:
+    if len({(t.eos_id, t.vocabulary_size, t.backend, t.first_key is None) for t in tables}) != 1:
         raise SettingsError(
             "tables: expected some with the same eos_id, vocabulary size and options"
         )
-    after = list(accumulate(len(table.head) for table in tables))
+    after = list(accumulate(len(table.first_child) for table in tables))
     if after[-1] > MOST_NODES:
         raise SettingsError(
             f"tables: too many nodes for one: expected at most {MOST_NODES}, got {after[-1]}"
         )
-    moved, depths = (
-        [0, *after[:-1]],
-        zip_longest(*(table.widest for table in tables), fillvalue=(0,) * MOST_BEAMS),
-    )
+    moved = [0, *after[:-1]]
+    first_children, roots = [], []
+    for table, place in zip(tables, moved, strict=True):
+        first_children.append(table.first_child + 2 * place)
+        roots.append(table.root_R + place)
+    first_keys = [table.first_key for table in tables if table.first_key is not None]
+    none = (0,) * MOST_BEAMS
+    widest = []
+    for of_tables in zip_longest(*(table.widest for table in tables), fillvalue=none):
+        widest.append(tuple(map(max, zip(*of_tables, strict=True))))
     return replace(
         tables[0],
-        head=torch.cat(
-            [table.head + 2 * place for table, place in zip(tables, moved, strict=True)]
-        ),
+        first_child=torch.cat(first_children),
         label=torch.cat([table.label for table in tables]),
-        lo=None
-        if tables[0].lo is None
-        else torch.cat([table.lo for table in tables if table.lo is not None]),
-        root_R=torch.cat(
-            [table.root_R + place for table, place in zip(tables, moved, strict=True)]
-        ),
+        first_key=torch.cat(first_keys) if first_keys else None,
+        root_R=torch.cat(roots),
         depth=max(table.depth for table in tables),
-        widest=tuple(tuple(map(max, zip(*widest, strict=True))) for widest in depths),
+        widest=tuple(widest),
     )
 
 
 def _widest(trie: TokenTrie) -> tuple[tuple[int, ...], ...]:
     """See `TrieTable.widest`: the sums of the largest fan-outs of each depth."""
-    first, widest = trie.levels.head >> 1, []
+    first = trie.csr.first_child >> 1
+    widest = []
     for start, end in pairwise(trie.bounds):
         largest = np.sort(np.diff(first[start : end + 1]))[::-1][:MOST_BEAMS]
         sums = np.cumsum(np.pad(largest, (0, MOST_BEAMS - len(largest))), dtype=np.int64)

@@ -10,8 +10,8 @@ looked up.
     TrieTable.of(trie, eos_id=102)             # for decoding, see `table`
 
 A key's id is its rank in lexicographic order, so that the keys below a node are a range, and the
-way from an id back to its tokens is a binary search in `lo` of each level (see `levels`): no map
-from keys to ids or back is stored.
+way from an id back to its tokens is a binary search in `first_key` of each level (see `csr`): no
+map from keys to ids or back is stored.
 
 Source: https://arxiv.org/abs/2010.00904 (decoding under a trie), https://kexue.fm/archives/8802
 (look-ahead by ranges).
@@ -24,18 +24,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nlpkit.decoding.trie import file as trie_file
+from nlpkit.decoding.trie.arrays import read_arrays, write_arrays
 from nlpkit.decoding.trie.csr import (
     CHUNK,
-    Levels,
+    Csr,
     Sequences,
     boundaries,
     checked,
-    compile_levels,
+    compile_csr,
     flatten,
     sort,
 )
@@ -45,10 +45,10 @@ from nlpkit.errors import SettingsError
 
 @dataclass(frozen=True, eq=False)
 class TokenTrie:
-    """Immutable. A node is its number (see `levels`), a key its rank in lexicographic order; `len`
+    """Immutable. A node is its number (see `csr`), a key its rank in lexicographic order; `len`
     counts keys."""
 
-    levels: Levels
+    csr: Csr
     vocabulary_size: int
     vocabulary_hash: str
     """Of the tokenizer that made the keys; empty where it does not matter."""
@@ -92,15 +92,15 @@ class TokenTrie:
         own = None if values is None else Values.grouped(values, order, np.flatnonzero(is_new))
         first = order[is_new]
         distinct = Sequences(keys.flat, keys.start[first], keys.length[first])
-        return cls(compile_levels(distinct, vocabulary_size), vocabulary_size, vocabulary_hash, own)
+        return cls(compile_csr(distinct, vocabulary_size), vocabulary_size, vocabulary_hash, own)
 
     def __len__(self) -> int:
-        return int(self.levels.lo[-1])
+        return int(self.csr.first_key[-1])
 
     @cached_property
     def bounds(self) -> list[int]:
         """The first node of each level, and the number of nodes."""
-        return boundaries(self.levels.head)
+        return boundaries(self.csr.first_child)
 
     @property
     def depth(self) -> int:
@@ -109,18 +109,18 @@ class TokenTrie:
 
     def children(self, node: int) -> range:
         """The nodes that one more token leads to, in the order of the tokens."""
-        return range(self.levels.head[node] >> 1, self.levels.head[node + 1] >> 1)
+        return range(self.csr.first_child[node] >> 1, self.csr.first_child[node + 1] >> 1)
 
     def is_end(self, node: int) -> bool:
         """Whether a key ends here; it is then `key_range(node)[0]`."""
-        return bool(self.levels.head[node] & 1)
+        return bool(self.csr.first_child[node] & 1)
 
     def find(self, tokens: Iterable[int]) -> int:
         """The node after these tokens, -1 where no key begins so."""
         node = 0
         for token in tokens:
             children = self.children(node)
-            labels = self.levels.label[children.start : children.stop]
+            labels = self.csr.label[children.start : children.stop]
             place = int(np.searchsorted(labels, token))
             if place == len(labels) or labels[place] != token:
                 return -1
@@ -134,7 +134,9 @@ class TokenTrie:
         last = node
         while children := self.children(last):
             last = children[-1]
-        return range(int(self.levels.lo[node]), int(self.levels.lo[last]) + self.is_end(last))
+        return range(
+            int(self.csr.first_key[node]), int(self.csr.first_key[last]) + self.is_end(last)
+        )
 
     def keys(self, keys: Sequence[int] | np.ndarray) -> list[tuple[int, ...]]:
         """The tokens of keys by their ids."""
@@ -142,20 +144,25 @@ class TokenTrie:
         if len(ids) and not (ids.min() >= 0 and ids.max() < len(self)):
             raise IndexError(f"expected keys in [0, {len(self)})")
         flat, lengths = self._tokens(ids)
-        ends = np.cumsum(lengths).tolist()
         tokens = flat.tolist()
-        return [tuple(tokens[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+        found, start = [], 0
+        for length in lengths.tolist():
+            found.append(tuple(tokens[start : start + length]))
+            start += length
+        return found
 
     def _tokens(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(flat, lengths) of keys by their ids: on every level the last node whose first key is not
         beyond the key."""
-        head, label, lo = self.levels
-        columns, lengths = [], np.zeros(len(keys), np.int64)
-        alive, node = np.arange(len(keys)), np.zeros(len(keys), np.int64)
+        first_child, label, first_key = self.csr
+        columns = []
+        lengths = np.zeros(len(keys), np.int64)
+        alive = np.arange(len(keys))
+        node = np.zeros(len(keys), np.int64)
         for start, end in pairwise(self.bounds[1:]):
-            goes_on = (head[node] & 1 == 0) | (lo[node] != keys[alive])
+            goes_on = (first_child[node] & 1 == 0) | (first_key[node] != keys[alive])
             alive = alive[goes_on]
-            node = start + np.searchsorted(lo[start:end], keys[alive], "right") - 1
+            node = start + np.searchsorted(first_key[start:end], keys[alive], "right") - 1
             columns.append((alive, label[node]))
             lengths[alive] += 1
         flat = np.empty(int(lengths.sum()), label.dtype)
@@ -170,23 +177,23 @@ class TokenTrie:
         arrays = {"keys": trie_file.to_marisa(self._key_bytes())}
         if self.values is not None:
             arrays |= {"value_ends": self.values.ends, "values": self.values.text}
-        header: dict[str, Any] = {
-            "version": trie_file.VERSION,
+        plain = {
             "keys": len(self),
             "vocabulary_size": self.vocabulary_size,
             "vocabulary_sha256": self.vocabulary_hash,
         }
-        header["sha256"] = trie_file.fingerprint(header, arrays)
-        trie_file.write_arrays(Path(path), trie_file.KEPT, header, arrays)
+        write_arrays(Path(path), trie_file.KEPT, plain, arrays)
         trie_file.compiled_path(path).unlink(missing_ok=True)
 
     def _key_bytes(self) -> Iterator[bytes]:
         kind = trie_file.label_type(self.vocabulary_size)
-        size = np.dtype(kind).itemsize
         for first in range(0, len(self), CHUNK):
             flat, lengths = self._tokens(np.arange(first, min(first + CHUNK, len(self))))
-            data, ends = flat.astype(kind).tobytes(), (size * np.cumsum(lengths)).tolist()
-            yield from (data[start:end] for start, end in zip([0, *ends], ends, strict=False))
+            data = flat.astype(kind).tobytes()
+            start = 0
+            for length in (kind.itemsize * lengths).tolist():
+                yield data[start : start + length]
+                start += length
 
     @classmethod
     def load(cls, path: str | Path, vocabulary_hash: str | None = None) -> TokenTrie:
@@ -197,22 +204,14 @@ class TokenTrie:
         another file, and for keys made with another tokenizer than that of `vocabulary_hash` (None:
         any).
         """
-        header, arrays = trie_file.read_arrays(Path(path), trie_file.KEPT)
-        claimed = header.pop("sha256", None)
-        if header.get("version") != trie_file.VERSION:
-            raise SettingsError(
-                f"{path}: expected version {trie_file.VERSION}, got {header.get('version')}"
-            )
-        if trie_file.fingerprint(header, arrays) != claimed:
-            raise SettingsError(
-                f"{path}: damaged: not the content that it was saved with", hint="build it again"
-            )
+        header, arrays = read_arrays(Path(path), trie_file.KEPT)
         own_hash = header["vocabulary_sha256"]
         if vocabulary_hash not in (None, own_hash):
             raise SettingsError(
-                f"{path}: made with another tokenizer: expected vocabulary {vocabulary_hash}, got {own_hash}",
+                f"{path}: made with another tokenizer: "
+                f"expected vocabulary {vocabulary_hash}, got {own_hash}",
                 hint="nlpkit trie build makes one for this tokenizer",
             )
         values = Values(arrays["value_ends"], arrays["values"]) if "values" in arrays else None
-        levels = trie_file.compiled(Path(path), claimed, arrays["keys"], header["vocabulary_size"])
-        return cls(levels, header["vocabulary_size"], own_hash, values)
+        csr = trie_file.compiled(Path(path), header, arrays["keys"])
+        return cls(csr, header["vocabulary_size"], own_hash, values)

@@ -21,7 +21,7 @@ so that no beam runs into a dead end, and still every expression of at most that
 written.
 
 Source: the equations of https://kexue.fm/archives/7809 (Ape210K), written out here.
-Legend: B rows, K beams, G rows of the grammar, A symbols and whole numbers, S slots (these and the
+Legend: B rows, K beams, G rows of the grammar, A symbols and whole numbers, S symbols (these and the
 end), V vocabulary, C candidates.
 """
 
@@ -33,7 +33,7 @@ from typing import Any
 import torch
 
 from nlpkit.decoding.constraint import Candidates, Norm
-from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, best_slots, candidates
+from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, candidates, top_candidates
 from nlpkit.errors import SettingsError
 
 _WHOLE = "n"
@@ -123,10 +123,12 @@ class EquationConstraint:
     ) -> Candidates:
         """See `Constraint`."""
         state_BKS, legal_BKS = self._successors(state_BK.clamp_min(0))
-        slots_BKS = logits_BKV[..., self._token_S].masked_fill(~legal_BKS, NEGATIVE_INFINITY)
-        score_BC, beam_BC, slot_BC = best_slots(slots_BKS, logits_BKV, score_BK, count, norm)
-        state_BC = state_BKS.flatten(1).gather(1, beam_BC * len(self._token_S) + slot_BC)
-        return candidates(score_BC, beam_BC, self._token_S[slot_BC], state_BC)
+        legal_logits_BKS = logits_BKV[..., self._token_S].masked_fill(~legal_BKS, NEGATIVE_INFINITY)
+        score_BC, beam_BC, place_BC = top_candidates(
+            legal_logits_BKS, logits_BKV, score_BK, count, norm
+        )
+        state_BC = state_BKS.flatten(1).gather(1, beam_BC * len(self._token_S) + place_BC)
+        return candidates(score_BC, beam_BC, self._token_S[place_BC], state_BC)
 
     def follow(
         self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
@@ -135,7 +137,7 @@ class EquationConstraint:
         return candidates.state_BC.gather(1, chosen_BK)
 
     def _successors(self, state_BK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """For every slot the state it leads to, for the end the state itself, and whether it is
+        """For every symbol the state it leads to, for the end the state itself, and whether it is
         legal."""
         row_BK, left_BK = state_BK & ((1 << _OPEN_BIT) - 1), state_BK >> _LEFT_BIT
         open_BK = (state_BK >> _OPEN_BIT) & ((1 << (_LEFT_BIT - _OPEN_BIT)) - 1)

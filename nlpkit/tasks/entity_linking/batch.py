@@ -39,7 +39,7 @@ class Example:
     shapes: np.ndarray
     gold: Prediction | None
     without: int | None = None
-    """The part of the habits that the text itself was counted in."""
+    """The part of the link statistics that the text itself was counted in."""
     negatives: tuple[int, ...] = ()
     hidden: bool = False
 
@@ -216,9 +216,11 @@ class Collator:
                 alias, tokens = place
                 others = np.array(example.negatives[number :: len(mentions)], np.int64)
                 meant = alias, mention.text, mention.entity
-                lesson = self.lexicon.lesson(*meant, example.without, others, example.hidden)
-                if lesson:
-                    yield Asked(row, tokens, *lesson)
+                found = self.lexicon.training_candidates(
+                    *meant, example.without, others, example.hidden
+                )
+                if found:
+                    yield Asked(row, tokens, *found)
 
     def descriptions(self, rows: Sequence[int]) -> list[Piece]:
         """Descriptions of entities as the encoder reads them, those of like length together: most

@@ -19,7 +19,7 @@ from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.text import read_text
 from nlpkit.tasks.entity_linking.kb import EntityBase, Match
 from nlpkit.tasks.entity_linking.kb_file import file_hash, read_kb
-from nlpkit.tasks.entity_linking.link_statistics import Counts, Habits, fold_of
+from nlpkit.tasks.entity_linking.link_statistics import Counts, LinkStatistics, part_of
 from nlpkit.tasks.entity_linking.mentions import read_mentions
 from nlpkit.text.words import word_lengths
 
@@ -29,10 +29,10 @@ MARKS, PRIORS = 8, 5
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """A knowledge base and the annotation habits of a training set."""
+    """A knowledge base and the link statistics of a training set."""
 
     kb: EntityBase
-    habits: Habits
+    statistics: LinkStatistics
     most: int
     """Candidates of a mention at most: those meant most often, then the first of the file."""
 
@@ -61,19 +61,30 @@ class Lexicon:
         return shapes
 
     def features(self, aliases: np.ndarray, shapes: np.ndarray, without: int | None) -> np.ndarray:
-        """The features of matches: habits over all parts or all but one, and shapes: (M, MARKS)."""
-        return np.column_stack([self.habits.marks(aliases, without), shapes]).astype(np.float32)
+        """The features of matches: link probability over all parts or all but one, and shapes: (M,
+        MARKS)."""
+        return np.column_stack([self.statistics.marks(aliases, without), shapes]).astype(np.float32)
 
     def candidates(
-        self, alias: int, name: str, without: int | None
+        self, alias: int, name: str, without: int | None, right: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """(rows, priors) of the entities that an alias, written as `name`, may mean: (N,), (N,
-        PRIORS)."""
-        places = np.arange(self.kb.first[alias], self.kb.first[alias + 1])
-        linked = self.habits.linked(places, without)
-        order = np.argsort(-linked, kind="stable")[: self.most]
-        rows = self.kb.entities[places[order]]
-        return rows, self.priors(rows, name, linked[order], len(places))
+        PRIORS).
+
+        Those meant most often come first. Where `right` goes by the alias and is not among the
+        first `most`, it is in the place of the last of them.
+        """
+        start = int(self.kb.first[alias])
+        places = np.arange(start, self.kb.first[alias + 1])
+        linked = self.statistics.linked(places, without)
+        order = np.argsort(-linked, kind="stable")
+        kept = order[: self.most]
+        if right is not None:
+            own = np.flatnonzero(self.kb.entities[places] == right)
+            if not np.isin(own, kept).any():
+                kept[-1] = own[0]
+        rows = self.kb.entities[places[kept]]
+        return rows, self.priors(rows, name, linked[kept], len(places))
 
     def priors(self, rows: np.ndarray, name: str, linked: np.ndarray, namesakes: int) -> np.ndarray:
         """How often candidates were meant, how much is told of them, whether they are written so:
@@ -87,7 +98,7 @@ class Lexicon:
             np.float32
         )
 
-    def lesson(
+    def training_candidates(
         self,
         alias: int,
         name: str,
@@ -110,9 +121,7 @@ class Lexicon:
         right = None if id_ is None else self.kb.row(alias, id_)
         if id_ is not None and right is None:
             return None
-        rows, priors = self.candidates(alias, name, without)
-        if right is not None and right not in rows:  # beyond `most`
-            rows[-1] = right
+        rows, priors = self.candidates(alias, name, without, right)
         place = -1 if right is None else rows.tolist().index(right)
         others = np.setdiff1d(others, self.kb.entities_of(alias))
         more = np.repeat(priors[[max(place, 0)]], len(others), 0)
@@ -121,11 +130,11 @@ class Lexicon:
         return np.append(rows, others), np.concatenate([priors, more]), place
 
 
-def count_habits(
+def count_links(
     kb: EntityBase, records: Iterable[tuple[str, dict[str, Any]]]
-) -> tuple[Habits, bool]:
-    """(habits, whether a mention of NIL is no alias) of (place, record) pairs. Raises DataError
-    with the place."""
+) -> tuple[LinkStatistics, bool]:
+    """(link statistics, whether a mention of NIL is no alias) of (place, record) pairs. Raises
+    DataError with the place."""
     matched, marked, linked = (Counter[tuple[int, int]]() for _ in range(3))
     unknown = False
     for where, record in records:
@@ -134,19 +143,20 @@ def count_habits(
             mentions = read_mentions(record, text) or []
         except RecordError as error:
             raise error.at(where) from None
-        fold, found = fold_of(text), kb.matches(text)
+        part = part_of(text)
+        found = kb.matches(text)
         aliases = {match[:2]: match.alias for match in found}
-        matched.update((match.alias, fold) for match in found)
+        matched.update((match.alias, part) for match in found)
         for mention in mentions:
             alias = aliases.get((mention.start, mention.end))
             unknown |= alias is None and mention.entity is None
             if alias is None:
                 continue
-            marked[alias, fold] += 1
+            marked[alias, part] += 1
             row = None if mention.entity is None else kb.row(alias, mention.entity)
             if row is not None:
-                linked[pair_key(kb, alias, row), fold] += 1
-    return Habits(*map(Counts.of, (matched, marked, linked))), unknown
+                linked[pair_key(kb, alias, row), part] += 1
+    return LinkStatistics(*map(Counts.of, (matched, marked, linked))), unknown
 
 
 def pair_key(kb: EntityBase, alias: int, row: int) -> int:
@@ -156,21 +166,23 @@ def pair_key(kb: EntityBase, alias: int, row: int) -> int:
 
 def open_lexicon(folder: Path, most: int) -> Lexicon:
     """What training wrote to a run's folder, mapped once. Raises SettingsError."""
-    return Lexicon(EntityBase.open(folder / "kb"), Habits.open(folder / "habits"), most)
+    kb = EntityBase.open(folder / "kb")
+    aliases = len(kb.first) - 1
+    return Lexicon(kb, LinkStatistics.open(folder, aliases, len(kb.entities)), most)
 
 
 def prepare_lexicon(
     kb: str, records: Sequence[tuple[str, dict[str, Any]]], folder: Path, longest: int
 ) -> tuple[str, bool]:
-    """Writes the knowledge base and the habits of the records to a folder; (hash of `kb`, whether
-    NIL may be no alias).
+    """Writes the knowledge base and the link statistics of the records to a folder; (hash of `kb`,
+    whether NIL may be no alias).
 
     Raises DataError.
     """
     source = file_hash(kb)
     base = EntityBase.build(read_kb(kb, longest), folder / "kb", source)
-    habits, unknown = count_habits(base, records)
-    habits.save(folder / "habits")
+    statistics, unknown = count_links(base, records)
+    statistics.save(folder)
     return source, unknown
 
 

@@ -7,10 +7,10 @@ into memory.
     kb.entities_of(3)                    rows of the entities that go by this alias, in the order of the file
     kb.id(row), kb.name(row), kb.description(row)
 
-One safetensors file: `trie`, the folded aliases (see `nlpkit.text.folding`) as a marisa trie, whose
-numbers are the aliases; `first` and `entities`, the rows of each alias one after the other; and the
-three lines of each entity. From each place of a text the trie gives all aliases that begin there,
-in one walk. A million entities take about 120 MB.
+One file of arrays, which is checked before it is used: `trie`, the casefolded aliases (see
+`nlpkit.text.folding`) as a marisa trie, whose numbers are the aliases; `first` and `entities`, the
+rows of each alias one after the other; and the three lines of each entity. From each place of a
+text the trie gives all aliases that begin there, in one walk. A million entities take about 120 MB.
 
 Source: https://github.com/s-yata/marisa-trie (common prefix search), https://kexue.fm/archives/6919
 (the dictionary).
@@ -27,14 +27,47 @@ from typing import NamedTuple
 import marisa_trie
 import numpy as np
 
-from nlpkit.decoding.trie.file import read_arrays, write_arrays
-from nlpkit.decoding.trie.values import Values
+from nlpkit.decoding.trie.arrays import Array, Arrays, Header, Kind, read_arrays, write_arrays
+from nlpkit.decoding.trie.values import LINE_FEED, Values
 from nlpkit.errors import DataError, SettingsError
 from nlpkit.tasks.entity_linking.kb_file import KbEntity, repeated
-from nlpkit.text.folding import Folded, fold
+from nlpkit.text.folding import Casefolded, casefold
 
-KIND = "knowledge base"
-VERSION = 1
+LINES = 3  # of an entity: id, name and description
+
+
+def _problem(header: Header, arrays: Arrays) -> str | None:
+    first, entities, ends = arrays["first"], arrays["entities"], arrays["ends"]
+    count = len(ends)
+    if not len(first) or first[0] != 0 or (np.diff(first) <= 0).any():
+        return "an alias without an entity"
+    if first[-1] != len(entities) or header["longest"] < 1:
+        return "aliases out of range"
+    if (entities < 0).any() or (entities >= count).any():
+        return "entities out of range"
+    problem = Values(ends, arrays["text"]).problem(count)
+    if problem is not None:
+        return problem
+    line_ends = np.flatnonzero(arrays["text"] == LINE_FEED) + 1
+    if len(line_ends) != LINES * count or (line_ends[LINES - 1 :: LINES] != ends).any():
+        return f"entities of other than {LINES} lines"
+    return None
+
+
+KIND = Kind(
+    name="knowledge base",
+    version=2,
+    plain={"source": str, "longest": int},
+    arrays={
+        "trie": Array(("U8",)),
+        "first": Array(("I64",)),
+        "entities": Array(("I32",)),
+        "ends": Array(("I64",)),
+        "text": Array(("U8",)),
+    },
+    problem=_problem,
+    remedy="train again: the run keeps a copy of its knowledge base",
+)
 
 
 class Match(NamedTuple):
@@ -51,7 +84,7 @@ class EntityBase:
 
     trie: marisa_trie.Trie
     longest: int
-    """Characters of the longest folded alias."""
+    """Characters of the longest casefolded alias."""
     first: np.ndarray
     """Where the entities of each alias begin, and the end: (aliases + 1,) int64."""
     entities: np.ndarray
@@ -69,14 +102,15 @@ class EntityBase:
         """Writes the file. Raises DataError for an id that is there twice, and for no entity at
         all."""
         keys: list[str] = []
-        rows, names = array("i"), Text()
+        rows = array("i")
+        names = Text()
         seen: dict[str, str] = {}
         for row, (where, entity) in enumerate(entities):
             if entity.id in seen:
                 raise repeated(where, entity.id, seen[entity.id])
             seen[entity.id] = where
             names.add(entity)
-            folded = {fold(alias).text for alias in entity.aliases}
+            folded = {casefold(alias).text for alias in entity.aliases}
             keys += folded
             rows.extend([row] * len(folded))
         if not seen:
@@ -91,8 +125,8 @@ class EntityBase:
             "ends": np.asarray(names.ends),
             "text": np.frombuffer(names.data, np.uint8),
         }
-        header = {"version": VERSION, "source": source, "longest": max(map(len, keys))}
-        write_arrays(path, KIND, header, arrays)
+        plain = {"source": source, "longest": max(map(len, keys))}
+        write_arrays(path, KIND, plain, arrays)
         return cls.open(path)
 
     @classmethod
@@ -100,10 +134,13 @@ class EntityBase:
         """What `build` wrote. Raises SettingsError where it is missing, damaged or of another
         version."""
         header, arrays = read_arrays(path, KIND)
-        if header.get("version") != VERSION:
-            raise SettingsError(f"{path}: expected version {VERSION}, got {header.get('version')}")
         trie = marisa_trie.Trie()
-        trie.frombytes(arrays["trie"].tobytes())
+        try:
+            trie.frombytes(arrays["trie"].tobytes())
+        except RuntimeError as error:  # what the library raises
+            raise SettingsError(f"{path}: damaged: {error}", KIND.remedy) from None
+        if len(trie) != len(arrays["first"]) - 1:
+            raise SettingsError(f"{path}: damaged: another number of aliases", KIND.remedy)
         lines = Values(arrays["ends"], arrays["text"])
         return cls(
             trie, header["longest"], arrays["first"], arrays["entities"], lines, header["source"]
@@ -111,10 +148,10 @@ class EntityBase:
 
     def matches(self, text: str) -> list[Match]:
         """All aliases in a text, by place: every substring of it whose folded form is one."""
-        folded = fold(text)
+        folded = casefold(text)
         return [match for start in range(len(folded.text)) for match in self._from(folded, start)]
 
-    def _from(self, folded: Folded, start: int) -> Iterator[Match]:
+    def _from(self, folded: Casefolded, start: int) -> Iterator[Match]:
         for key, alias in self.trie.iter_prefixes_with_ids(
             folded.text[start : start + self.longest]
         ):
@@ -124,7 +161,7 @@ class EntityBase:
 
     def alias(self, name: str) -> int | None:
         """The alias of a name, None where nothing goes by it."""
-        return self.trie.get(fold(name).text)
+        return self.trie.get(casefold(name).text)
 
     def entities_of(self, alias: int) -> np.ndarray:
         """The rows of the entities that go by an alias."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from nlpkit.errors import DataError, RecordError, shown
 from nlpkit.jsonl import Line, decoded, open_binary, read_lines
-from nlpkit.text.folding import fold
+from nlpkit.text.folding import casefold
 
 SHORTENED = (
     64,
@@ -29,6 +29,8 @@ SHORTENED = (
     16,
     8,
 )  # characters that the objects are cut to in turn, until a description fits
+MOST_CHARACTERS = 4096  # of a name: no text mentions a longer one
+SHOWN = 20  # characters of a name that is refused
 PLAIN_TYPES = {"Thing", "Other", ""}  # say nothing
 
 
@@ -100,7 +102,12 @@ def _columns(line: Line, longest: int) -> KbEntity:
 def _entity(id_: str, name: str, aliases: Iterable[str], description: str) -> KbEntity:
     distinct = tuple(dict.fromkeys([name, *aliases]))
     for alias in distinct:
-        if not fold(alias).text:
+        if len(alias) > MOST_CHARACTERS:
+            raise RecordError(
+                f'entity "{id_[:SHOWN]}": the name "{alias[:SHOWN]}..." is too long: '
+                f"expected at most {MOST_CHARACTERS} characters, got {len(alias)}"
+            )
+        if not casefold(alias).text:
             raise RecordError(
                 f'entity "{id_}": an alias is empty', hint="leave it out, or give the entity a name"
             )

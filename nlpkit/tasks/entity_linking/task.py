@@ -11,7 +11,7 @@ refuses a file that changed since.
 
 1. Dictionary: all substrings of the text that are aliases, in one form for all ways of writing
    them.
-2. Mentions: s(i, j) = pointer(i, j) + f(match), f of annotation habits, words of jieba, length and
+2. Mentions: s(i, j) = pointer(i, j) + f(match), f of link statistics, words of jieba, length and
    number of namesakes. The encoder only chooses among matches (its veto), unless NIL mentions that
    are no alias were there to learn from.
 3. Entities: each candidate's description against the mention in its text (`matcher`). The loss is
@@ -59,7 +59,7 @@ from nlpkit.tasks.entity_linking.candidates import (
     refuse_change,
 )
 from nlpkit.tasks.entity_linking.generative import Writing
-from nlpkit.tasks.entity_linking.link_statistics import fold_of
+from nlpkit.tasks.entity_linking.link_statistics import part_of
 from nlpkit.tasks.entity_linking.mentions import (
     NEVER,
     Candidate,
@@ -139,7 +139,7 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
     def prepare(
         cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
     ) -> Settings:
-        """Writes `kb` and `habits`, and notes which knowledge base it is."""
+        """Writes `kb` and `link_statistics`, and notes which knowledge base it is."""
         kb = cls.required_kb(config, "entity_linking", "entities.jsonl")
         source, unknown = prepare_lexicon(kb, list(records), folder, config.max_description - 2)
         unknown = unknown if config.unknown is None else config.unknown
@@ -190,11 +190,11 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
         return Prediction(read_mentions({"mentions": [], **value}, None) or [])
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
-        """Takes a text's own marks out of the habits; to match, draws entities, and at times hides
+        """Takes a text's own part out of the link statistics; to match, draws entities, and at times hides
         the right ones."""
 
         def augment(example: Example, random: Any) -> Example:
-            example = replace(example, without=fold_of(example.encoding.text))
+            example = replace(example, without=part_of(example.encoding.text))
             if self.config.generative:
                 return example
             golds = len(example.gold.mentions) if example.gold else 0

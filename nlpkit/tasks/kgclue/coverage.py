@@ -42,14 +42,16 @@ class Coverage:
         self.table, self.separator, self.stop = table, separator, stop
         width = 1 + max(map(len, questions))  # never 0
         padded = [[*question, *[-1] * (width - len(question))] for question in questions]
-        self.question_BT = torch.tensor(padded, device=table.head.device)
-        self._place_E = self._best_E = torch.zeros(0, dtype=torch.int64, device=table.head.device)
+        self.question_BT = torch.tensor(padded, device=table.first_child.device)
+        self._place_E = self._best_E = torch.zeros(
+            0, dtype=torch.int64, device=table.first_child.device
+        )
 
     def best(self, row_X: torch.Tensor, node_X: torch.Tensor) -> torch.Tensor:
         """The most that a key below each node covers; 0 for nodes that were not compared."""
         if not len(self._place_E):
             return torch.zeros_like(row_X)
-        place_X = row_X * len(self.table.head) + node_X
+        place_X = row_X * len(self.table.first_child) + node_X
         found_X = torch.searchsorted(self._place_E, place_X).clamp_max_(len(self._place_E) - 1)
         return self._best_E[found_X].masked_fill_(self._place_E[found_X] != place_X, 0)
 
@@ -87,11 +89,11 @@ class Coverage:
             from_J, place_J = goes_on_LT.nonzero().T
             child_J = self.table.advance(node_L[from_J], self.question_BT[row_L[from_J], place_J])
             from_J, place_J, child_J = (x_J[child_J >= 0] for x_J in (from_J, place_J, child_J))
-            pair_L, first_J = (row_L[from_J] * len(self.table.head) + child_J).unique(
+            pair_L, first_J = (row_L[from_J] * len(self.table.first_child) + child_J).unique(
                 return_inverse=True
             )
             parent_L = torch.zeros_like(pair_L).scatter_(0, first_J, from_J)
-            row_L, node_L = row_L[parent_L], pair_L % len(self.table.head)
+            row_L, node_L = row_L[parent_L], pair_L % len(self.table.first_child)
             goes_on_LT = torch.zeros(len(node_L), width, dtype=torch.bool, device=node_L.device)
             goes_on_LT[first_J, (place_J + 1).clamp_max(width - 1)] = (
                 True  # the last place of all is padding
@@ -121,7 +123,7 @@ class Coverage:
             levels[:0:-1], best[:0:-1], best[-2::-1], strict=True
         ):
             best_L.scatter_reduce_(0, parent_L, below_L, "amax")
-        places = [level.row_L * len(self.table.head) + level.node_L for level in levels]
+        places = [level.row_L * len(self.table.first_child) + level.node_L for level in levels]
         self._place_E, order_E = torch.cat([self._place_E, *places]).sort()
         self._best_E = torch.cat([self._best_E, *best])[order_E]
         return best[0]

@@ -4,8 +4,12 @@ values.
     云泽（湖泊）<tab>面积<tab>30平方千米      a line of the file: subject, predicate, object
     云 泽 [SEP] 面 积 [SEP] 湖 泊            its key in tokens; its value is the line
 
-The meaning, which tells namesakes apart, is what stands in full-width brackets at the end of a
-subject. It comes last in the key, since a question tells the predicate, and name and predicate
+The meaning, which tells namesakes apart, is what the full-width bracket at the end of a subject
+holds: 我（们）的云（小说） is 我（们）的云 with the meaning 小说. Of several brackets at the end the last one
+is the meaning: 甲（乙）（丙） is 甲（乙） with the meaning 丙. People who ask name it 甲 as well, so that it
+has a second key: 甲 with the meaning 乙）（丙. Both lead to the same triples.
+
+The meaning comes last in the key, since a question tells the predicate, and name and predicate
 mostly decide the meaning. Without one the key ends after the second [SEP], where the keys of
 namesakes go on. Strings of the same tokens (letter case, [UNK]) share a key; in its values they are
 apart.
@@ -23,6 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from nlpkit.decoding.trie.csr import MOST_TOKENS
 from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import DataError, SettingsError, shown
 from nlpkit.jsonl import read_lines
@@ -30,6 +35,7 @@ from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
 
 SUFFIX = ".trie"  # of what is compiled already
 AT_ONCE = 4096  # triples tokenized together
+MOST_CHARACTERS = MOST_TOKENS - 2  # of subject and predicate: a token has at least one
 REMEMBERED = 1 << 20  # strings whose tokens are kept for triples to come
 
 
@@ -43,17 +49,45 @@ class Name(NamedTuple):
     @classmethod
     def of(cls, subject: str) -> Name:
         """The parts of a subject as it is written."""
-        base, _, rest = subject.partition("（")
-        return (
-            cls(base, rest[:-1])
-            if base and len(rest) > 1 and rest.endswith("）")
-            else cls(subject, "")
-        )
+        start = _last_bracket(subject)
+        if start is None:
+            return cls(subject, "")
+        return cls(subject[:start], subject[start + 1 : -1])
+
+    @classmethod
+    def readings(cls, subject: str) -> list[Name]:
+        """The names that the subject has keys for: that of `of`, and where several brackets stand
+        at its end, the one whose meaning is all of them."""
+        first = cls.of(subject)
+        base = first.base
+        while (start := _last_bracket(base)) is not None:
+            base = base[:start]
+        if base == first.base:
+            return [first]
+        return [first, cls(base, subject[len(base) + 1 : -1])]
+
+    @classmethod
+    def bases(cls, subject: str) -> list[str]:
+        """What a question may call the subject."""
+        return [name.base for name in cls.readings(subject)]
 
     @property
     def text(self) -> str:
         """The subject as it is written."""
         return f"{self.base}（{self.meaning}）" if self.meaning else self.base
+
+
+def _last_bracket(subject: str) -> int | None:
+    """Where the bracket opens that closes at the end; None where there is none, it holds nothing,
+    or nothing stands before it."""
+    if not subject.endswith("）"):
+        return None
+    depth = 0
+    for place in range(len(subject) - 1, 0, -1):
+        depth += (subject[place] == "）") - (subject[place] == "（")
+        if depth == 0:
+            return place if place < len(subject) - 2 else None
+    return None
 
 
 class Triple(NamedTuple):
@@ -102,18 +136,16 @@ class KnowledgeBase:
         return [Triple(*line.split("\t")) for line in dict.fromkeys(self.trie.values.of(key))]
 
     def find(self, name: Name, predicate: str) -> list[Triple]:
-        """The triples of a subject and a predicate, none where there are none."""
-        node = self.trie.find(key_tokens(name, predicate, self.tokenizer))
-        found = (
-            self.triples(self.trie.key_range(node)[0])
-            if node >= 0 and self.trie.is_end(node)
-            else []
-        )
-        return [
-            triple
-            for triple in found
-            if (Name.of(triple.subject), triple.predicate) == (name, predicate)
-        ]
+        """The triples of a subject, by any of its readings, and a predicate; none where there are
+        none."""
+        node = self.trie.find(key_tokens(Name.of(name.text), predicate, self.tokenizer))
+        if node < 0 or not self.trie.is_end(node):
+            return []
+        found = []
+        for triple in self.triples(self.trie.key_range(node)[0]):
+            if (triple.subject, triple.predicate) == (name.text, predicate):
+                found.append(triple)
+        return found
 
 
 def file_hash(path: str | Path) -> str:
@@ -142,6 +174,12 @@ def read_triples(path: str | Path) -> Iterator[Triple]:
             raise DataError(
                 f"{line.where}: expected subject, predicate and object, got {shown(parts)}"
             )
+        length = len(parts[0]) + len(parts[1])
+        if length > MOST_CHARACTERS:
+            raise DataError(
+                f"{line.where}: subject and predicate are too long: "
+                f"expected at most {MOST_CHARACTERS} characters, got {length}"
+            )
         yield Triple(*parts)
 
 
@@ -166,15 +204,21 @@ def key_tokens(name: Name, predicate: str, tokenizer: Tokenizer) -> list[int]:
 def _keys(triples: Iterable[Triple], tokenizer: Tokenizer, lines: list[str]) -> Iterator[list[int]]:
     """`key_tokens` of every triple, fast; its line goes into `lines`."""
     ids: dict[str, list[int]] = {}
-    triples, sep_id = iter(triples), tokenizer.sep_id
+    triples = iter(triples)
+    sep_id = tokenizer.sep_id
     while chunk := list(islice(triples, AT_ONCE)):
         if len(ids) > REMEMBERED:
             ids.clear()
-        names = [Name.of(triple.subject) for triple in chunk]
-        strings = {part for name in names for part in name} | {triple.predicate for triple in chunk}
+        readings = [Name.readings(triple.subject) for triple in chunk]
+        strings = {triple.predicate for triple in chunk}
+        for names in readings:
+            for name in names:
+                strings.update(name)
         new = list(strings - ids.keys())
         encoded = tokenizer.backend.encode_batch(new, add_special_tokens=False)
         ids.update((string, encoding.ids) for string, encoding in zip(new, encoded, strict=True))
-        lines += map("\t".join, chunk)
-        for (_, predicate, _), name in zip(chunk, names, strict=True):
-            yield [*ids[name.base], sep_id, *ids[predicate], sep_id, *ids[name.meaning]]
+        for triple, names in zip(chunk, readings, strict=True):
+            predicate_ids = ids[triple.predicate]
+            for name in names:
+                lines.append("\t".join(triple))
+                yield [*ids[name.base], sep_id, *predicate_ids, sep_id, *ids[name.meaning]]

@@ -23,7 +23,7 @@ Adjustment = tuple[int, int, float]
 """Place, token, and what is added to its logit there."""
 
 
-class Balance:
+class LogitAdjustment:
     """`counted` are the training sequences, each with how often it occurs; `strength` 0 adjusts
     nothing."""
 

@@ -13,13 +13,20 @@ in one of two ways:
             shows in all of it, not only where it parts from others. A meaning the trie has mostly decided by then, so
             that p is normalised among the legal tokens there, and there alone.
 
+So it is with the norm "renorm", which the task takes. With "full" nothing is normalised among the
+legal tokens: neither the powers nor the meaning.
+
 On its way to the best sum a beam carries F(y), the largest F(c) of the keys that go on with y. So
 no step adds to a score, and what a search finds with beams enough is the best of all keys.
 
+The continuations are those of the table's backend; its fused kernels know nothing of coverage, so
+that `fixed` takes their place. `sum` asks the device for nothing in a step: all of it is compared
+before the first. `power` compares as subjects become complete, and waits for the device then.
+
 Source: https://kexue.fm/archives/8802 and github.com/bojone/KgCLUE-bert4keras (power). Differs from
 it: sum is ours.
-Legend: B rows, K beams, N = B * K, V vocabulary, M slots, T tokens of a question, S numbers of a
-state: the node, the separators so far, and for `power` LCS(y, Q[:0]), ..., LCS(y, Q).
+Legend: B rows, K beams, N = B * K, V vocabulary, M continuations, T tokens of a question, S numbers
+of a state: the node, the separators so far, and for `power` LCS(y, Q[:0]), ..., LCS(y, Q).
 """
 
 from __future__ import annotations
@@ -33,12 +40,11 @@ from nlpkit.decoding.constraint import Candidates, Norm
 from nlpkit.decoding.top_candidates import take
 from nlpkit.decoding.trie.continuations import (
     NEGATIVE_INFINITY,
-    Slots,
+    Continuations,
     log_sums,
     log_totals,
-    ragged,
+    logits_of,
     ranked,
-    slot_logits,
 )
 from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.errors import SettingsError
@@ -62,12 +68,10 @@ class LookAhead:
         separator: int,
         weight: float | None = None,
     ):
-        self.table, self.separator, self.weight, self.eos_id = (
-            table,
-            separator,
-            weight,
-            table.eos_id,
-        )
+        self.table = table
+        self.separator = separator
+        self.weight = weight
+        self.eos_id = table.eos_id
         self.coverage = Coverage(table, questions, separator, stop=weight is not None)
         if weight is not None:
             self.coverage.add_named()
@@ -90,71 +94,67 @@ class LookAhead:
         norm: Norm = "full",
         depth: int | None = None,
     ) -> Candidates:
-        """See `Constraint`; `norm` is not looked at here, a search takes "renorm". The state of an
-        end is its node."""
+        """See `Constraint`, and the module for `norm`. The state of an end is its node."""
         rows, beams, _ = logits_BKV.shape
-        logits_NV, state_NS = logits_BKV.flatten(0, 1), state_BKS.flatten(0, 1)
+        logits_NV = logits_BKV.flatten(0, 1)
+        state_NS = state_BKS.flatten(0, 1)
         node_N = state_NS[:, 0].masked_fill(score_BK.flatten() == NEGATIVE_INFINITY, -1)
         row_N = torch.arange(rows, device=node_N.device).repeat_interleave(beams)
-        slots = ragged(self.table.nodes(node_N), rows, self.table.label, self.eos_id)
-        logit_M, total_N = slot_logits(slots, logits_NV), log_totals(logits_NV)
+        found = self.table.continuations(score_BK, state_BKS[..., 0], depth)
+        logit_M = logits_of(found, logits_NV)
+        total_N = log_totals(logits_NV)
         if self.weight is None:
-            exponent_M = 1 + self._gains(slots, row_N, node_N, state_NS)
-            score_M = (logit_M - total_N[slots.beam_M]) / exponent_M
-            return ranked(
-                slots,
-                score_M,
-                score_BK.float(),
-                log_sums(score_M, slots.beam_M, len(node_N)),
-                count,
-            )
-        legal_N = log_sums(logit_M, slots.beam_M, len(node_N))
-        score_M = logit_M - self.weight * self._losses(slots, row_N, node_N, state_NS)
-        return ranked(
-            slots,
-            score_M,
-            score_BK.float(),
-            torch.where(state_NS[:, 1] < 2, total_N, legal_N),
-            count,
-        )
+            exponent_M = 1 + self._gains(found, row_N, node_N, state_NS)
+            score_M = (logit_M - total_N[found.beam_M]) / exponent_M
+            total_N = torch.zeros_like(total_N)  # taken off already
+            is_renormed_N = torch.ones_like(node_N, dtype=torch.bool)
+        else:
+            score_M = logit_M - self.weight * self._losses(found, row_N, node_N, state_NS)
+            is_renormed_N = state_NS[:, 1] > 1  # in the meaning, where nothing is lost
+        if norm == "renorm":
+            legal_N = log_sums(score_M, found.beam_M, len(node_N))
+            total_N = torch.where(is_renormed_N, legal_N, total_N)
+        return ranked(found, score_M, score_BK.float(), total_N, count)
 
     def _gains(
-        self, slots: Slots, row_N: torch.Tensor, node_N: torch.Tensor, state_NS: torch.Tensor
+        self,
+        found: Continuations,
+        row_N: torch.Tensor,
+        node_N: torch.Tensor,
+        state_NS: torch.Tensor,
     ) -> torch.Tensor:
-        """n - 1 of every slot."""
+        """n - 1 of every continuation: (M,)."""
         label_N = self.table.label[node_N.clamp_min(0)]
         is_new_N = (node_N >= 0) & (state_NS[:, 1] == 1) & (label_N == self.separator)
         self.coverage.add(row_N[is_new_N], node_N[is_new_N], state_NS[is_new_N, 2:])
-        best_M = self.coverage.best(row_N[slots.beam_M], slots.child_M)
-        gain_M = (best_M - state_NS[:, -1][slots.beam_M]).clamp_min_(0)
-        return gain_M.masked_fill_(
-            (slots.token_M == self.eos_id) | (state_NS[:, 1] == 0)[slots.beam_M], 0
-        )
+        best_M = self.coverage.best(row_N[found.beam_M], found.child_M)
+        gain_M = (best_M - state_NS[:, -1][found.beam_M]).clamp_min_(0)
+        is_end_M = found.token_M == self.eos_id
+        is_in_subject_M = (state_NS[:, 1] == 0)[found.beam_M]
+        return gain_M.masked_fill_(is_end_M | is_in_subject_M, 0)
 
     def _losses(
-        self, slots: Slots, row_N: torch.Tensor, node_N: torch.Tensor, state_NS: torch.Tensor
+        self,
+        found: Continuations,
+        row_N: torch.Tensor,
+        node_N: torch.Tensor,
+        state_NS: torch.Tensor,
     ) -> torch.Tensor:
-        """F(y) - F(y v) of every slot, 0 for a meaning."""
-        before_M = self.coverage.best(row_N, node_N)[slots.beam_M]
-        lost_M = before_M - self.coverage.best(row_N[slots.beam_M], slots.child_M)
-        return lost_M.masked_fill_((state_NS[:, 1] > 1)[slots.beam_M], 0)
+        """F(y) - F(y v) of every continuation, 0 for a meaning: (M,)."""
+        before_M = self.coverage.best(row_N, node_N)[found.beam_M]
+        lost_M = before_M - self.coverage.best(row_N[found.beam_M], found.child_M)
+        return lost_M.masked_fill_((state_NS[:, 1] > 1)[found.beam_M], 0)
 
     def follow(
         self, state_BKS: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
     ) -> torch.Tensor:
         """See `Constraint`."""
-        node_BK, token_BK, beam_BK = (
-            part.gather(1, chosen_BK)
-            for part in (candidates.state_BC, candidates.token_BC, candidates.beam_BC)
-        )
-        before_BKS = take(state_BKS, beam_BK)
-        state_BKS = torch.stack([node_BK, before_BKS[..., 1] + (token_BK == self.separator)], -1)
+        node_BK = candidates.state_BC.gather(1, chosen_BK)
+        token_BK = candidates.token_BC.gather(1, chosen_BK)
+        before_BKS = take(state_BKS, candidates.beam_BC.gather(1, chosen_BK))
+        separators_BK = before_BKS[..., 1] + (token_BK == self.separator)
+        state_BKS = torch.stack([node_BK, separators_BK], -1)
         if self.weight is not None:
             return state_BKS
-        return torch.cat(
-            [
-                state_BKS,
-                extended(before_BKS[..., 2:], self.coverage.question_BT[:, None], token_BK),
-            ],
-            -1,
-        )
+        lcs_BKT = extended(before_BKS[..., 2:], self.coverage.question_BT[:, None], token_BK)
+        return torch.cat([state_BKS, lcs_BKT], -1)

@@ -14,13 +14,14 @@ of its content, not a copy. Where the question names the subject of none of the 
 no answer: all is empty (see `guess`).
 
 The predicates that will be asked for are not those of the training data. So the model is not to
-learn which of them are frequent: see `logit_adjustment`, which `balance` is the strength of.
+learn which of them are frequent: see the module `logit_adjustment`; the setting of that name is its
+strength.
 
 Source: https://kexue.fm/archives/8802 and github.com/bojone/KgCLUE-bert4keras; published Score
 0.9012 on the validation set with RoFormer-Sim and the benchmark's 20 million triples. Differs from
 it: a key ends wherever the knowledge base has one, also where another goes on (there it could never
-be written), with [CLS]; `balance = 0`, `look_ahead = "power"` and `guess = true` undo the rest.
-Legend: B batch, N targets of all rows, V vocabulary, I adjusted logits.
+be written), with [CLS]; `logit_adjustment = 0`, `look_ahead = "power"` and `guess = true` undo the
+rest.
 """
 
 from __future__ import annotations
@@ -31,46 +32,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from nlpkit import task
 from nlpkit.config import Length, Size, Weight
-from nlpkit.decoding.constraint import Constraint
 from nlpkit.decoding.search import beam_search
-from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.decoding.trie.token_trie import TokenTrie
-from nlpkit.errors import RecordError
+from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import dumps, write_atomic
-from nlpkit.layers.prefix_lm import (
-    CachedDecoder,
-    Pair,
-    PrefixLM,
-    Seq2SeqBatch,
-    collate_pairs,
-    collate_sources,
-)
-from nlpkit.tasks.kgclue.answers import (
-    Answer,
-    Prediction,
-    parse_prediction,
-    read_gold,
-    score_answers,
-)
+from nlpkit.layers.prefix_lm import CachedDecoder
+from nlpkit.tasks.kgclue.answers import Prediction, parse_prediction, read_gold, score_answers
+from nlpkit.tasks.kgclue.batch import Batch, Example, Model, collate
 from nlpkit.tasks.kgclue.knowledge_base import (
     KnowledgeBase,
     Name,
-    Triple,
     compile_triples,
     file_hash,
     key_tokens,
     read_triples,
 )
-from nlpkit.tasks.kgclue.logit_adjustment import Adjustment, Balance
-from nlpkit.tasks.kgclue.lookahead import LookAhead
-from nlpkit.text.tokenizer import Encoding, Tokenizer
+from nlpkit.tasks.kgclue.logit_adjustment import LogitAdjustment
+from nlpkit.tasks.kgclue.search import Tables, constraint_of, is_named, prediction_of
+from nlpkit.text.tokenizer import Tokenizer
 
 COUNTS = "predicates.json"
 
@@ -89,54 +74,15 @@ class Settings:
     all."""
     coverage: Weight = 16.0
     """With `sum`: what a covered token adds, in nats."""
-    balance: Weight = 1.0
+    logit_adjustment: Weight = 1.0
     """How far frequent predicates of the training data lose their lead: 0 not at all, 1 wholly."""
     guess: bool = False
     """Whether a key whose subject is not named in the question may be the answer."""
-    beams: Size = 3
+    beam_size: Size = 3
     """Of the search; all of them are listed."""
     max_question: Length = 64
     """Longer questions are cut to overlapping windows of so many tokens; the key with the best
     score counts."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A question, and the tokens of the key that answers it; none where a window does not name its
-    subject."""
-
-    encoding: Encoding
-    gold: Prediction | None
-    target: tuple[int, ...] | None
-
-    def __len__(self) -> int:
-        return len(self.encoding) + len(self.target or ())
-
-
-@dataclass(frozen=True)
-class Batch(Seq2SeqBatch[Example]):
-    """Questions with their keys, and which logits are adjusted in the loss, by how much."""
-
-    target_I: torch.Tensor
-    token_I: torch.Tensor
-    value_I: torch.Tensor
-
-
-class Model(PrefixLM):
-    """An encoder with its masked-LM head."""
-
-    # its logits are adjusted
-    def forward(self, batch: Batch) -> torch.Tensor:  # type: ignore[override]
-        """The loss of every question, the sum over the tokens of its key and the end: (B,)."""
-        pairs = batch.pairs
-        assert pairs is not None
-        logits_NV = self.logits(pairs).float()
-        logits_NV = logits_NV.index_put(
-            (batch.target_I, batch.token_I), batch.value_I, accumulate=True
-        )
-        loss_N = nn.functional.cross_entropy(logits_NV, pairs.targets_N, reduction="none")
-        row_N = pairs.places_N // pairs.tokens.token_ids_BT.shape[1]
-        return loss_N.new_zeros(len(pairs.count_B)).index_add(0, row_N, loss_N)
 
 
 class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
@@ -172,15 +118,15 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
     def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
-        self._opened: tuple[str, KnowledgeBase] | None = None
-        self._table: TrieTable | None = None
         file = folder / COUNTS if folder else None
         counts = read_json(dict[str, int], file) if file and file.exists() else {}
-        predicates = [
-            ((*tokenizer.token_ids(text), tokenizer.sep_id), count)
-            for text, count in counts.items()
-        ]
-        self._balance = Balance(predicates, config.balance)
+        predicates = []
+        for predicate, count in counts.items():
+            predicates.append(((*tokenizer.token_ids(predicate), tokenizer.sep_id), count))
+        self._adjustment = LogitAdjustment(predicates, config.logit_adjustment)
+        self._tables: Tables | None = None
+        if folder is not None and config.kb:
+            self._tables = Tables(KnowledgeBase.open(config.kb, tokenizer, config.kb_sha256))
 
     @classmethod
     def build_trie(cls, path: str, tokenizer: Tokenizer) -> TokenTrie:
@@ -189,44 +135,44 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
 
     @property
     def kb(self) -> KnowledgeBase:
-        """The knowledge base of the settings, opened when it is first asked for."""
-        path = self.required_kb(self.config, "kgclue", "triples.tsv")
-        if self._opened is None or self._opened[0] != path:
-            self._opened, self._table = (
-                (path, KnowledgeBase.open(path, self.tokenizer, self.config.kb_sha256)),
-                None,
-            )
-        return self._opened[1]
+        """The knowledge base of the settings. Raises SettingsError where there is none, as in a
+        task without a folder, which can only read and score."""
+        return self._known_tables.kb
+
+    @property
+    def _known_tables(self) -> Tables:
+        if self._tables is None:
+            self.required_kb(self.config, "kgclue", "triples.tsv")
+            raise SettingsError("kgclue: a task without a folder reads and scores alone")
+        return self._tables
 
     def read(self, record: dict[str, Any]) -> Example:
         """`question` and, where there is gold, `answer`."""
-        question, gold = record.get("question"), read_gold(record)
+        question = record.get("question")
+        gold = read_gold(record)
         if not isinstance(question, str):
             got = "none" if question is None else type(question).__name__
             raise RecordError(f'field "question": expected a string, got {got}')
         target = None
         if gold:
-            target = tuple(
-                key_tokens(Name(gold.subject, gold.meaning), gold.predicate, self.tokenizer)
-            )
+            name = Name(gold.subject, gold.meaning)
+            target = tuple(key_tokens(name, gold.predicate, self.tokenizer))
         return Example(self.tokenizer.encode(question), gold, target)
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows of a long question; one that does not name the subject learns
         nothing."""
-        pieces = self.tokenizer.windows(example.encoding, self.config.max_question)
-        if len(pieces) == 1:
+        encodings = self.tokenizer.windows(example.encoding, self.config.max_question)
+        if len(encodings) == 1:
             return [example]
-        target = example.target
-        subject = target[: target.index(self.tokenizer.sep_id)] if target else ()
-        return [
-            replace(
-                example,
-                encoding=piece,
-                target=target if _contains(_tokens(piece), subject) else None,
-            )
-            for piece in pieces
-        ]
+        gold = example.gold
+        bases = Name.bases(Name(gold.subject, gold.meaning).text) if gold else []
+        windows = []
+        for encoding in encodings:
+            names_subject = any(is_named(base, encoding, self.tokenizer) for base in bases)
+            target = example.target if names_subject else None
+            windows.append(replace(example, encoding=encoding, target=target))
+        return windows
 
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
         """The best answer of all windows."""
@@ -234,33 +180,7 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads questions, and with targets also questions with their keys."""
-        sources = [_tokens(example.encoding) for example in examples]
-        pairs, adjusted = None, []
-        if targets:
-            given = [
-                Pair(source, example.target)
-                for source, example in zip(sources, examples, strict=True)
-            ]
-            pairs = collate_pairs(given, self.tokenizer, self.tokenizer.cls_id)
-            adjusted = list(self._adjusted(examples))
-        target_I, token_I, value_I = zip(*adjusted, strict=True) if adjusted else ((), (), ())
-        return Batch(
-            list(examples),
-            collate_sources(sources, self.tokenizer),
-            pairs,
-            torch.tensor(target_I, dtype=torch.int64),
-            torch.tensor(token_I, dtype=torch.int64),
-            torch.tensor(value_I, dtype=torch.float32),
-        )
-
-    def _adjusted(self, examples: Sequence[Example]) -> Iterator[Adjustment]:
-        """The adjustments of all targets; places are those of the batch."""
-        first, sep_id = 0, self.tokenizer.sep_id
-        for target in (example.target for example in examples if example.target is not None):
-            start = target.index(sep_id) + 1
-            found = self._balance.adjustments(target, start, target.index(sep_id, start) + 1)
-            yield from ((first + place, token, added) for place, token, added in found)
-            first += len(target) + 1
+        return collate(examples, self.tokenizer, self._adjustment, targets)
 
     def build_model(self, encoder: nn.Module) -> Model:
         """The encoder as it is."""
@@ -268,44 +188,31 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The beams of every question as answers, the best first."""
-        decoder, rows, depth = (
-            CachedDecoder(model.encoder, batch.sources),
-            len(batch.examples),
-            self.kb.trie.depth,
-        )
-        found = beam_search(
-            decoder, self._constraint(batch), rows, self.config.beams, depth, norm="renorm"
-        )
-        beams = zip(batch.examples, found.state_BK.tolist(), found.lists(), strict=True)
-        return [self._prediction(*row) for row in beams]
-
-    def _constraint(self, batch: Batch) -> Constraint:
-        kb, device = self.kb, batch.sources.token_ids_BT.device
-        if self._table is None or self._table.head.device != device:
-            self._table = TrieTable.of(kb.trie, self.tokenizer.cls_id, device)
-        if self.config.look_ahead == "off":
-            return self._table
-        weight = self.config.coverage if self.config.look_ahead == "sum" else None
-        return LookAhead(
-            self._table,
-            [_tokens(e.encoding) for e in batch.examples],
+        tables = self._known_tables
+        table = tables.on(batch.sources.token_ids_BT.device)
+        questions = [example.encoding for example in batch.examples]
+        look_ahead = self.config.look_ahead
+        constraint = constraint_of(
+            table,
+            questions,
             self.tokenizer.sep_id,
-            weight,
+            self.config.coverage if look_ahead == "sum" else None,
+            look_ahead == "power",
         )
-
-    def _prediction(
-        self, example: Example, states: list[int], found: list[tuple[list[int], float]]
-    ) -> Prediction:
-        question = _tokens(example.encoding)
-        answers = []
-        for state, (tokens, score) in zip(states, found, strict=False):
-            if self.config.guess or _contains(
-                question, tokens[: tokens.index(self.tokenizer.sep_id)]
-            ):
-                triples = self.kb.triples(int(self.kb.trie.levels.lo[state]))
-                answers.append(_answer(triples, example.encoding.text, round(score, 4)))
-        best = answers[0] if answers else Answer("", "", "", [])
-        return Prediction(**vars(best), beams=answers)
+        decoder = CachedDecoder(model.encoder, batch.sources)
+        beam_size = self.config.beam_size
+        found = beam_search(
+            decoder, constraint, len(questions), beam_size, table.depth, norm="renorm"
+        )
+        predictions = []
+        for question, states, scores in zip(
+            questions, found.state_BK.tolist(), found.score_BK.tolist(), strict=True
+        ):
+            ends = [
+                (state, score) for state, score in zip(states, scores, strict=True) if state >= 0
+            ]
+            predictions.append(prediction_of(question, ends, tables.kb, self.config.guess))
+        return predictions
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """The triple with the first object, under its predicate."""
@@ -318,47 +225,13 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
     def report(self, example: Example) -> Iterator[Finding]:
         """Gold that the knowledge base does not have, and questions cut to windows."""
         gold = example.gold
-        if gold and self.config.kb:
+        if gold and self._tables is not None:
             found = self.kb.find(Name(gold.subject, gold.meaning), gold.predicate)
             if gold.triple not in found:
-                known = (
-                    f"of these it has {[triple.object for triple in found]}"
-                    if found
-                    else "nor another object"
-                )
-                yield Finding(
-                    "unknown triple",
-                    f"{gold.triple} is not in the knowledge base, {known}",
-                    gold.triple,
-                )
+                known = f"of these it has {[triple.object for triple in found]}"
+                told = f"{gold.triple} is not in the knowledge base"
+                told = f"{told}, {known if found else 'nor another object'}"
+                yield Finding("unknown triple", told, gold.triple)
         if len(self.windows(example)) > 1:
-            yield Finding(
-                "cut to windows", f"{len(example.encoding)} tokens, {self.config.max_question} fit"
-            )
-
-
-def _answer(triples: list[Triple], question: str, score: float) -> Answer:
-    """Of the triples of a key, which its tokens may not tell apart, those of one subject and
-    predicate.
-
-    They are the first ones whose subject stands in the question as it is written, else the first.
-    """
-    groups: dict[tuple[str, str], list[Triple]] = {}
-    for triple in triples:
-        groups.setdefault(triple[:2], []).append(triple)
-    subject, predicate = max(groups, key=lambda group: Name.of(group[0]).base in question)
-    objects = [triple.object for triple in groups[subject, predicate]]
-    return Answer(*Name.of(subject), predicate, objects, score)
-
-
-def _tokens(encoding: Encoding) -> list[int]:
-    """Without [CLS] and [SEP]."""
-    return encoding.token_ids_T[1:-1].tolist()
-
-
-def _contains(tokens: list[int], part: Sequence[int]) -> bool:
-    """Whether the part stands in one piece somewhere in the tokens."""
-    return any(
-        tokens[start : start + len(part)] == list(part)
-        for start in range(len(tokens) - len(part) + 1)
-    )
+            told = f"{len(example.encoding)} tokens, {self.config.max_question} fit"
+            yield Finding("cut to windows", told)

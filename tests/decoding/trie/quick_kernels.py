@@ -5,7 +5,7 @@ import numpy as np
 
 from nlpkit.decoding.trie.backend import kernels
 
-BLOCKS = {"SLOTS": 8, "FEW": 4, "PIECE": 8, "PROGRAMS": 16, "TILE": 16}
+BLOCKS = {"BLOCK": 8, "FEW": 4, "PIECE": 8, "PROGRAMS": 16, "TILE": 16}
 
 
 def quicken():

@@ -1,4 +1,4 @@
-"""The fused way against the reference and the fixed way: in Triton's interpreter or, where there is
+"""The fused backend against the reference and the fixed one: in Triton's interpreter or, where there is
 one, on a GPU."""
 
 import os
@@ -25,7 +25,7 @@ from reference_trie import (
     walk,
 )
 
-from nlpkit.decoding.trie import backend as way
+from nlpkit.decoding.trie import backend
 from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import SettingsError
@@ -59,7 +59,7 @@ def test_wide_nodes_large_vocabularies_and_many_candidates(norm, most, programs,
     """With the blocks of a GPU, of which nodes, shares and vocabulary fill several, and tokens of
     32 bits."""
     for name, value in {**REAL_KERNELS, "PROGRAMS": programs}.items():
-        monkeypatch.setattr(way.kernels(), name, value)
+        monkeypatch.setattr(backend.kernels(), name, value)
     size = 40_000
     keys = (
         [(7 * i,) for i in range(1, 700)]
@@ -123,25 +123,30 @@ def test_logits_may_lie_in_any_order():
 
 
 @needs_triton
-def test_more_candidates_than_the_kernels_give_are_found_in_the_fixed_way():
+def test_more_candidates_than_the_kernels_give_are_found_by_the_fixed_backend():
     keys = [(2,), (3, 4)]
     (fused,), (fixed,) = tables([keys], "fused"), tables([keys], "fixed")
-    given = torch.randn(2, 1, SIZE), torch.zeros(2, 1), fixed.start(2), way.kernels().MOST_COUNT + 1
+    given = (
+        torch.randn(2, 1, SIZE),
+        torch.zeros(2, 1),
+        fixed.start(2),
+        backend.kernels().MOST_COUNT + 1,
+    )
     assert_equal(step(fused, *given), step(fixed, *given))
 
 
-def test_a_way_that_cannot_be_gone_is_refused(monkeypatch):
+def test_a_backend_that_the_device_lacks_is_refused(monkeypatch):
     trie = TokenTrie.from_sequences([(2,)], SIZE)
-    monkeypatch.setattr(way, "kernels", lambda: None)
+    monkeypatch.setattr(backend, "kernels", lambda: None)
     with pytest.raises(SettingsError, match="fused steps need CUDA and Triton"):
-        TrieTable.of(trie, EOS, way="fused")
-    assert TrieTable.of(trie, EOS).way == "ragged"
-    assert TrieTable.of(trie, EOS, "meta").way == "fixed"
-    assert way.way_on(torch.device("cuda"), None) == "fixed"
+        TrieTable.of(trie, EOS, backend="fused")
+    assert TrieTable.of(trie, EOS).backend == "ragged"
+    assert TrieTable.of(trie, EOS, "meta").backend == "fixed"
+    assert backend.choose_backend(torch.device("cuda"), None) == "fixed"
 
 
 def test_a_missing_triton_is_no_error_and_anything_else_is(monkeypatch):
-    load = way.kernels.__wrapped__
+    load = backend.kernels.__wrapped__
     monkeypatch.delitem(sys.modules, "nlpkit.decoding.trie.kernels", raising=False)
     monkeypatch.delattr("nlpkit.decoding.trie.kernels", raising=False)
     monkeypatch.setitem(sys.modules, "triton", None)

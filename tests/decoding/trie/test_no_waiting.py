@@ -8,8 +8,7 @@ import pytest
 from decoding_reference import EOS, TinyModel, V
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from nlpkit.decoding import sampling, search
-from nlpkit.decoding import top_candidates as slots
+from nlpkit.decoding import sampling, search, top_candidates
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.repetition import NoRepeat
@@ -26,7 +25,9 @@ CONSTRAINTS = {
 def test_neither_search_nor_sampling_looks_at_a_value(name, monkeypatch):
     monkeypatch.setattr(search, "all_done", lambda step, score_BK: False)
     monkeypatch.setattr(sampling, "all_done", lambda step, score_BK: False)
-    monkeypatch.setattr(slots, "log_totals", lambda logits_NV: logits_NV.float().logsumexp(1))
+    monkeypatch.setattr(
+        top_candidates, "log_totals", lambda logits_NV: logits_NV.float().logsumexp(1)
+    )
     model = NoRepeat(TinyModel(2), 2)
     with FakeTensorMode(allow_non_fake_inputs=True):
         found = search.beam_search(model, CONSTRAINTS[name], 2, 3, 6, length_normalised=True)

@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
-WAYS = ["ragged", "fixed", "fused"]
+BACKENDS = ["ragged", "fixed", "fused"]
 NORMS = ["full", "renorm"]
 
 
@@ -46,9 +46,9 @@ class Noise:
         return self.logits_TBKV[self.step]
 
 
-def search(trie, way, norm, dtype, device):
+def search(trie, backend, norm, dtype, device):
     """A function that searches again and again with a model that is made before."""
-    table, model = TrieTable.of(trie, EOS, device, way=way), Noise(dtype, device)
+    table, model = TrieTable.of(trie, EOS, device, backend=backend), Noise(dtype, device)
 
     def again():
         model.step = 0
@@ -57,21 +57,21 @@ def search(trie, way, norm, dtype, device):
     return again
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("norm", NORMS)
-def test_the_device_finds_what_the_host_finds(trie, way, norm):
+def test_the_device_finds_what_the_host_finds(trie, backend, norm):
     wanted = search(trie, "ragged", norm, torch.float32, "cpu")()
-    found = search(trie, way, norm, torch.float32, DEVICE)()
+    found = search(trie, backend, norm, torch.float32, DEVICE)()
     torch.testing.assert_close(found.score_BK.cpu(), wanted.score_BK, rtol=1e-5, atol=1e-4)
     assert torch.equal(found.tokens_BKL.cpu(), wanted.tokens_BKL)
 
 
-@pytest.mark.parametrize("way", ["fixed", "fused"])
+@pytest.mark.parametrize("backend", ["fixed", "fused"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_search_never_waits_for_the_device(trie, way, norm, dtype):
+def test_a_search_never_waits_for_the_device(trie, backend, norm, dtype):
     assert STEPS < POLL
-    again = search(trie, way, norm, dtype, DEVICE)
+    again = search(trie, backend, norm, dtype, DEVICE)
     wanted = again()  # which compiles
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -91,12 +91,12 @@ def test_a_wait_would_be_noticed(trie):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("way", ["fixed", "fused"])
+@pytest.mark.parametrize("backend", ["fixed", "fused"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_one_graph_serves_every_depth(trie, way, norm):
+def test_one_graph_serves_every_depth(trie, backend, norm):
     """Captured at one step, replayed at all others with other logits, scores and states: as without
     a graph."""
-    table, model = TrieTable.of(trie, EOS, DEVICE, way=way), Noise(torch.float32, DEVICE)
+    table, model = TrieTable.of(trie, EOS, DEVICE, backend=backend), Noise(torch.float32, DEVICE)
     given = [model.logits_TBKV[0].clone(), *moment(table)]
 
     def step():
@@ -127,6 +127,6 @@ def test_one_graph_serves_every_depth(trie, way, norm):
 
 def moment(table):
     """Scores and states of a first step with all K beams, of which one is alive."""
-    score_BK = torch.full((ROWS, BEAMS), float("-inf"), device=table.head.device)
+    score_BK = torch.full((ROWS, BEAMS), float("-inf"), device=table.first_child.device)
     score_BK[:, 0] = 0
     return score_BK, table.start(ROWS).repeat(1, BEAMS)

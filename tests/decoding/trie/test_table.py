@@ -1,4 +1,4 @@
-"""The table against a trie of plain tuples in float64, and its corners by hand, in every way that a
+"""The table against a trie of plain tuples in float64, and its corners by hand, in every backend that a
 step can go."""
 
 from dataclasses import replace
@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_trie import (
+    BACKENDS,
     EOS,
     NOWHERE,
     SIZE,
-    WAYS,
     check,
     continuations,
     expected,
@@ -37,10 +37,10 @@ from nlpkit.errors import SettingsError
     st.integers(1, 12),
     st.integers(0, 10**6),
 )
-def test_steps_find_the_best_legal_continuations(cases, way, norm, beams, count, seed):
+def test_steps_find_the_best_legal_continuations(cases, backend, norm, beams, count, seed):
     """A search through one trie for all rows or one for each, with dead beams; every step is
     checked."""
-    walk(cases, way, norm, beams, count, seed)
+    walk(cases, backend, norm, beams, count, seed)
 
 
 @settings(max_examples=100)
@@ -49,8 +49,8 @@ def test_vocabularies_of_any_size(case, seed):
     size, sequences = case
     torch.manual_seed(seed)
     logits_BKV = torch.randn(2, 1, size)
-    for way in ("ragged", "fixed"):
-        (table,) = tables([sequences], way, size=size)
+    for backend in ("ragged", "fixed"):
+        (table,) = tables([sequences], backend, size=size)
         found = table.step(logits_BKV, torch.zeros(2, 1), table.start(2), 4)
         check(
             found,
@@ -62,9 +62,9 @@ def test_vocabularies_of_any_size(case, seed):
 
 @settings(max_examples=200)
 @given(key_lists(), st.sampled_from(["ragged", "fixed"]))
-def test_advance_allowed_ends_and_key_ranges(case, way):
+def test_advance_allowed_ends_and_key_ranges(case, backend):
     size, sequences = case
-    (table,), keys = tables([sequences], way, size=size), sorted(set(sequences))
+    (table,), keys = tables([sequences], backend, size=size), sorted(set(sequences))
     prefixes = sorted({key[:end] for key in keys for end in range(len(key) + 1)} | {()})
     state_N = (
         states_of(table, [[prefix] for prefix in prefixes])[:, 0]
@@ -91,8 +91,8 @@ def test_advance_allowed_ends_and_key_ranges(case, way):
 
 def test_wide_nodes_are_searched_in_strides():
     keys = [(token,) for token in range(0, 5000, 2)] + [(4, 7)]
-    for way in ("ragged", "fixed"):
-        (table,) = tables([keys], way, size=5000)
+    for backend in ("ragged", "fixed"):
+        (table,) = tables([keys], backend, size=5000)
         token_N = torch.arange(5000)
         state_N = table.advance(torch.zeros(5000, dtype=torch.int64), token_N)
         assert torch.equal(state_N >= 0, token_N % 2 == 0)
@@ -100,10 +100,10 @@ def test_wide_nodes_are_searched_in_strides():
 
 
 @pytest.mark.parametrize("norm", ["full", "renorm"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("beams", [1, 2])
-def test_broken_logits_kill_their_beam_alone(norm, way, beams):
-    (table,) = tables([[(2,), (3,), ()]], way)
+def test_broken_logits_kill_their_beam_alone(norm, backend, beams):
+    (table,) = tables([[(2,), (3,), ()]], backend)
     good = torch.tensor([0.0, 1, 2, 3, 4, 5, 6, 7, 8])
     bad = [good.clone() for _ in range(4)]
     bad[0][2], bad[1][3], bad[3][2] = float("nan"), float("inf"), NOWHERE
@@ -118,9 +118,9 @@ def test_broken_logits_kill_their_beam_alone(norm, way, beams):
     assert not found.score_BC.isnan().any()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_rows_without_a_beam_and_tries_without_a_key(way):
-    table = concat(tables([[], [(2,)], [()]], way))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_without_a_beam_and_tries_without_a_key(backend):
+    table = concat(tables([[], [(2,)], [()]], backend))
     found = step(table, torch.zeros(3, 1, SIZE), torch.zeros(3, 1), table.start(3), 2, "renorm")
     assert found.token_BC.tolist() == [[-1, -1], [2, -1], [EOS, -1]]
     assert found.score_BC.tolist() == [[NOWHERE, NOWHERE], [0, NOWHERE], [0, NOWHERE]]
@@ -133,11 +133,11 @@ def test_rows_without_a_beam_and_tries_without_a_key(way):
         assert (nothing.state_BC == -1).all()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_logits(way, dtype):
+def test_half_precision_logits(backend, dtype):
     logits = torch.randn(2, 1, SIZE).to(dtype)
-    (table,) = tables([[(2, 3), (2,), (4,)]], way)
+    (table,) = tables([[(2, 3), (2,), (4,)]], backend)
     for norm in ("full", "renorm"):
         found = step(table, logits, torch.zeros(2, 1), table.start(2), 3, norm)
         again = step(table, logits.float(), torch.zeros(2, 1), table.start(2), 3, norm)
@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_refused():
         table.key_range(torch.tensor([0]))
     for unlike in (
         [table, TrieTable.of(trie, 0)],
-        [table, TrieTable.of(trie, EOS, way="fixed")],
+        [table, TrieTable.of(trie, EOS, backend="fixed")],
         [],
     ):
         with pytest.raises(SettingsError, match="the same eos_id"):
@@ -252,7 +252,7 @@ def test_the_fixed_layout_never_waits_for_the_device(norm):
     table.advance(state_BK.flatten(), found.token_BC.flatten())
     table.key_range(state_BK.flatten())
     with pytest.raises((RuntimeError, NotImplementedError)):
-        replace(table, way="ragged").step(
+        replace(table, backend="ragged").step(
             torch.empty(2, 3, SIZE, device="meta"), score_BK, state_BK, 3, norm
         )
 

@@ -1,4 +1,4 @@
-"""Entity linking: habits out of fold, descriptions kept, NIL, a changed knowledge base, what data
+"""Entity linking: link statistics without the text's own part, descriptions kept, NIL, a changed knowledge base, what data
 check finds."""
 
 import dataclasses
@@ -17,7 +17,7 @@ from nlpkit.inference.predictor import predict_examples
 from nlpkit.jsonl import read_jsonl
 from nlpkit.samples import entity_linking as sample
 from nlpkit.tasks.entity_linking.batch import Links
-from nlpkit.tasks.entity_linking.link_statistics import FOLDS, Habits, fold_of
+from nlpkit.tasks.entity_linking.link_statistics import PARTS, LinkStatistics, part_of
 from nlpkit.tasks.entity_linking.model import beside
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "entity_linking"
@@ -52,34 +52,34 @@ def told(text, *mentions):
     }
 
 
-def test_habits_of_a_text_leave_its_own_part_out(kb, tmp_path):
+def test_link_statistics_of_a_text_leave_its_own_part_out(kb, tmp_path):
     texts = [f"开灯{number}" for number in range(40)]
     records = [
         told(text, *([("灯", "9")] if number % 4 else [])) for number, text in enumerate(texts)
     ]
     task, _ = prepared(kb, tmp_path / "run", records)
-    habits, base = task.lexicon.habits, task.lexicon.kb
+    statistics, base = task.lexicon.statistics, task.lexicon.kb
     (alias,) = {match.alias for match in base.matches("灯")}
-    assert len({fold_of(text) for text in texts}) == FOLDS
+    assert len({part_of(text) for text in texts}) == PARTS
     for text in texts:
-        others = [number for number, other in enumerate(texts) if fold_of(other) != fold_of(text)]
+        others = [number for number, other in enumerate(texts) if part_of(other) != part_of(text)]
         marked = sum(number % 4 > 0 for number in others)
         expected = np.log((marked + 1) / (len(others) - marked + 1)), np.log1p(len(others))
-        np.testing.assert_allclose(habits.marks(np.array([alias]), fold_of(text)), [expected])
+        np.testing.assert_allclose(statistics.marks(np.array([alias]), part_of(text)), [expected])
     np.testing.assert_allclose(
-        habits.marks(np.array([alias]), None), [[np.log(31 / 11), np.log1p(40)]]
+        statistics.marks(np.array([alias]), None), [[np.log(31 / 11), np.log1p(40)]]
     )
-    rows, priors = task.lexicon.candidates(alias, "灯", fold_of(texts[0]))
+    rows, priors = task.lexicon.candidates(alias, "灯", part_of(texts[0]))
     assert [base.id(row) for row in rows] == ["9"]
     left = sum(
-        number % 4 > 0 and fold_of(text) != fold_of(texts[0]) for number, text in enumerate(texts)
+        number % 4 > 0 and part_of(text) != part_of(texts[0]) for number, text in enumerate(texts)
     )
     assert priors[0, 0] == pytest.approx(np.log1p(left))
-    opened = Habits.open(tmp_path / "run" / "habits")
-    np.testing.assert_array_equal(opened.marked.count_NF, habits.marked.count_NF)
+    opened = LinkStatistics.open(tmp_path / "run", len(base.first) - 1, len(base.entities))
+    np.testing.assert_array_equal(opened.marked.count_NF, statistics.marked.count_NF)
 
 
-def test_training_shows_a_text_only_the_habits_of_other_parts(kb, tmp_path):
+def test_training_shows_a_text_only_the_link_statistics_of_other_parts(kb, tmp_path):
     task, _ = prepared(kb, tmp_path / "run", hide=0.5)
     examples = [task.read(record) for _, record in read_jsonl(GOLDEN / "sample.jsonl")]
     assert all(example.without is None for example in examples)
@@ -87,7 +87,7 @@ def test_training_shows_a_text_only_the_habits_of_other_parts(kb, tmp_path):
     made = [
         augment(example, np.random.default_rng(seed)) for seed in range(20) for example in examples
     ]
-    assert all(example.without == fold_of(example.encoding.text) for example in made)
+    assert all(example.without == part_of(example.encoding.text) for example in made)
     assert {len(example.negatives) for example in made} == {0, 3, 6}
     assert 0.3 < np.mean([example.hidden for example in made]) < 0.7
     hidden = [e for e in made if e.hidden and e.gold.mentions]
@@ -99,21 +99,47 @@ def test_the_one_who_is_meant_most_often_comes_first(kb, tmp_path):
     alias = task.lexicon.kb.alias("雾灯")
     rows, _ = task.lexicon.candidates(alias, "雾灯", None)
     assert [task.lexicon.kb.id(row) for row in rows] == ["2"]
-    rows, _, place = task.lexicon.lesson(alias, "雾灯", "1", None, np.zeros(0, np.int64), False)
+    rows, _, place = task.lexicon.training_candidates(
+        alias, "雾灯", "1", None, np.zeros(0, np.int64), False
+    )
     assert task.lexicon.kb.id(rows[place]) == "1"
-    assert task.lexicon.lesson(alias, "雾灯", "5", None, np.zeros(0, np.int64), False) is None
+    assert (
+        task.lexicon.training_candidates(alias, "雾灯", "5", None, np.zeros(0, np.int64), False)
+        is None
+    )
+
+
+def test_the_right_one_beyond_the_first_has_its_own_priors(kb, tmp_path):
+    """Of two namesakes one place: 1 takes that of 2, and not its priors; nor do random others."""
+    lines = [
+        told("看雾灯", ("雾灯", "2")),
+        told("雾灯好看", ("雾灯", "2")),
+        told("雾灯", ("雾灯", "1")),
+    ]
+    whole, _ = prepared(kb, tmp_path / "whole", lines)
+    task, _ = prepared(kb, tmp_path / "run", lines, choices=1)
+    alias = task.lexicon.kb.alias("雾灯")
+    given = alias, "雾灯", "1", None, np.array([5]), False
+    rows, priors, place = task.lexicon.training_candidates(*given)
+    assert ([task.lexicon.kb.id(row) for row in rows], place) == (["1", "6"], 0)
+    all_rows, all_priors = whole.lexicon.candidates(alias, "雾灯", None)
+    own = all_priors[[whole.lexicon.kb.id(row) for row in all_rows].index("1")]
+    once_meant, share = 0, 1
+    np.testing.assert_array_equal(np.delete(priors[0], share), np.delete(own, share))
+    assert priors[0, once_meant] == pytest.approx(np.log(2))
+    np.testing.assert_array_equal(priors[1], priors[0])
 
 
 def test_what_is_to_be_learned_has_the_right_one_and_others_with_its_priors(kb, tmp_path):
     task, _ = prepared(kb, tmp_path / "run", [told("看雾灯", ("雾灯", "2"))])
     lexicon, alias, others = task.lexicon, task.lexicon.kb.alias("雾灯"), np.array([0, 4, 5])
-    rows, priors, place = lexicon.lesson(alias, "雾灯", "2", None, others, False)
+    rows, priors, place = lexicon.training_candidates(alias, "雾灯", "2", None, others, False)
     assert ([lexicon.kb.id(row) for row in rows], place) == (["2", "1", "5", "6"], 0)
     np.testing.assert_array_equal(priors[2:], priors[[0, 0]])
     assert priors[0, 0] > priors[1, 0]
-    rows, priors, place = lexicon.lesson(alias, "雾灯", "2", None, others, True)
+    rows, priors, place = lexicon.training_candidates(alias, "雾灯", "2", None, others, True)
     assert ([lexicon.kb.id(row) for row in rows], len(priors), place) == (["1", "5", "6"], 3, -1)
-    rows, _, place = lexicon.lesson(alias, "雾灯", None, None, others, False)
+    rows, _, place = lexicon.training_candidates(alias, "雾灯", None, None, others, False)
     assert ([lexicon.kb.id(row) for row in rows], place) == (["2", "1", "5", "6"], -1)
 
 

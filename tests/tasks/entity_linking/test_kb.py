@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nlpkit.errors import DataError, SettingsError
 from nlpkit.tasks.entity_linking.kb import EntityBase
 from nlpkit.tasks.entity_linking.kb_file import describe, file_hash, parse_entity, read_kb
-from nlpkit.text.folding import fold
+from nlpkit.text.folding import casefold
 
 LETTERS = "灯雾aAＡ ｂｂ\u200d㎏ß①"
 
@@ -46,40 +46,40 @@ def build(path, records):
     st.lists(st.text(LETTERS, min_size=1, max_size=4), min_size=1, max_size=6),
 )
 def test_all_substrings_are_found_as_by_brute_force(tmp_path_factory, text, names):
-    names = [name for name in names if fold(name).text] or ["灯"]
+    names = [name for name in names if casefold(name).text] or ["灯"]
     kb = build(
         tmp_path_factory.mktemp("kb"), [entity(str(i), name) for i, name in enumerate(names)]
     )
-    known = {fold(name).text for name in names}
+    known = {casefold(name).text for name in names}
     found = {(m.start, m.end): m.alias for m in kb.matches(text)}
     # an edge may lie on characters that fold to nothing only where a match would otherwise have no
     # edge at all
-    solid = [place for place in range(len(text)) if fold(text[place]).text]
+    solid = [place for place in range(len(text)) if casefold(text[place]).text]
     spans = [(i, j + 1) for i in solid for j in solid if i <= j]
-    assert set(found) == {span for span in spans if fold(text[slice(*span)]).text in known}
+    assert set(found) == {span for span in spans if casefold(text[slice(*span)]).text in known}
     for (start, end), alias in found.items():
-        folded = fold(text[start:end]).text
+        folded = casefold(text[start:end]).text
         assert kb.entities_of(alias).tolist() == [
-            i for i, name in enumerate(names) if fold(name).text == folded
+            i for i, name in enumerate(names) if casefold(name).text == folded
         ]
 
 
 @given(st.text(max_size=10))
 def test_a_folded_character_knows_where_it_came_from(text):
-    folded = fold(text)
+    folded = casefold(text)
     assert len(folded.text) == len(folded.source)
     assert folded.source == sorted(folded.source)
-    assert folded.text == "".join(fold(character).text for character in text)
+    assert folded.text == "".join(casefold(character).text for character in text)
     for place in set(folded.source):
         first = folded.source.index(place)
         assert folded.span(first, first + folded.source.count(place)) == (place, place + 1)
 
 
 def test_folding_knows_width_case_and_spaces():
-    assert fold("Ｇａｌａｘｙ　S8").text == fold("galaxy s8").text == "galaxys8"
-    assert fold("雾\u200d灯\n").source == [0, 2]
-    assert fold("㎏").span(0, 1) is None  # half of it
-    assert unicodedata.normalize("NFKC", "㎏") == fold("㎏").text
+    assert casefold("Ｇａｌａｘｙ　S8").text == casefold("galaxy s8").text == "galaxys8"
+    assert casefold("雾\u200d灯\n").source == [0, 2]
+    assert casefold("㎏").span(0, 1) is None  # half of it
+    assert unicodedata.normalize("NFKC", "㎏") == casefold("㎏").text
 
 
 def test_a_text_gives_its_names_in_its_own_characters(tmp_path):

@@ -1,9 +1,10 @@
-"""Questions on a knowledge base: those that it cannot answer, other knowledge bases, the balanced
-loss, the CLI."""
+"""Questions on a knowledge base: those that it cannot answer, other knowledge bases, the
+adjusted loss, the CLI."""
 
 import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from nlpkit.evaluation.data_check import check_data
 from nlpkit.inference.predictor import predict_examples
 from nlpkit.jsonl import read_jsonl
 from nlpkit.tasks.kgclue import task as kgclue
-from nlpkit.tasks.kgclue.logit_adjustment import Balance
+from nlpkit.tasks.kgclue.logit_adjustment import LogitAdjustment
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kgclue"
 SHAPE = encoders.ShapeConfig(
@@ -31,10 +32,10 @@ def made():
     return encoder.eval(), encoders.tokenizer_of(encoder, backend)
 
 
-def answers(made, questions, **settings):
+def answers(made, questions, kb=GOLDEN / "kb.tsv", **settings):
     """What a model that knows nothing answers."""
     encoder, tokenizer = made
-    task = kgclue.Task(kgclue.Settings(kb=str(GOLDEN / "kb.tsv"), **settings), tokenizer, None)
+    task = kgclue.Task(kgclue.Settings(kb=str(kb), **settings), tokenizer, GOLDEN)
     examples = [task.read({"question": question}) for question in questions]
     return predict_examples(task, task.build_model(encoder), examples)
 
@@ -64,15 +65,67 @@ def test_coverage_alone_answers_and_gives_all_objects(made):
     ]
 
 
+RARE = "\U00013000\U00013001\U00013002"  # no vocabulary has them
+
+
+@pytest.mark.parametrize("look_ahead", ["sum", "power", "off"])
+def test_an_unknown_character_is_no_other(made, look_ahead, tmp_path):
+    first, second, third = RARE
+    kb = tmp_path / "kb.tsv"
+    kb.write_text(
+        f"{first}\t密度\t2.99\n{second}矿\t密度\t3\n{third}矿\t密度\t4\n", encoding="utf-8"
+    )
+    questions = [
+        f"{second}的密度是多少",
+        "😀的密度是多少",
+        f"{first}的密度是多少",
+        f"{third}矿的密度",
+    ]
+    found = answers(made, questions, kb, look_ahead=look_ahead, coverage=1000.0, beam_size=8)
+    assert [p.objects for p in found] == [[], [], ["2.99"], ["4"]]
+    assert [p.subject for p in found] == ["", "", first, f"{third}矿"]
+
+
+def test_a_subject_with_several_brackets_is_found_by_either_name(made, tmp_path):
+    kb = tmp_path / "kb.tsv"
+    kb.write_text(
+        "桐溪（小说）（修订版）\t作者\t顾平\n我（们）的云（小说）\t作者\t许蓁\n", encoding="utf-8"
+    )
+    questions = ["桐溪的作者是谁", "桐溪（小说）的作者是谁", "我（们）的云的作者是谁"]
+    found = answers(made, questions, kb, coverage=1000.0)
+    assert [(p.subject, p.meaning, p.objects) for p in found] == [
+        ("桐溪（小说）", "修订版", ["顾平"]),
+        ("桐溪（小说）", "修订版", ["顾平"]),
+        ("我（们）的云", "小说", ["许蓁"]),
+    ]
+
+
+def test_several_threads_predict_what_one_does(made):
+    encoder, tokenizer = made
+    settings = kgclue.Settings(kb=str(GOLDEN / "kb.tsv"))
+    task = kgclue.Task(settings, tokenizer, GOLDEN)
+    model = task.build_model(encoder)
+    questions = ["许蓁的代表作品有哪些？", "雾灯的导演是谁？", "桐溪镇的人口", "桐溪的长度"]
+
+    def predicted(question):
+        return predict_examples(task, model, [task.read({"question": question})])
+
+    expected = [predicted(question) for question in questions]
+    fresh = kgclue.Task(settings, tokenizer, GOLDEN)
+    task = fresh
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(predicted, questions * 3)) == expected * 3
+
+
 def test_a_long_question_is_read_in_windows(made):
     question = "今天下雨，" * 30 + "桐溪的长度是多少？"
     assert answers(made, [question], coverage=1000.0)[0].predicate == "长度"
 
 
-def test_balance_is_the_logarithm_of_the_counts():
-    balance = Balance([((5, 6, 1), 3), ((5, 7, 1), 1), ((8, 1), 2)], 0.5)
+def test_the_adjustment_is_the_logarithm_of_the_counts():
+    adjustment = LogitAdjustment([((5, 6, 1), 3), ((5, 7, 1), 1), ((8, 1), 2)], 0.5)
     assert {
-        (place, token): added for place, token, added in balance.adjustments((2, 5, 6, 1), 1, 4)
+        (place, token): added for place, token, added in adjustment.adjustments((2, 5, 6, 1), 1, 4)
     } == {
         (1, 5): pytest.approx(0.5 * math.log(5)),
         (1, 8): pytest.approx(0.5 * math.log(3)),
@@ -80,7 +133,7 @@ def test_balance_is_the_logarithm_of_the_counts():
         (2, 7): pytest.approx(0.5 * math.log(2)),
         (3, 1): pytest.approx(0.5 * math.log(4)),
     }
-    assert not list(Balance([((5, 6, 1), 3)], 0.0).adjustments((5, 6, 1), 0, 3))
+    assert not list(LogitAdjustment([((5, 6, 1), 3)], 0.0).adjustments((5, 6, 1), 0, 3))
 
 
 def test_the_loss_is_that_of_the_adjusted_logits(made, tmp_path):

@@ -39,7 +39,10 @@ def file(tmp_path):
     [
         ("云泽（湖泊）", ("云泽", "湖泊")),
         ("云泽", ("云泽", "")),
-        ("甲（乙）（丙）", ("甲", "乙）（丙")),
+        ("甲（乙）（丙）", ("甲（乙）", "丙")),
+        ("我（们）的云（小说）", ("我（们）的云", "小说")),
+        ("甲（乙（丙））", ("甲", "乙（丙）")),
+        ("甲）（乙）", ("甲）", "乙")),
         ("（甲）", ("（甲）", "")),
         ("甲（）", ("甲（）", "")),
         ("甲（乙", ("甲（乙", "")),
@@ -48,6 +51,25 @@ def file(tmp_path):
 def test_a_name_and_its_meaning(subject, name):
     assert Name.of(subject) == name
     assert Name.of(subject).text == subject
+
+
+def test_several_brackets_at_the_end_give_a_second_name():
+    assert Name.readings("甲（乙）（丙）") == [("甲（乙）", "丙"), ("甲", "乙）（丙")]
+    assert Name.readings("我（们）的云（小说）") == [("我（们）的云", "小说")]
+    assert Name.readings("甲") == [("甲", "")]
+    for subject in ("甲（乙）（丙）", "（甲）（乙）（丙）", "甲（）（乙）"):
+        assert {name.text for name in Name.readings(subject)} == {subject}
+
+
+def test_both_names_lead_to_the_triples(tmp_path, tokenizer):
+    file = tmp_path / "kb.tsv"
+    file.write_text("甲（乙）（丙）\t丁\t戊\n", encoding="utf-8")
+    kb = KnowledgeBase.open(file, tokenizer)
+    expected = [Triple("甲（乙）（丙）", "丁", "戊")]
+    for name in Name.readings("甲（乙）（丙）"):
+        assert kb.find(name, "丁") == expected
+        node = kb.trie.find(key_tokens(name, "丁", tokenizer))
+        assert kb.triples(kb.trie.key_range(node)[0]) == expected
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -76,6 +98,10 @@ def test_triples_by_their_keys(file, tokenizer, compiled, tmp_path):
         ("", "expected triples, got none"),
         ("甲\t乙\t丙\n\n甲\t乙\n", "kb.tsv:3: expected 3 columns between tabs, got 2"),
         ("甲\t \t丙\n", "kb.tsv:1: expected subject, predicate and object"),
+        (
+            "甲\t乙\t丙\n" + "云" * 10**6 + "\t乙\t丙\n",
+            "kb.tsv:2: .* too long: expected at most 4094",
+        ),
         ("甲\t乙\t丙\t丁\n", "kb.tsv:1: expected 3 columns between tabs, got 4"),
     ],
 )
