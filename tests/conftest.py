@@ -43,6 +43,25 @@ if not torch.cuda.is_available():
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # of the processes that tests start
 
 
+CAMPAIGNS = {"kills": (8, "of training commands, at random moments")}
+"""Campaign -> (how many it tries by default, of what): each is an option `--NAME N`. They lie in
+`campaigns/`, are seeded and marked slow: `python -m pytest tests/campaigns -m slow --kills 1000`."""
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("campaigns")
+    for name, (default, what) in CAMPAIGNS.items():
+        group.addoption(f"--{name}", type=int, default=default, help=what)
+    group.addoption("--campaign-seed", type=int, default=1, help="of all that is random in them")
+
+
+@pytest.fixture
+def campaign(request):
+    """`campaign(name)`: (how many to try, a seed)."""
+    option = request.config.getoption
+    return lambda name: (option(f"--{name}"), option("--campaign-seed"))
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test draws the same weights, whatever ran before it."""

@@ -122,11 +122,12 @@ def result_of(folder):
 
 
 @pytest.mark.parametrize("name", [*TASKS, "pretrain"])
-def test_a_killed_training_goes_on_to_the_same_weights(name, tmp_path, small, kills, campaign_seed):
+def test_a_killed_training_goes_on_to_the_same_weights(name, tmp_path, small, campaign):
+    kills, seed = campaign("kills")
     names = [*TASKS, "pretrain"]
     number = names.index(name)
     wanted = kills // len(names) + (number < kills % len(names))
-    draw = random.Random(f"{campaign_seed} {name}")
+    draw = random.Random(f"{seed} {name}")
     command = command_of(name, tmp_path, small)
     started = time.monotonic()
     nlpkit(*command, "--out", tmp_path / "straight")
