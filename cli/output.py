@@ -29,14 +29,16 @@ def write_json(*values: Any) -> None:
     write([b"".join(dumps(value) + b"\n" for value in values)])
 
 
-def write_records(records: Iterable[dict[str, Any]]) -> None:
-    """A line of JSON for each record, some hundred at a time; those before an error are written."""
+def write_records(records: Iterable[dict[str, Any] | str]) -> None:
+    """A line of JSON for each record, and texts as they are, some hundred at a time; those before
+    an error are written."""
     from nlpkit.jsonl import dumps
 
     waiting: list[bytes] = []
     try:
         for record in records:
-            waiting.append(dumps(record) + b"\n")
+            line = record.encode() if isinstance(record, str) else dumps(record)
+            waiting.append(line + b"\n")
             if len(waiting) == 256:
                 write([b"".join(waiting)])
                 waiting = []

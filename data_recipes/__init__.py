@@ -4,39 +4,35 @@
     zcat train_data.json.gz | python -m data_recipes.duie --complete-for seen > train.jsonl
     nlpkit data convert duie train_data.json --set complete_for=seen > train.jsonl
 
-A recipe is a module with `convert(paths, **options)`, a generator of records; no paths, or `-`, is
-stdin. Its keyword-only parameters are its options on the command line: one that is False by default
+A recipe is a module with `convert(paths, **options)`, a generator of records (or of lines of text,
+for a knowledge base); no paths, or `-`, is stdin. What it leaves out is counted on stderr. Its keyword-only parameters are its options on the command line: one that is False by default
 is a switch, any other takes a string.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import inspect
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
-import orjson
-
-from nlpkit.errors import DataError, NlpkitError, RecordError, SettingsError, did_you_mean
-from nlpkit.jsonl import Line, dumps, read_jsonl
-
-Record = dict[str, Any]
-Value = TypeVar("Value")
-
-GOLD = {
-    "spo_list": "duie",
-    "sro_list": "news_sro",
-    "label": "cluener",
-    "equation": "ape210k",
-    "mention_data": "ccks_el",
-}
-"""The gold fields of raw lines and the recipe that reads each."""
+from data_recipes._raw import Record as Record
+from data_recipes._raw import field as field
+from data_recipes._raw import name_of as name_of
+from data_recipes._raw import objects as objects
+from data_recipes._raw import parse_whole as parse_whole
+from data_recipes._raw import read_objects as read_objects
+from data_recipes._signs import has_gold as has_gold
+from data_recipes._signs import hint_for, recipe_of
+from nlpkit.errors import NlpkitError, RecordError, SettingsError, did_you_mean, shown
+from nlpkit.jsonl import dumps
 
 CLOSED_PIPE = 141
 """Exit code of a filter whose reader went away."""
@@ -44,7 +40,8 @@ CLOSED_PIPE = 141
 
 def recipes() -> list[str]:
     """The names of the recipes, in alphabetical order."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def load(recipe: str) -> ModuleType:
@@ -78,7 +75,7 @@ def _switch(recipe: str, name: str, value: str) -> bool:
     return switches[value.lower()]
 
 
-def _options(convert: Callable[..., Iterator[Record]]) -> dict[str, Any]:
+def _options(convert: Callable[..., Iterator[Any]]) -> dict[str, Any]:
     """The keyword-only parameters of `convert` with their defaults."""
     parameters = inspect.signature(convert).parameters.values()
     return {
@@ -88,56 +85,38 @@ def _options(convert: Callable[..., Iterator[Record]]) -> dict[str, Any]:
     }
 
 
-def convert_each(paths: Sequence[str], convert_one: Callable[[Record], Record]) -> Iterator[Record]:
-    """Every record of the raw files through `convert_one`. Raises DataError with `file:line` at the
-    first bad one."""
-    for where, record in read_jsonl(paths or ["-"]):
+def convert_each(
+    paths: Sequence[str], convert_one: Callable[..., Record], *options: Any
+) -> Iterator[Record]:
+    """`convert_one(raw, *options)` of everything in the raw files; `read_objects` says what a file
+    may be.
+
+    Raises DataError with its place at the first bad record; where that is one for another recipe,
+    the hint names it.
+    """
+    for where, raw in read_objects(paths):
         try:
-            yield convert_one(record)
+            if not isinstance(raw, dict):
+                raise RecordError(f"expected a JSON object, got {shown(raw)}")
+            yield convert_one(raw, *options)
         except RecordError as error:
-            raise error.at(where) from None
+            own = convert_one.__module__.removeprefix(f"{__name__}.")
+            hint = error.hint or hint_for(recipe_of(raw), own)
+            raise RecordError(error.message, hint).at(where) from None
 
 
-def parse_whole(lines: Iterable[Line], path: str) -> Any:
-    """The JSON value that all lines of a file are together. Raises DataError where they are
-    none."""
+@contextlib.contextmanager
+def counting() -> Iterator[Counter[str]]:
+    """Counts of what a recipe leaves out or mends, each named with its reason; at the end of the
+    conversion, also an early one, they go to stderr."""
+    counts: Counter[str] = Counter()
     try:
-        return orjson.loads(b"\n".join(line.raw for line in lines))
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{name_of(path)}: not valid JSON: {error}") from None
+        yield counts
+    finally:
+        sys.stderr.write("".join(f"note: {count} {what}\n" for what, count in counts.items()))
 
 
-def name_of(path: str) -> str:
-    """How errors call a file."""
-    return "stdin" if path == "-" else path
-
-
-def field(record: Any, name: str, expected: type[Value]) -> Value:
-    """A field of a JSON object. Raises RecordError where it is missing or of another type."""
-    if not isinstance(record, dict):
-        raise RecordError(f'expected an object with "{name}", got {type(record).__name__}')
-    if name not in record:
-        raise RecordError(f'missing field "{name}"')
-    value = record[name]
-    if not isinstance(value, expected):
-        raise RecordError(
-            f'field "{name}": expected {expected.__name__}, got {type(value).__name__}'
-        )
-    return value
-
-
-def has_gold(raw: Record, name: str) -> bool:
-    """Whether a line has its gold field; a test line has none. Raises RecordError where it has
-    another data set's."""
-    other = next((key for key in GOLD if key in raw and key != name), None)
-    if name not in raw and other:
-        raise RecordError(
-            f'missing field "{name}": the line has "{other}"', hint=f"try the recipe {GOLD[other]}"
-        )
-    return name in raw
-
-
-def run(convert: Callable[..., Iterator[Record]]) -> int:
+def run(convert: Callable[..., Iterator[Any]]) -> int:
     """A recipe as a command: the records of `convert` to stdout as JSON lines. Returns the exit
     code."""
     arguments = vars(_parser(convert).parse_args())
@@ -155,16 +134,17 @@ def run(convert: Callable[..., Iterator[Record]]) -> int:
     return 0
 
 
-def _write(records: Iterator[Record]) -> None:
+def _write(records: Iterator[Record | str]) -> None:
     """The lines, flushed also where a later record is bad: the good ones before it count."""
     try:
         for record in records:
-            sys.stdout.buffer.write(dumps(record) + b"\n")
+            line = record.encode() if isinstance(record, str) else dumps(record)
+            sys.stdout.buffer.write(line + b"\n")
     finally:
         sys.stdout.buffer.flush()
 
 
-def _parser(convert: Callable[..., Iterator[Record]]) -> argparse.ArgumentParser:
+def _parser(convert: Callable[..., Iterator[Any]]) -> argparse.ArgumentParser:
     about = f"{inspect.getdoc(inspect.getmodule(convert))}\n\n{inspect.getdoc(convert)}"
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter

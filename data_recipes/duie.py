@@ -17,7 +17,14 @@ are, to `object_extra`; with `slots` each of them becomes a triple of its own in
     out  {"text": ..., "spo_list": [{"subject": "许蓁", "predicate": "饰演", "object": "船长", ...},
           {"subject": "许蓁", "predicate": "饰演.inWork", "object": "雾灯", ..., "object_type": "影视作品"}]}   (slots)
 
-Lines already in the output form (`object_extra`) are read as well. Other fields are kept. A test
+The lines of two models' code are read too, as lists or a line each:
+
+    CasRel      {"text": "《雾灯》是许蓁的小说", "triple_list": [["雾灯", "作者", "许蓁"]]}
+    TPLinker    {"text": "《雾灯》是许蓁的小说", "relation_list": [{"subject": "雾灯", "predicate": "作者", "object": "许蓁",
+                "subj_char_span": [1, 3], "obj_char_span": [5, 7]}]}       the spans become `subject_span`, `object_span`
+
+A slot that is empty is no slot. A triple without a subject or an object, and a span that is not
+that of its string, are left out and counted. Lines already in the output form (`object_extra`) are read as well. Other fields are kept. A test
 line without `spo_list` passes without gold. That a triple's strings occur in the text is not
 checked here: `nlpkit data check` reports those that don't.
 
@@ -31,13 +38,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
-from data_recipes import Record, convert_each, field, has_gold, run
-from nlpkit.errors import RecordError
+from data_recipes import Record, convert_each, counting, field, has_gold, objects, run
+from data_recipes._raw import span_of, without
+from nlpkit.errors import RecordError, shown
 
 MAIN_SLOT = "@value"
+TPLINKER_SPANS = {"subj_char_span": "subject", "obj_char_span": "object"}
 
 BOTH = [
     "丈夫", "上映时间", "专业代码", "主持人", "主演", "主角", "人口数量", "作曲", "作者", "作词", "修业年限",
@@ -82,11 +90,14 @@ def convert(
 
     Raises DataError with `file:line` at the first line that is not DuIE.
     """
-    by_version = complete_for == "version"
-    records = convert_each(paths, partial(_record, slots=slots, by_version=by_version))
-    if by_version:
-        yield from records
-        return
+    with counting() as counts:
+        by_version = complete_for == "version"
+        records = convert_each(paths, _record, slots, by_version, counts)
+        yield from records if by_version else _completed(records, complete_for)
+
+
+def _completed(records: Iterator[Record], complete_for: str | Sequence[str]) -> Iterator[Record]:
+    """The records with the relations that they are complete for."""
     if complete_for == "seen":
         kept = list(records)
         records, complete_for = iter(kept), _seen(kept)
@@ -113,17 +124,49 @@ def _seen(records: list[Record]) -> list[str]:
     ]
 
 
-def _record(raw: Record, slots: bool, by_version: bool) -> Record:
-    field(raw, "text", str)
+def _record(raw: Record, slots: bool, by_version: bool, counts: Counter[str]) -> Record:
+    text = field(raw, "text", str)
+    if "triple_list" in raw:
+        raw = _renamed(raw, "triple_list", [_of_casrel(t) for t in field(raw, "triple_list", list)])
+    elif "relation_list" in raw:
+        found = [_of_tplinker(value, text, counts) for value in objects(raw, "relation_list")]
+        raw = _renamed(raw, "relation_list", found)
     record = {name: value for name, value in raw.items() if name != "postag"}
     if has_gold(raw, "spo_list"):
-        triples = [
-            triple for triple in field(raw, "spo_list", list) for triple in _triples(triple, slots)
-        ]
+        triples: list[Record] = []
+        for triple in field(raw, "spo_list", list):
+            triples += _triples(triple, slots, counts)
         record["spo_list"] = triples
         if by_version:
             record["predicates"] = _of_version(raw["spo_list"], slots)
     return record
+
+
+def _renamed(raw: Record, name: str, triples: list[Record]) -> Record:
+    """The record with its triples as `spo_list`, in the place of their field."""
+    return {"spo_list" if key == name else key: raw[key] for key in raw} | {"spo_list": triples}
+
+
+def _of_casrel(value: Any) -> Record:
+    is_triple = isinstance(value, list) and len(value) == 3
+    if not is_triple or not all(isinstance(part, str) for part in value):
+        raise RecordError(
+            f'field "triple_list": expected [subject, predicate, object], got {shown(value)}'
+        )
+    return dict(zip(("subject", "predicate", "object"), value, strict=True))
+
+
+def _of_tplinker(value: Record, text: str, counts: Counter[str]) -> Record:
+    triple = without(value, *TPLINKER_SPANS)
+    for name, role in TPLINKER_SPANS.items():
+        if name not in value:
+            continue
+        span = field(value, name, list)
+        if len(span) == 2 and text[span_of(text, *span)[0] : span[1]] == value.get(role):
+            triple[f"{role}_span"] = span
+        else:
+            counts["spans that are not those of their string: left out"] += 1
+    return triple
 
 
 def _of_version(triples: list[Record], slots: bool) -> list[str]:
@@ -138,17 +181,23 @@ def _of_version(triples: list[Record], slots: bool) -> list[str]:
     return BOTH + (ONLY_1 if is_1 else []) + ((ONLY_2 + (SLOTS if slots else [])) if is_2 else [])
 
 
-def _triples(raw: Any, slots: bool) -> list[Record]:
+def _triples(raw: Any, slots: bool, counts: Counter[str]) -> list[Record]:
     """The triple, and with `slots` one more for each further slot of its object."""
-    objects = _slots(raw, "object")
+    extra = _slots(raw, "object")
     if "object_extra" in raw:
         field(raw, "object_extra", dict)
-        objects.update(_slots(raw, "object_extra"))
+        extra.update(_slots(raw, "object_extra"))
     types = _slots(raw, "object_type") if "object_type" in raw else {}
-    main = objects.pop(MAIN_SLOT, None)
+    main = extra.pop(MAIN_SLOT, None)
     if main is None:
         raise RecordError(f'field "object": missing slot "{MAIN_SLOT}"')
-    subject, predicate = field(raw, "subject", str), field(raw, "predicate", str)
+    extra = {slot: text for slot, text in extra.items() if text.strip()}
+    subject = field(raw, "subject", str)
+    predicate = field(raw, "predicate", str)
+    if not subject.strip() or not main.strip():
+        counts["triples without a subject or an object: left out"] += 1
+        return []
+    spans = {name: raw[name] for name in ("subject_span", "object_span") if name in raw}
     subject_type = (
         {"subject_type": field(raw, "subject_type", str)} if "subject_type" in raw else {}
     )
@@ -165,10 +214,10 @@ def _triples(raw: Any, slots: bool) -> list[Record]:
 
     if slots:
         return [
-            triple(predicate, main, MAIN_SLOT),
-            *(triple(f"{predicate}.{s}", o, s) for s, o in objects.items()),
+            triple(predicate, main, MAIN_SLOT) | spans,
+            *(triple(f"{predicate}.{s}", o, s) for s, o in extra.items()),
         ]
-    return [triple(predicate, main, MAIN_SLOT) | ({"object_extra": objects} if objects else {})]
+    return [triple(predicate, main, MAIN_SLOT) | ({"object_extra": extra} if extra else {}) | spans]
 
 
 def _slots(raw: Any, name: str) -> dict[str, str]:

@@ -27,7 +27,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_recipes import Record, field, name_of, parse_whole, run
-from nlpkit.errors import DataError, RecordError
+from data_recipes._raw import join_tokens
+from nlpkit.errors import DataError, RecordError, shown
 from nlpkit.jsonl import read_lines
 
 NO_ANSWER = "no_answer"
@@ -87,17 +88,10 @@ def _record(raw: Any) -> Record:
 
 
 def _join(tokens: Any) -> str:
-    """Tokens as a text, with a space between two Latin words."""
+    """Tokens as a text. Raises RecordError where they are no tokens."""
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise RecordError(f"expected a list of tokens, got {tokens!r:.80}")
-    text = ""
-    for token in tokens:
-        text += (" " if _is_latin(text[-1:]) and _is_latin(token[:1]) else "") + token
-    return text
-
-
-def _is_latin(character: str) -> bool:
-    return character.isascii() and character.isalpha()
+        raise RecordError(f"expected a list of tokens, got {shown(tokens)}")
+    return join_tokens(tokens)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""Exports of doccano (JSONL) to `ner`, `gplinker` and `classification`.
+
+    in   {"id": 7, "text": "许蓁写了雾灯", "label": [[0, 2, "人物"], [4, 6, "作品"]]}
+    out  {"id": 7, "text": "许蓁写了雾灯", "entities": [{"start": 0, "end": 2, "label": "人物"}, {"start": 4, ...}]}
+
+    in   {"id": 8, "text": "许蓁写了雾灯", "entities": [{"id": 1, "start_offset": 0, "end_offset": 2, "label": "人物"},
+          {"id": 2, ...}], "relations": [{"id": 3, "from_id": 2, "to_id": 1, "type": "作者"}]}
+    out  {"id": 8, "text": "许蓁写了雾灯", "entities": [...], "spo_list": [{"subject": "雾灯", "predicate": "作者",
+          "object": "许蓁", "subject_type": "作品", "object_type": "人物", "subject_span": [4, 6], "object_span": [0, 2]}]}
+
+    in   {"id": 9, "text": "水很清", "label": ["好评"]}             out  {"id": 9, "text": "水很清", "label": "好评"}
+
+The label field may also be called `labels`, the text `data`. Spans without a character are left
+out and counted, as are relations one end of which is no entity. A text with several labels is an
+error, since a text has one in `classification`. Other fields are kept.
+
+Source: https://github.com/doccano/doccano (JSONL, JSONL(Relation)).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from data_recipes import Record, convert_each, counting, field, has_gold, objects, run
+from data_recipes._raw import span_of, without
+from data_recipes._relations import NO_CHARACTER, Entity, entity_record, triple
+from nlpkit.errors import RecordError, shown
+
+
+def convert(paths: Sequence[str]) -> Iterator[Record]:
+    """The lines of the raw files (none, or `-`, is stdin), in order.
+
+    Raises DataError with `file:line` at the first one that is no export of doccano.
+    """
+    with counting() as counts:
+        yield from convert_each(paths, _record, counts)
+
+
+def _record(raw: Record, counts: Counter[str]) -> Record:
+    name = "text" if "text" in raw else "data"
+    text = field(raw, name, str)
+    others = {"text" if key == name else key: value for key, value in raw.items()}
+    if "entities" in raw:
+        return without(others, "entities", "relations") | _of_relations(text, raw, counts)
+    labels = "labels" if "labels" in raw else "label"
+    if not has_gold(raw, labels):
+        return others
+    return without(others, labels) | _of_labels(text, field(raw, labels, list), counts)
+
+
+def _of_labels(text: str, labels: list[Any], counts: Counter[str]) -> Record:
+    """The spans of a text, or its label where the labels are strings."""
+    if labels and isinstance(labels[0], str):
+        if len(labels) > 1:
+            raise RecordError(f"expected one label, got {shown(labels)}")
+        return {"label": labels[0]}
+    entities = []
+    for value in labels:
+        if not isinstance(value, list) or len(value) != 3 or not isinstance(value[2], str):
+            raise RecordError(f"expected [start, end, label], got {shown(value)}")
+        start, end = span_of(text, value[0], value[1])
+        if start == end:
+            counts[NO_CHARACTER] += 1
+            continue
+        entities.append(entity_record(Entity(start, end, value[2])))
+    return {"entities": entities}
+
+
+def _of_relations(text: str, raw: Record, counts: Counter[str]) -> Record:
+    """The entities of a text and the triples of its relations."""
+    known: dict[Any, Entity] = {}
+    for value in objects(raw, "entities"):
+        start, end = span_of(text, value.get("start_offset"), value.get("end_offset"))
+        if start == end:
+            counts[NO_CHARACTER] += 1
+            continue
+        known[field(value, "id", int)] = Entity(start, end, field(value, "label", str))
+    triples = []
+    for value in objects(raw, "relations") if "relations" in raw else []:
+        subject = known.get(field(value, "from_id", int))
+        object_ = known.get(field(value, "to_id", int))
+        if subject is None or object_ is None:
+            counts["relations one end of which is no entity: left out"] += 1
+            continue
+        triples.append(triple(text, field(value, "type", str), subject, object_))
+    entities = [entity_record(entity) for entity in known.values()]
+    return {"entities": entities} | ({"spo_list": triples} if "relations" in raw else {})
+
+
+if __name__ == "__main__":
+    sys.exit(run(convert))
