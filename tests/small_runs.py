@@ -17,7 +17,7 @@ SHAPE = encoders.ShapeConfig(
     family="bert", layers=1, hidden_size=16, heads=2, intermediate_size=16, max_length=256
 )
 SETTINGS = {
-    "cln": {"max_length": 12},
+    "cln": {"max_length": 12, "top_k": 1},
     "entity_linking": {},
     "ape210k": {"max_equation": 8},
     "mrc_seq2seq": {"max_answer": 4},

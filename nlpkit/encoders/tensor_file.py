@@ -1,7 +1,8 @@
 """Tensors in a safetensors file with plain values and a hash of all of it in its header.
 
 The weights of a run and the checkpoint of a training are such files. The hash stands in the file
-itself, so that a file which is written anew always fits it.
+itself, so that a file which is written anew always fits it. Both are one value of the header, since
+safetensors writes several in any order, and equal content is to make equal bytes.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], plain: dict[str, 
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps(plain)
     with write_atomic(path) as stream:
-        header = {"plain": text, "sha256": _content_sha256(own, text)}
-        stream.write(safetensors.torch.save(own, header))
+        sealed = f"{_content_sha256(own, text)} {text}"
+        stream.write(safetensors.torch.save(own, {"plain": sealed}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -33,12 +34,13 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            header = file.metadata()
-        text = header["plain"]
+            text = file.metadata()["plain"]
+        is_sealed = not text.startswith("{")  # an earlier version wrote no hash
+        sha256, text = text.split(" ", 1) if is_sealed else ("", text)
         plain = json.loads(text)
     except (safetensors.SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from None
-    if "sha256" in header and header["sha256"] != _content_sha256(tensors, text):
+    if is_sealed and sha256 != _content_sha256(tensors, text):
         raise SettingsError(f"{path}: damaged: its content is not what its hash says")
     return tensors, plain
 
