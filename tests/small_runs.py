@@ -31,7 +31,8 @@ def records_of(name):
 
 
 def save_run(name, folder):
-    """Writes a run of the task to the folder, which is made; returns it."""
+    """Writes a run of the task to the folder, which is made, and beside it the knowledge base of a
+    task that has one; returns the run."""
     torch.manual_seed(0)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -39,7 +40,7 @@ def save_run(name, folder):
     fields = task_class.Config.__dataclass_fields__
     settings = {k: v for k, v in SETTINGS.get(name, {}).items() if k in fields}
     for kb in (GOLDEN / name).glob("kb.*"):
-        settings["kb"] = str(kb)
+        settings["kb"] = shutil.copy(kb, folder.with_name(kb.name))
     encoder, backend = encoders.for_pretraining(None, SHAPE)
     tokenizer = encoders.tokenizer_of(encoder, backend)
     places = [(f"sample:{n}", record) for n, record in enumerate(records_of(name), 1)]
