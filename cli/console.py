@@ -213,6 +213,7 @@ def show_rehearsal(fit: Fit, examples: int, peak: float) -> None:
     )
     err.print(f"gold facts that can't be learned: {fit.lost} of {fit.facts}")
     err.print(f"longest batch: {examples} examples, peak memory {peak:.0f} MiB")
+    err.print(f"precision: {fit.accelerator.precision_choice}", highlight=False)
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:

@@ -37,7 +37,8 @@ def environment() -> dict[str, Any]:
     """Versions, hardware and what follows from them."""
     import torch
 
-    from nlpkit.inference.devices import resolve_device, resolve_precision
+    from nlpkit.inference.devices import resolve_device
+    from nlpkit.inference.precision import has_bfloat16, report
 
     device = resolve_device("auto")
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -51,8 +52,8 @@ def environment() -> dict[str, Any]:
         "gpus": gpus,
         "cuda": torch.version.cuda,
         "device": device.type,
-        "precision": resolve_precision("auto", device),
-        "bf16": _bf16(device.type),
+        "bf16": has_bfloat16(device),
+        "precision": report(device),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
@@ -73,10 +74,3 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _bf16(device: str) -> str:
-    """Why the precision is what it is."""
-    if device == "cuda":
-        return "the GPU's own word"
-    return "the processor needs avx512_bf16 or amx_bf16 among its flags"

@@ -35,7 +35,7 @@ from nlpkit.config import Values, resolve
 from nlpkit.encoders.tensor_file import load_tensors, save_tensors
 from nlpkit.errors import SettingsError, shown
 from nlpkit.formats.typed import read_json
-from nlpkit.inference.devices import resolve_precision
+from nlpkit.inference.precision import choose, has_bfloat16
 from nlpkit.jsonl import write_atomic
 from nlpkit.text.tokenizer import Tokenizer, read_backend, vocabulary_hash
 
@@ -70,9 +70,21 @@ class Run:
 
     @property
     def precision(self) -> str:
-        """The precision to predict in: as in training, where the device multiplies in it."""
+        """The precision to predict in: as set for the training.
+
+        Where that was left open, the one that was measured on this kind of device when the run was
+        made, so that the same line gives the same bytes; elsewhere it is measured anew.
+        """
         wanted = self.config["settings"].get("train", {}).get("precision", "fp32")
-        return resolve_precision(wanted, next(self.model.parameters()).device)
+        device = next(self.model.parameters()).device
+        kept = self.config.get("precision_choice", {}).get("prediction", {}).get("precision")
+        if (
+            wanted == "auto"
+            and kept in ("fp32", "bf16")
+            and self.config.get("device") == device.type
+        ):
+            wanted = kept if has_bfloat16(device) else "fp32"
+        return choose(wanted, device, "prediction").precision
 
     def save_config(self) -> None:
         """Writes `config.json`."""
@@ -262,11 +274,11 @@ def _file_sha256(path: Path) -> str:
 
 def _bare_encoder(source: Path, device: str | torch.device, values: Values) -> Run:
     """An encoder with its masked-LM head as the run of a task."""
-    encoder, tokenizer = encoders.load(str(source), encoders.settings_of(str(source))(), head=True)
     task_class = tasks.load("fill_mask")
-    task = task_class(
-        resolve({"fill_mask": task_class.Config}, values)["fill_mask"], tokenizer, None
-    )
+    sections = {"fill_mask": task_class.Config, "encoder": encoders.settings_of(str(source))}
+    settings = resolve(sections, values)
+    encoder, tokenizer = encoders.load(str(source), settings["encoder"], head=True)
+    task = task_class(settings["fill_mask"], tokenizer, None)
     config = {
         "task": "fill_mask",
         "encoder": {"name": str(source), "spec": encoder.spec()},

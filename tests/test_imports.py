@@ -31,7 +31,7 @@ MAY = {
         "formats",
         "encoders",
         "tasks",
-        "inference.devices",
+        "inference.precision",
     },
     "training": {
         *("errors", "jsonl", "config", "text", "optim", "encoders", "task", "tasks"),

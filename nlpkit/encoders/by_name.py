@@ -72,6 +72,8 @@ def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
     encoder = checkpoint.load_encoder(source, pickle=config.pickle, head=head)
     if config.random:
         encoder = build(encoder.spec())
+    if head:
+        encoder.head.silence(backend)
     trained = "pretrained" if (source / RECORD).exists() else "elsewhere"
     encoder.learns_as = "random" if config.random else trained
     if config.dropout is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 
+import tokenizers
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
@@ -25,6 +26,10 @@ _NAMES = [
     (r"generator_lm_head\.bias", r"bias"),
 ]
 """Name of a tensor in a checkpoint -> its name here."""
+
+
+NEVER = -1e4
+"""Bias of a score whose token has no probability, also in half precision."""
 
 
 class LanguageHead(nn.Module):
@@ -45,6 +50,16 @@ class LanguageHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         nn.init.normal_(self.dense.weight, std=0.02)
         nn.init.zeros_(self.dense.bias)
+
+    @torch.no_grad()
+    def silence(self, tokenizer: tokenizers.Tokenizer) -> None:
+        """Gives the rows without a token a bias with which they are never predicted.
+
+        Checkpoints round the number of their embeddings up; what stands there means nothing.
+        """
+        has_token_V = torch.zeros(len(self.bias), dtype=torch.bool)
+        has_token_V[list(tokenizer.get_vocab().values())] = True
+        self.bias[~has_token_V] = NEVER
 
     def forward(self, hidden_NH: torch.Tensor, embedding_VE: torch.Tensor) -> torch.Tensor:
         """logits_NV of any number of hidden vectors (any leading dimensions)."""

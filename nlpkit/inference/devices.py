@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from nlpkit.errors import SettingsError
+from nlpkit.inference.precision import choose, recorded_choice
 
 # oneDNN keeps the kernels it compiled for each shape of a matrix, 1,024 of them by default: some
 # hundred megabytes over batches of many lengths. So many are enough; it reads this with its first
@@ -35,23 +36,30 @@ def resolve_device(device: str) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def accelerator_for(device: str, precision: str) -> Any:
+def accelerator_for(device: str, precision: str, record: Path | None = None) -> Any:
     """The processes, the device and the precision, as an `accelerate.Accelerator`.
+
+    `auto` takes what the JSON file `record`, of a training that is to be continued, says in its
+    field `precision`; else it is measured, by the main process for all. The accelerator gets an
+    attribute `precision_choice`, a `Choice`, which says why.
 
     One process evaluates while the others wait for its figures, longer than the half an hour (gloo)
     or ten minutes (NCCL) after which a waiting process would give up: here it waits for `PATIENCE`.
     A process that dies is noticed at once all the same, by its closed connections.
     """
-    from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
+    from accelerate import Accelerator, PartialState
 
     place = resolve_device(device)
-    kind = resolve_precision(precision, place)
-    return Accelerator(
-        cpu=place.type == "cpu",
-        mixed_precision="bf16" if kind == "bf16" else "no",
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
-    )
+    # The processes meet here; the accelerator joins them.
+    state = PartialState(cpu=place.type == "cpu", timeout=PATIENCE)
+    choice = recorded_choice(record) if precision == "auto" and record is not None else None
+    if choice is None and state.is_main_process:
+        choice = choose(precision, place, "training")
+    choice = from_main(choice)
+    mixed = "bf16" if choice.precision == "bf16" else "no"
+    accelerator: Any = Accelerator(cpu=place.type == "cpu", mixed_precision=mixed)
+    accelerator.precision_choice = choice
+    return accelerator
 
 
 def from_main(value: Any) -> Any:
@@ -69,24 +77,6 @@ def part(accelerator: Any) -> None:
     if accelerator.num_processes > 1:
         accelerator.wait_for_everyone()
         torch.distributed.destroy_process_group()
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively (GPU, AVX512-BF16,
-    AMX)."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    try:
-        flags = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return "fp32"
-    return (
-        "bf16"
-        if device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)
-        else "fp32"
-    )
 
 
 def keep_freed_memory() -> bool:

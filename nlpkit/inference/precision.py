@@ -8,6 +8,7 @@ bfloat16 must win clearly, since float32 is the more exact of the two.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -49,6 +50,18 @@ def choose(wanted: str, device: torch.device, purpose: Purpose) -> Choice:
     precision: Precision = "bf16" if seconds["bf16"] <= WIN * seconds["fp32"] else "fp32"
     figures = ", ".join(f"{name} {1000 * value:.2f} ms" for name, value in seconds.items())
     return Choice(precision, f"measured for {purpose}: {figures}")
+
+
+def recorded_choice(record: Path) -> Choice | None:
+    """The precision of a training that was begun, from the config of its run or the record of its
+    pretraining; None where there is none."""
+    try:
+        found = json.loads(record.read_bytes())["precision"]
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+    if found not in ("no", "fp32", "bf16"):
+        return None
+    return Choice("bf16" if found == "bf16" else "fp32", "that of the training so far")
 
 
 def report(device: torch.device) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from nlpkit.errors import SettingsError
 
 _NUMBERS = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint"}
 _BIN_HINT = (
-    "a pytorch_model.bin is read only with --set encoder.pickle=true (info --pickle; pickle=True in Python), "
-    "and then as tensors only; better convert it to model.safetensors"
+    "a pytorch_model.bin is read, as tensors only, with --set encoder.pickle=true "
+    "(encoder info: --pickle)"
 )
 
 
@@ -43,11 +43,18 @@ def weight_files(folder: Path, pickle: bool) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
         if (index := folder / f"{name}.index.json").is_file():
-            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-            return [
-                folder / Path(shard).name for shard in shards
-            ]  # the name alone: a shard lies beside its index
+            # the name alone: a shard lies beside its index
+            return [folder / Path(shard).name for shard in _shards(index)]
     raise SettingsError(f"{folder}: no weights: expected model.safetensors", _BIN_HINT)
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names, sorted."""
+    places = read_json(index).get("weight_map")
+    names = list(places.values()) if isinstance(places, dict) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise SettingsError(f'{index}: "weight_map": expected an object of file names')
+    return sorted(set(names))
 
 
 def headers(path: Path) -> Iterator[tuple[str, Header]]:
@@ -72,6 +79,19 @@ def tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     with _open_safetensors(path) as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
             yield name, file.get_tensor(name)
+
+
+def check_finite(where: Any, name: str, tensor: torch.Tensor) -> None:
+    """Raises SettingsError that names the file `where` and the tensor if there is a NaN or an
+    infinite number in it. Whole numbers pass.
+
+    One pass over the tensor without a copy: a NaN goes through the least and the largest.
+    """
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return
+    least, largest = torch.aminmax(tensor)
+    if not (torch.isfinite(least) and torch.isfinite(largest)):
+        raise SettingsError(f"{where}: {name}: not all of its numbers are finite")
 
 
 def read_json(path: Path) -> dict[str, Any]:

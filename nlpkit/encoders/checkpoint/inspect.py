@@ -129,7 +129,12 @@ def _architecture(
     encoder."""
     word, claim = prefix.rstrip(".").rpartition(".")[2], claimed.get("model_type")
     if _POSITIONS not in body:
-        return "roformer"
+        # A RoFormer computes its rotary positions. Others without position embeddings (NEZHA has
+        # relative ones) would load as one without a word.
+        if claim == "nezha" or word == "nezha":
+            return "nezha"
+        is_roformer = _ROTARY in body or "roformer" in (word, claim)
+        return "roformer" if is_roformer else "bert"
     # RoBERTa proper keeps two positions for padding (512 + 2) and has one segment; its positions
     # start at 2.
     two_more = body[_POSITIONS].shape[0] % 64 == 2

@@ -19,21 +19,22 @@ import tokenizers
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from nlpkit.config import Rate
 from nlpkit.encoders import transformer
-from nlpkit.encoders.checkpoint.files import headers, read_json, tensors, weight_files
+from nlpkit.encoders.checkpoint.files import check_finite, headers, read_json, tensors, weight_files
 from nlpkit.encoders.checkpoint.inspect import Anatomy, dissect
+from nlpkit.encoders.checkpoint.tokenizer import read_tokenizer, tokenizer_file
 from nlpkit.encoders.language_head import published_head_name
 from nlpkit.encoders.transformer import FAMILIES
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
-from nlpkit.text.tokenizer import SPECIAL_TOKENS, check_backend, read_backend, vocabulary_hash
+from nlpkit.text.tokenizer import vocabulary_hash
 
 OUTPUT_LAYER = "cls.predictions.decoder.weight"
 
 _HUB_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+_HUB_FILES += ["added_tokens.json"]
 _HUB_SAFETENSORS = ["model*.safetensors", "model.safetensors.index.json"]
 _HUB_PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 # The bases are OSError and the error class of the HTTP library, which differs between releases of
@@ -68,9 +69,11 @@ class CheckpointReport:
     """Read from the weights, under the names of config.json; `num_attention_heads` alone is
     config.json's own."""
     disagreements: list[str]
-    """Where config.json or the tokenizer contradicts the weights, in words."""
+    """Where config.json contradicts the weights, in words."""
     problems: list[str]
-    """Why the checkpoint does not load, in words."""
+    """Why the checkpoint or its tokenizer does not load, in words."""
+    limits: list[str]
+    """What it cannot do though it loads, in words."""
     missing: list[str]
     unexpected: list[str]
     heads: list[str]
@@ -102,8 +105,9 @@ def inspect(source: str | Path, *, pickle: bool = False) -> CheckpointReport:
             for key in ("model_type", "architectures")
         },
         sizes=anatomy.sizes,
-        disagreements=anatomy.disagreements + complaints,
-        problems=anatomy.problems,
+        disagreements=anatomy.disagreements,
+        problems=anatomy.problems + complaints,
+        limits=_limits(anatomy, vocabulary["vocabulary_size"]),
         missing=anatomy.missing,
         unexpected=anatomy.unexpected,
         heads=anatomy.heads,
@@ -119,7 +123,7 @@ def load_encoder(
 ) -> transformer.Encoder:
     """The encoder with its weights, in float32, and with its masked-LM head if asked for.
 
-    Raises SettingsError unless every tensor that is wanted is there and fits.
+    Raises SettingsError unless every tensor that is wanted is there, fits, and is finite.
     """
     files, anatomy = _dissect(_folder(source, pickle=pickle), pickle)
     if anatomy.problems:
@@ -127,33 +131,41 @@ def load_encoder(
             f"{source}: {anatomy.problems[0]}", hint=f"nlpkit encoder info {source}"
         )
     encoder = transformer.Encoder(anatomy.config, head=head)
+    places = _places(str(source), encoder, anatomy)
     output_VE = None
-    places = {name: encoder.model.state_dict()[own] for name, own in anatomy.own_names.items()}
-    if encoder.head is not None:
-        lacking = encoder.head.state_dict().keys() - anatomy.language_head.values()
-        if lacking:
-            raise SettingsError(
-                f"{source}: has no masked-LM head, which is needed here: no {', '.join(sorted(lacking))}"
-            )
-        places |= {
-            name: encoder.head.state_dict()[own] for name, own in anatomy.language_head.items()
-        }
-    for name, tensor in (pair for path in files for pair in tensors(path)):
-        if name in places and places[name].shape != tensor.shape:
-            raise SettingsError(
-                f"{source}: {name}: expected {tuple(places[name].shape)}, got {tuple(tensor.shape)}"
-            )
-        if name in places:
-            places[name].copy_(tensor)
-        elif head and name == OUTPUT_LAYER:
-            output_VE = tensor
-    if encoder.head is not None and output_VE is not None:
+    for path in files:
+        for name, tensor in tensors(path):
+            if name in places:
+                place = places[name]
+                if place.shape != tensor.shape:
+                    shapes = f"expected {tuple(place.shape)}, got {tuple(tensor.shape)}"
+                    raise SettingsError(f"{source}: {name}: {shapes}")
+                check_finite(path, name, tensor)
+                place.copy_(tensor)
+            elif head and name == OUTPUT_LAYER:
+                output_VE = tensor
+    if output_VE is not None:
         embedding_VE = encoder.model.embeddings.word_embeddings.weight
         if not torch.equal(output_VE.to(embedding_VE.dtype), embedding_VE):
             raise SettingsError(
                 f"{source}: {OUTPUT_LAYER} is not the embeddings: such a head does not load"
             )
     return encoder
+
+
+def _places(source: str, encoder: transformer.Encoder, anatomy: Anatomy) -> dict[str, torch.Tensor]:
+    """Name in the files -> the tensor of the encoder that it fills. Raises SettingsError where the
+    encoder has a head and the files have none."""
+    body = encoder.model.state_dict()
+    places = {name: body[own] for name, own in anatomy.own_names.items()}
+    if encoder.head is None:
+        return places
+    head = encoder.head.state_dict()
+    lacking = sorted(head.keys() - anatomy.language_head.values())
+    if lacking:
+        names = ", ".join(lacking)
+        raise SettingsError(f"{source}: has no masked-LM head, which is needed here: no {names}")
+    return places | {name: head[own] for name, own in anatomy.language_head.items()}
 
 
 def save_encoder(
@@ -190,7 +202,19 @@ def load_tokenizer(source: str | Path) -> tokenizers.Tokenizer:
     load_encoder holds it to).
     """
     folder = _folder(source, weights=False)
-    return _read_tokenizer(folder, read_json(folder / "config.json").get("vocab_size"))
+    return read_tokenizer(folder, read_json(folder / "config.json").get("vocab_size"))
+
+
+def _limits(anatomy: Anatomy, tokens: int) -> list[str]:
+    limits = []
+    if anatomy.sizes.get("type_vocab_size") == 1:
+        limits.append(
+            "one segment type: tasks that write a text cannot tell its source from its target"
+        )
+    rows = anatomy.sizes.get("vocab_size", 0)
+    if 0 < tokens < rows:
+        limits.append(f"{rows - tokens} of {rows} embeddings have no token and are never predicted")
+    return limits
 
 
 def _folder(source: str | Path, *, weights: bool = True, pickle: bool = False) -> Path:
@@ -220,68 +244,17 @@ def _dissect(folder: Path, pickle: bool) -> tuple[list[Path], Anatomy]:
 
 
 def _vocabulary(folder: Path, rows: int | None) -> tuple[dict[str, Any], list[str]]:
-    """The part of the report on the tokenizer, and what is wrong with it."""
+    """The part of the report on the tokenizer, and why it does not load where there is one."""
+    path = tokenizer_file(folder)
+    none = {"tokenizer": None, "vocabulary_size": 0, "vocabulary_sha256": None}
+    if path is None:
+        return none, []
     try:
-        tokenizer = _read_tokenizer(folder, rows)
+        tokenizer = read_tokenizer(folder, rows)
     except SettingsError as error:
-        return {"tokenizer": None, "vocabulary_size": 0, "vocabulary_sha256": None}, [error.message]
+        return none, [error.message]
     return {
-        "tokenizer": f"{_tokenizer_file(folder).name} ({type(tokenizer.model).__name__})",
+        "tokenizer": f"{path.name} ({type(tokenizer.model).__name__})",
         "vocabulary_size": tokenizer.get_vocab_size(),
         "vocabulary_sha256": vocabulary_hash(tokenizer),
     }, []
-
-
-def _read_tokenizer(folder: Path, rows: int | None) -> tokenizers.Tokenizer:
-    """The tokenizer, checked against the number of embeddings (None: unknown)."""
-    path = _tokenizer_file(folder)
-    tokenizer = _from_json(path) if path.suffix == ".json" else _from_vocabulary(path)
-    size = 1 + max(tokenizer.get_vocab().values())
-    if rows is not None and size > rows:
-        raise SettingsError(
-            f"{path}: more tokens than embeddings: expected at most {rows}, got {size}"
-        )
-    return tokenizer
-
-
-def _tokenizer_file(folder: Path) -> Path:
-    for name in ("tokenizer.json", "vocab.txt"):
-        if (folder / name).is_file():
-            return folder / name
-    raise SettingsError(f"{folder}: no tokenizer: expected tokenizer.json or vocab.txt")
-
-
-def _from_json(path: Path) -> tokenizers.Tokenizer:
-    if not isinstance(read_json(path).get("model"), dict):
-        raise SettingsError(f'{path}: not a tokenizer: missing field "model"')
-    return read_backend(path)
-
-
-def _from_vocabulary(path: Path) -> tokenizers.Tokenizer:
-    """BERT's WordPiece tokenizer over a vocab.txt; the line of a token, counted from 0, is its
-    id."""
-    settings_file = path.parent / "tokenizer_config.json"
-    settings = read_json(settings_file) if settings_file.is_file() else {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path}: not UTF-8: {error}") from None
-    ids: dict[str, int] = {}
-    for number, token in enumerate(lines):
-        if ids.setdefault(token, number) != number:
-            first = ids[token] + 1
-            raise SettingsError(f'{path}:{number + 1}: "{token}" is already on line {first}')
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        lowercase=settings.get("do_lower_case", True),
-        strip_accents=settings.get("strip_accents"),
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = [token for token in (*SPECIAL_TOKENS, "[MASK]") if token in lines]
-    tokenizer.add_special_tokens(special)
-    if "[CLS]" in special and "[SEP]" in special:
-        ends = [(token, lines.index(token)) for token in ("[SEP]", "[CLS]")]
-        tokenizer.post_processor = processors.BertProcessing(*ends)
-    check_backend(tokenizer, path)
-    return tokenizer
