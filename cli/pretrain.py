@@ -71,11 +71,13 @@ def pretrain(
 def perform(plan: PretrainPlan, device: str) -> int:
     """Pretrains; on Ctrl-C the encoder and a checkpoint are saved once and the exit code is 130."""
     from cli.console import TrainingDisplay, finish, follow
+    from nlpkit.encoders import RECORD
     from nlpkit.inference.devices import accelerator_for
     from nlpkit.pretraining.resume import finished_summary, open_pretraining
     from nlpkit.training.folder import claimed
 
-    accelerator = accelerator_for(device, plan.config.precision)
+    record = plan.out / RECORD if plan.may_resume else None
+    accelerator = accelerator_for(device, plan.config.precision, record)
     is_main = accelerator.is_main_process
     with claimed(plan.out, is_main):
         done = finished_summary(plan, is_main)

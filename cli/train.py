@@ -117,7 +117,8 @@ def perform(plan: Plan) -> int:
     from nlpkit.training.folder import claimed
     from nlpkit.training.resume import finished_summary, open_fit
 
-    accelerator = accelerator_for(plan.device, plan.settings()["train"].precision)
+    record = plan.out / "config.json" if plan.may_resume else None
+    accelerator = accelerator_for(plan.device, plan.settings()["train"].precision, record)
     is_main = accelerator.is_main_process
     with claimed(plan.out, is_main):
         done = finished_summary(plan, accelerator)

@@ -32,6 +32,7 @@ from torch import nn
 
 from nlpkit import encoders, tasks
 from nlpkit.config import Values, resolve
+from nlpkit.encoders.checkpoint.files import check_finite
 from nlpkit.encoders.tensor_file import load_tensors, save_tensors
 from nlpkit.errors import SettingsError, shown
 from nlpkit.formats.typed import read_json
@@ -77,13 +78,9 @@ class Run:
         """
         wanted = self.config["settings"].get("train", {}).get("precision", "fp32")
         device = next(self.model.parameters()).device
-        kept = self.config.get("precision_choice", {}).get("prediction", {}).get("precision")
-        if (
-            wanted == "auto"
-            and kept in ("fp32", "bf16")
-            and self.config.get("device") == device.type
-        ):
-            wanted = kept if has_bfloat16(device) else "fp32"
+        kept = self.config.get("precision_choice")
+        if wanted == "auto" and kept is not None and self.config["device"] == device.type:
+            wanted = kept["prediction"]["precision"] if has_bfloat16(device) else "fp32"
         return choose(wanted, device, "prediction").precision
 
     def save_config(self) -> None:
@@ -222,12 +219,15 @@ def _build_encoder(spec: Any, weights: dict[str, torch.Tensor], path: Path) -> n
 
 
 def _fill(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Puts the weights into the model. Raises SettingsError where names, shapes or types differ."""
+    """Puts the weights into the model. Raises SettingsError where names, shapes or types differ,
+    or a number is not finite."""
     for name, tensor in model.state_dict().items():
         if name in weights and weights[name].dtype != tensor.dtype:
             found = str(weights[name].dtype).removeprefix("torch.")
             expected = str(tensor.dtype).removeprefix("torch.")
             raise SettingsError(f"{path}: {name}: expected {expected}, got {found}")
+    for name, tensor in weights.items():
+        check_finite(path, name, tensor)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -257,6 +257,8 @@ def _essence(config: dict[str, Any]) -> str:
     parts = {name: config.get(name) for name in ("task", "tokenizer_sha256", "files")}
     parts["encoder"] = config["encoder"]["spec"]
     parts["precision"] = config["settings"].get("train", {}).get("precision")
+    if "precision_choice" in config:
+        parts["precision_choice"] = config["precision_choice"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

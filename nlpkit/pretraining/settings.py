@@ -101,6 +101,11 @@ class PretrainPlan:
     resume: str = "auto"
     force: bool = False
 
+    @property
+    def may_resume(self) -> bool:
+        """Whether a pretraining in `out` that is not finished is to be continued."""
+        return self.resume == "auto" and not self.force
+
     def check(self) -> None:
         """Raises SettingsError or DataError for what is wrong with the plan, before `out` is
         overwritten."""

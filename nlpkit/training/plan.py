@@ -13,6 +13,7 @@ from nlpkit import encoders, tasks
 from nlpkit.config import Values, build, resolve
 from nlpkit.errors import DataError
 from nlpkit.inference.devices import from_main
+from nlpkit.inference.precision import choose
 from nlpkit.run import Run, describe
 from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
 from nlpkit.training.dataset import Records, read_records
@@ -35,6 +36,11 @@ class Plan:
     device: str = "auto"
     resume: str = "auto"
     force: bool = False
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether a training in `out` that is not finished is to be continued."""
+        return self.resume == "auto" and not self.force
 
     def settings(self) -> dict[str, Any]:
         """The settings of all sections: `train`, `encoder`, and one with the name of the task.
@@ -116,6 +122,19 @@ def load_parts(plan: Plan, data: Data, accelerator: Any) -> Parts:
     return Parts(encoder, tokenizer, settings[name], config)
 
 
+def _precision_choice(
+    accelerator: Any, config: dict[str, Any], old: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The precision of the training and of the run's predictions, each with the reason; a continued
+    run keeps its own."""
+    if old is not None and "precision_choice" in old:
+        return old["precision_choice"]
+    wanted = config["settings"]["train"]["precision"]
+    prediction = choose(wanted, accelerator.device, "prediction")
+    training = accelerator.precision_choice
+    return {"training": asdict(training), "prediction": asdict(prediction)}
+
+
 def build_run(
     plan: Plan, data: Data, accelerator: Any, folder: Path, old: dict[str, Any] | None = None
 ) -> Run:
@@ -141,5 +160,6 @@ def build_run(
             task_class.prepare(parts.task_config, data.train.pairs, folder) if is_main else None
         )
     config["prepared"] = asdict(task_config)
+    config["precision_choice"] = _precision_choice(accelerator, config, old)
     task = task_class(task_config, parts.tokenizer, folder)
     return Run(folder, config, task, parts.tokenizer, task.build_model(parts.encoder))
