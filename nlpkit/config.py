@@ -32,8 +32,10 @@ else:
 Values = dict[str, dict[str, Any]]
 
 RENAMED = {
+    "ape210k.beams": "ape210k.beam_size",
     "kgclue.balance": "kgclue.logit_adjustment",
     "kgclue.beams": "kgclue.beam_size",
+    "mrc_seq2seq.beams": "mrc_seq2seq.beam_size",
 }
 """Old names of settings, with the name that each has now. An old name is an error that tells it."""
 

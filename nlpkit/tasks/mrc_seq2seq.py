@@ -66,7 +66,7 @@ class Settings:
     no_answer: bool | None = None
     """Whether the answer to a question may be that there is none; none: if it is so in the training
     data."""
-    beams: Size = 4
+    beam_size: Size = 4
     """Answers that are written side by side; the best is the answer, the others are listed."""
 
     def __post_init__(self) -> None:
@@ -162,9 +162,10 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         constraint = PassageConstraint(
             passages, self.tokenizer.sep_id, device=voters.group_R.device
         )
-        beams, longest = self.config.beams, self.config.max_answer
+        beam_size = self.config.beam_size
+        longest = self.config.max_answer
         found = beam_search(
-            voters, constraint, len(windows), beams, longest, length_normalised=True
+            voters, constraint, len(windows), beam_size, longest, length_normalised=True
         )
         predictions = []
         for row, hypotheses in enumerate(found.lists()):

@@ -1,6 +1,6 @@
 """Prediction speed of reading comprehension: questions a second of some runs on one file, in turns.
 
-    python tests/benchmarks/reading_speed.py --data trial.jsonl RUN_OF_MRC_MLM RUN_OF_MRC_SEQ2SEQ RUN:beams=1 ...
+    python tests/benchmarks/reading_speed.py --data trial.jsonl RUN_OF_MRC_MLM RUN_OF_MRC_SEQ2SEQ RUN:beam_size=1 ...
 
 `RUN:key=value` is the run with a setting of its task changed. The runs are loaded once, take turns,
 and medians are told with the score, since speed depends on the length of what is answered. Reading

@@ -99,6 +99,20 @@ def decimal_of(answer: str | None) -> float | None:
     return None if answer is None else float(Fraction(answer))
 
 
+def worth(answer: str | None, negative: bool) -> int:
+    """2 for an answer, 1 for one below 0 that should not be (without `negative`), 0 for none."""
+    if answer is None:
+        return 0
+    return 2 if negative or not answer.startswith("-") else 1
+
+
+def choose(beams: list[Beam], negative: bool) -> Prediction:
+    """The prediction of some beams, best first, at least one: the first of those whose answers are
+    worth most."""
+    best = max(beams, key=lambda beam: worth(beam.answer, negative))
+    return Prediction(best.equation, best.answer, decimal_of(best.answer), best.score, beams)
+
+
 def rounded(answer: str) -> str:
     """An answer for comparing: its value to DECIMALS decimals, or the answer as it stands where it
     has no value within the bounds of `arithmetic`."""

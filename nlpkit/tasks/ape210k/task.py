@@ -58,13 +58,14 @@ from nlpkit.tasks.ape210k.constraint import EquationConstraint
 from nlpkit.tasks.ape210k.equations import (
     Beam,
     Prediction,
-    decimal_of,
+    choose,
     exact_answer,
     operators_of,
     parse_prediction,
     read_gold,
     rounded,
     score_answers,
+    worth,
 )
 from nlpkit.tasks.ape210k.numbers import NumberTokens
 from nlpkit.text.tokenizer import Encoding, Tokenizer
@@ -79,8 +80,8 @@ class Settings:
     ordered: bool = True
     """Equations are learned with sums and products in the order of the problem's numbers: 4*x/2,
     not x/2*4."""
-    beams: Size = 3
-    """Of the search; all of them are listed."""
+    beam_size: Size = 3
+    """Equations that the search writes side by side; all of them are listed."""
     constraint: bool = True
     """Whether the search writes only complete arithmetic; without it, any tokens."""
     negative: bool = False
@@ -197,15 +198,13 @@ class Task(task.Task[Example, Batch, Prediction]):
         pieces = example.encoding.windows(self.max_length)
         if len(pieces) == 1:
             return [example]
-        targets = [
-            example.target
-            if set(self.tokens.copies(example.target or ())) <= set(piece.token_ids_T.tolist())
-            else None
-            for piece in pieces
-        ]
-        return [
-            replace(example, encoding=p, target=t) for p, t in zip(pieces, targets, strict=True)
-        ]
+        needed = set(self.tokens.copies(example.target or ()))
+        windows = []
+        for piece in pieces:
+            has_all = needed <= set(piece.token_ids_T.tolist())
+            target = example.target if has_all else None
+            windows.append(replace(example, encoding=piece, target=target))
+        return windows
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads problems, and with targets also problems with their equations."""
@@ -221,59 +220,48 @@ class Task(task.Task[Example, Batch, Prediction]):
     def decode(self, model: PrefixLM, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The beams of every problem, and the first of them that has a value."""
         constraint = self._constraint(batch, model.encoder.vocabulary_size)
-        decoder, rows = CachedDecoder(model.encoder, batch.sources), len(batch.examples)
-        found = beam_search(
-            decoder, constraint, rows, self.config.beams, self.config.max_equation
-        ).lists()
+        decoder = CachedDecoder(model.encoder, batch.sources)
+        rows = len(batch.examples)
+        longest = self.config.max_equation
+        found = beam_search(decoder, constraint, rows, self.config.beam_size, longest).lists()
         return [
             self._prediction(example, beams)
             for example, beams in zip(batch.examples, found, strict=True)
         ]
 
     def _constraint(self, batch: Batch, vocabulary_size: int) -> Constraint:
-        device, end_id = batch.sources.token_ids_BT.device, self.tokenizer.sep_id
+        """What the search may write: arithmetic over the numbers of each problem, or anything."""
+        device = batch.sources.token_ids_BT.device
+        end_id = self.tokenizer.sep_id
         if not self.config.constraint:
             return Free(vocabulary_size, end_id, device=device)
+        problems = [example.encoding.token_ids_T.tolist() for example in batch.examples]
         return EquationConstraint(
             self.tokens.symbols,
             end_id,
-            operands=[
-                self.tokens.copies(example.encoding.token_ids_T.tolist())
-                for example in batch.examples
-            ],
+            operands=[self.tokens.copies(token_ids) for token_ids in problems],
             max_length=self.config.max_equation,
             device=device,
         )
 
     def _prediction(self, example: Example, found: list[tuple[list[int], float]]) -> Prediction:
-        equations = [self.tokens.text(tokens, example.numbers) for tokens, _ in found]
-        beams = [
-            Beam(e, exact_answer(e), round(score, 4))
-            for e, (_, score) in zip(equations, found, strict=True)
-        ]
-        chosen = max(beams, key=lambda beam: self._worth(beam.answer))  # the first of the best
-        return Prediction(
-            chosen.equation, chosen.answer, decimal_of(chosen.answer), chosen.score, beams
-        )
-
-    def _worth(self, answer: str | None) -> int:
-        """2 for an answer, 1 for one that should not be negative, 0 for none."""
-        if answer is None:
-            return 0
-        return 1 if answer.startswith("-") and not self.config.negative else 2
+        """The prediction of (equation in tokens, score) pairs, best first."""
+        beams = []
+        for token_ids, score in found:
+            equation = self.tokens.text(token_ids, example.numbers)
+            beams.append(Beam(equation, exact_answer(equation), round(score, 4)))
+        return choose(beams, self.config.negative)
 
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
         """Of the windows of a long problem the surest equation, of those with an answer if there
         are such."""
-        return max(predictions, key=lambda p: (self._worth(p.answer), p.score))
+        return max(predictions, key=lambda p: (worth(p.answer, self.config.negative), p.score))
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """The answer, rounded, under the number of operators of its equation."""
-        return (
-            {}
-            if prediction.answer is None
-            else {rounded(prediction.answer): operators_of(prediction.equation)}
-        )
+        if prediction.answer is None:
+            return {}
+        return {rounded(prediction.answer): operators_of(prediction.equation)}
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
         """Shares of all problems: the answer right; that of any beam right; the equation complete

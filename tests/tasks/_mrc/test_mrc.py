@@ -149,7 +149,7 @@ def greedy(task, model, example):
 @pytest.mark.parametrize("no_answer", [True, False])
 @pytest.mark.parametrize("silent", [0, 4, 8])
 def test_windows_write_one_answer_as_published(reader, silent, no_answer):
-    task, model, examples = reader(mrc_seq2seq, silent, no_answer=no_answer, beams=1)
+    task, model, examples = reader(mrc_seq2seq, silent, no_answer=no_answer, beam_size=1)
     found = predict_examples(task, model, examples)
     for example, prediction in zip(examples, found, strict=True):
         tokens, score = greedy(task, model, example)
@@ -161,7 +161,7 @@ def test_windows_write_one_answer_as_published(reader, silent, no_answer):
 
 
 def test_many_beams_find_the_best_of_all_pieces(reader):
-    task, model, examples = reader(mrc_seq2seq, no_answer=False, beams=150)
+    task, model, examples = reader(mrc_seq2seq, no_answer=False, beam_size=150)
     example = examples[0]
     (prediction,) = predict_examples(task, model, [example])
     scores = {}
@@ -255,15 +255,15 @@ def assert_it_stands(example, answer):
     return True
 
 
-@pytest.mark.parametrize("settings", [{}, {"decoding": "greedy"}, {"beams": 150}])
+@pytest.mark.parametrize("settings", [{}, {"decoding": "greedy"}, {"beam_size": 150}])
 def test_no_answer_is_of_unknown_characters_that_look_like_others(reader, settings):
     """Of 锶 and 钪, which are one token, none can be meant; with what stands beside them, each."""
-    task, model, _ = reader(mrc_seq2seq if "beams" in settings else mrc_mlm, **settings)
+    task, model, _ = reader(mrc_seq2seq if "beam_size" in settings else mrc_mlm, **settings)
     record = {"question": "谁？", "passages": ["锶比钪重", "锶"]}
     (prediction,) = predict_examples(task, model, [task.read(record)])
     found = [answer.answer for answer in (prediction, *prediction.alternatives)]
     assert not {"锶", "钪"} & set(found)
-    if "beams" in settings:
+    if "beam_size" in settings:
         assert {"锶比", "比钪", "重"} <= set(found)
 
 
@@ -343,8 +343,8 @@ def test_the_loss_is_the_mean_over_windows_of_the_sum_over_tokens(reader, module
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(SettingsError, match="beams: expected at least 1, got 0"):
-        build(mrc_seq2seq.Settings, {"beams": 0}, "mrc_seq2seq")
+    with pytest.raises(SettingsError, match="beam_size: expected at least 1, got 0"):
+        build(mrc_seq2seq.Settings, {"beam_size": 0}, "mrc_seq2seq")
     with pytest.raises(SettingsError, match="max_passage: expected at least twice max_answer"):
         build(mrc_mlm.Settings, {"max_passage": 8, "max_answer": 5}, "mrc_mlm")
 

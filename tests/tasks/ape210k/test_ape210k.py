@@ -252,7 +252,7 @@ def test_training_shows_some_equations_disturbed(new_task):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"beams": 0}, {"max_length": 7}, {"max_equation": 0}, {"passes": 0}, {"disturb": 1.5}],
+    [{"beam_size": 0}, {"max_length": 7}, {"max_equation": 0}, {"passes": 0}, {"disturb": 1.5}],
 )
 def test_settings_out_of_range(settings):
     with pytest.raises(SettingsError, match=next(iter(settings))):
@@ -300,7 +300,7 @@ def test_the_settings_of_the_search_may_change_on_a_trained_model(made, new_task
     example = task.read(line())
     model = task.build_model(made[0]).eval()
     for beams in (1, 5):
-        task.config = dataclasses.replace(task.config, beams=beams)
+        task.config = dataclasses.replace(task.config, beam_size=beams)
         (prediction,) = predict_examples(task, model, [example])
         assert len(prediction.beams) == beams
     assert (
