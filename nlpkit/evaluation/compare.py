@@ -7,6 +7,7 @@ the statistics see `resampling`, for what a line adds to a metric `line_counts`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ class Comparison:
 
     def __init__(self, systems: Sequence[System], metric: str | None, chance: Chance):
         self.systems, self.chance = list(systems), chance
-        self.metric = metric or systems[0].task.monitor
+        self.metric = metric or default_metric(systems[0])
         rules = {_rule(system) for system in systems}
         if len(rules) > 1:
             raise SettingsError(f"the systems are scored by several rules: {', '.join(rules)}")
@@ -169,6 +170,21 @@ def meets_gate(result: dict[str, Any], min_gain: float, level: float) -> bool:
     return True
 
 
+def default_metric(system: System) -> str:
+    """The metric that picks the best checkpoint; where files of predictions do not tell it, the
+    first that they do."""
+    monitor = system.task.monitor
+    found = system.task.score(system.seeds[0])
+    if monitor in found:
+        return monitor
+    for name, value in found.items():
+        if isinstance(value, float):
+            with contextlib.suppress(SettingsError):
+                line_counts(system.task, system.seeds[0], name)
+                return name
+    return monitor
+
+
 def _rule(system: System) -> str:
     """How its task matches facts."""
     return str(getattr(system.task.config, "match", "strict"))
@@ -176,7 +192,10 @@ def _rule(system: System) -> str:
 
 def _counts(system: System, metric: str) -> Counts:
     """The counts of a metric, of every seed."""
-    return _stacked([line_counts(system.task, pairs, metric) for pairs in system.seeds])
+    seeds = [line_counts(system.task, pairs, metric) for pairs in system.seeds]
+    above = np.concatenate([counts.above_KN for counts in seeds])
+    below = np.concatenate([counts.below_KN for counts in seeds])
+    return Counts(above, below, seeds[0].geometric)
 
 
 def _by_groups(system: System) -> dict[str, Counts]:

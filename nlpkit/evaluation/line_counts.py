@@ -2,6 +2,7 @@
 
     F1         2 correct / (predicted + gold)      precision   correct / predicted      recall   correct / gold
     a mean     sum of the lines' values / lines, or / gold facts
+    likelihood, perplexity     exp(sum of log-probabilities / tokens), and exp of it turned round
 
 The task's own `score` stays the judge: numbers whose fraction is not its value are never used.
 """
@@ -15,7 +16,7 @@ import numpy as np
 
 from nlpkit.errors import SettingsError, did_you_mean
 from nlpkit.evaluation.metrics import MicroF1
-from nlpkit.evaluation.resampling import fraction
+from nlpkit.evaluation.resampling import Counts
 
 Pairs = Sequence[tuple[Any, Any]]  # (gold, prediction) of every line
 Fraction = tuple[np.ndarray, np.ndarray]  # above and below the bar, of every line
@@ -26,10 +27,12 @@ OF_COUNTS: dict[str, Callable[[dict[str, Any]], tuple[float, float]]] = {
     "precision": lambda counts: (counts["correct"], counts["predicted"]),
     "recall": lambda counts: (counts["correct"], counts["gold"]),
 }
+OF_TOKENS = {"likelihood": -1.0, "perplexity": 1.0}
+"""The sign of the nats of a token in the exponent."""
 
 
-def line_counts(task: Any, pairs: Pairs, metric: str) -> Fraction:
-    """What every pair adds above and below the bar of a metric of `task.score`.
+def line_counts(task: Any, pairs: Pairs, metric: str) -> Counts:
+    """What every pair adds above and below the bar of a metric of `task.score`: of one seed.
 
     Raises SettingsError for a name that is no metric, and for a metric that is no fraction of sums
     over lines (a mean over labels, a measure of all texts at once).
@@ -42,26 +45,34 @@ def line_counts(task: Any, pairs: Pairs, metric: str) -> Fraction:
             f'no metric "{metric}"{near}', hint=f"this task has {', '.join(numbers)}"
         )
     alone = [task.score([pair]) for pair in pairs]
-    for above_N, below_N in _ways(task, pairs, alone, metric):
-        if abs(fraction(above_N.sum(), below_N.sum()) - whole[metric]) < NEAR:
-            return above_N, below_N
+    for counts in _ways(task, pairs, alone, metric):
+        if abs(counts.value - whole[metric]) < NEAR * max(1, abs(whole[metric])):
+            return counts
     raise SettingsError(
         f"{metric}: is no sum over lines, so that lines can't tell chance from a difference",
         hint="--metric takes another; nlpkit eval shows them all",
     )
 
 
-def _ways(task: Any, pairs: Pairs, alone: list[dict[str, Any]], metric: str) -> Iterator[Fraction]:
+def _ways(task: Any, pairs: Pairs, alone: list[dict[str, Any]], metric: str) -> Iterator[Counts]:
     """The fractions that a metric may be."""
     if metric in OF_COUNTS and "correct" in alone[0]:
-        table_N2 = np.array([OF_COUNTS[metric](counts) for counts in alone], float)
-        yield table_N2[:, 0], table_N2[:, 1]
+        above_N, below_N = np.array([OF_COUNTS[metric](counts) for counts in alone], float).T
+        yield _one_seed(above_N, below_N)
+    if metric in OF_TOKENS:
+        tokens_N = np.array([scores.get("tokens", 0) for scores in alone], float)
+        nats_N = tokens_N * np.log([scores.get("perplexity", 1.0) for scores in alone])
+        yield _one_seed(OF_TOKENS[metric] * nats_N, tokens_N, geometric=True)
     value_N = np.array([scores.get(metric, np.nan) for scores in alone], float)
     known_N = ~np.isnan(value_N)
     value_N = np.where(known_N, value_N, 0.0)
-    yield value_N, known_N.astype(float)
+    yield _one_seed(value_N, known_N.astype(float))
     facts_N = np.array([len(task.facts(gold)) for gold, _ in pairs], float)
-    yield value_N * facts_N, facts_N
+    yield _one_seed(value_N * facts_N, facts_N)
+
+
+def _one_seed(above_N: np.ndarray, below_N: np.ndarray, geometric: bool = False) -> Counts:
+    return Counts(above_N[None], below_N[None], geometric)
 
 
 def group_counts(task: Any, pairs: Pairs) -> dict[str, Fraction]:

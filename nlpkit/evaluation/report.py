@@ -12,6 +12,7 @@ from typing import Any
 
 from nlpkit.evaluation import report_errors
 from nlpkit.evaluation.compare import Chance, Comparison
+from nlpkit.evaluation.report_errors import points
 from nlpkit.evaluation.report_parts import Block, Figure, Section, Series, Table
 from nlpkit.evaluation.systems import Asked, System, read_systems
 from nlpkit.evaluation.thresholds import LOOSE_THRESHOLD
@@ -96,7 +97,7 @@ def _metrics(comparison: Comparison, result: dict[str, Any]) -> Section:
     rows: list[list[Any]] = []
     for found in result["systems"]:
         sd = f"{100 * found['sd']:.2f}" if "sd" in found else ""
-        value = f"{100 * found[comparison.metric]:.2f}"
+        value = points(found[comparison.metric])
         rows.append([found["system"], value, between(found["interval"]), found["seeds"], sd])
     scores = []
     for number, system in enumerate(comparison.systems):
@@ -104,7 +105,7 @@ def _metrics(comparison: Comparison, result: dict[str, Any]) -> Section:
     names = dict.fromkeys(name for one in scores for name in one)
     every = [[name, *(one.get(name, "") for one in scores)] for name in names]
     table = Table(["metric", *(system.name for system in comparison.systems)], every)
-    note = f"On {len(comparison.systems[0].lines)} lines; above in points, which are hundredths."
+    note = f"On {len(comparison.systems[0].lines)} lines; above, shares in points (hundredths)."
     return Section("Metrics", note, [Table(head, rows), table])
 
 
@@ -147,4 +148,4 @@ def _differences(result: dict[str, Any]) -> Section | None:
 
 def between(ends: Sequence[float]) -> str:
     """An interval in points."""
-    return f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+    return f"{points(ends[0])} to {points(ends[1])}"

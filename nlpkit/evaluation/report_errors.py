@@ -16,7 +16,7 @@ from nlpkit.evaluation.error_kinds import MISSED, errors_of, parts_of
 from nlpkit.evaluation.line_counts import group_counts
 from nlpkit.evaluation.report_lines import given_text, shown_line
 from nlpkit.evaluation.report_parts import Figure, Section, Series, Table, Texts
-from nlpkit.evaluation.resampling import Counts, bootstrap, fraction, interval
+from nlpkit.evaluation.resampling import Counts, bootstrap, interval
 from nlpkit.evaluation.systems import Pairs, System
 
 GROUPS = 25  # the largest are shown
@@ -43,8 +43,7 @@ def groups(comparison: Comparison) -> Section:
         values, lows, highs = zip(*found, strict=True)
         series.append(Series(system.name, names, values, lows, highs))
         rows += [
-            [system.name, name, *map(_points, some)]
-            for name, some in zip(names, found, strict=True)
+            [system.name, name, *map(points, some)] for name, some in zip(names, found, strict=True)
         ]
     group = systems[0].task.group
     caption = f"F1 by {group}, the largest groups first, with intervals over lines."
@@ -72,7 +71,7 @@ def trust(comparison: Comparison) -> Section | None:
         bins = found["bins"]
         x = [one["probability"] for one in bins]
         series.append(Series(system.name, x, [one["right"] for one in bins]))
-        error = _points(found["expected_error"])
+        error = points(found["expected_error"])
         rows.append([system.name, sum(one["facts"] for one in bins), error])
     if not series:
         return None
@@ -106,7 +105,7 @@ def precision_recall(comparison: Comparison, loose: Sequence[System | None]) -> 
             last = int((score_M > threshold).sum()) - 1
             point = float(recall_M[last]), float(precision_M[last])
             marked.append((*point, f"{threshold:.2f}"))
-            rows.append([system.name, f"{threshold:.4f}", *map(_points, point[::-1])])
+            rows.append([system.name, f"{threshold:.4f}", *map(points, point[::-1])])
     if not series:
         return None
     caption = "Precision against recall, from the highest score down; a cross marks the threshold."
@@ -138,15 +137,17 @@ def lengths(comparison: Comparison) -> Section:
         y = []
         for some in bins:
             above, below = counts.above_KN[:, some].sum(1), counts.below_KN[:, some].sum(1)
-            y.append(float(fraction(above, below).mean()))
+            y.append(float(counts.metric(above, below).mean()))
             span = f"{length_N[some].min()} to {length_N[some].max()}"
-            rows.append([system.name, span, len(some), _points(y[-1])])
+            rows.append([system.name, span, len(some), points(y[-1])])
         series.append(Series(system.name, x, y))
     metric = comparison.metric
     caption = f"{metric} against the length of the input, in bins of equally many lines."
     figure = Figure(caption, "characters", metric, series)
     return Section(
-        "By length", "", [figure, Table(["system", "characters", "lines", metric], rows)]
+        "By length of the input",
+        "",
+        [figure, Table(["system", "characters", "lines", metric], rows)],
     )
 
 
@@ -207,6 +208,6 @@ def worst_lines(comparison: Comparison, number: int) -> Section:
     return Section(f"Errors of {system.name}", note, [Texts(shown)])
 
 
-def _points(value: float) -> str:
-    """A share in hundredths."""
-    return f"{100 * value:.2f}"
+def points(value: float) -> str:
+    """A share in hundredths; what is no share, such as a length, as it is."""
+    return f"{100 * value:.2f}" if abs(value) <= 1 else f"{value:.4g}"

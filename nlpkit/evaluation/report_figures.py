@@ -8,6 +8,7 @@ import importlib.util
 import io
 import logging
 import re
+import warnings
 from typing import Any
 
 from nlpkit.errors import SettingsError
@@ -18,6 +19,7 @@ STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
 GREY = "#808080"  # legible on white and on black
 LETTER = 0.13  # inches of a row of bars
+_WIDE = re.compile(r"[^\x00-\u02ff]")  # characters as wide as they are high; a W is so too
 STYLE = {
     "svg.fonttype": "none",
     "font.size": 10,
@@ -58,7 +60,11 @@ def draw(figure: Figure) -> str:
             _lines(axes, figure)
         if len(figure.series) > 1:
             axes.legend(loc="best")
-        return _svg(canvas, figure.caption)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # the page's reader has the fonts
+            if figure.kind == "bars":
+                _fit_names(canvas, axes)
+            return _svg(canvas, figure.caption)
 
 
 def _height(figure: Figure) -> float:
@@ -108,6 +114,15 @@ def _bars(axes: Any, figure: Figure) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(figure.y_name)
     axes.grid(axis="x", alpha=0.2)
+
+
+def _fit_names(canvas: Any, axes: Any) -> None:
+    """Leaves as much room for names in Chinese as they take in a font that has them."""
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    axes.set_yticklabels([_WIDE.sub("W", name) for name in names])
+    canvas.draw_without_rendering()
+    canvas.set_layout_engine("none")
+    axes.set_yticklabels(names)
 
 
 def _distances(series: Series) -> list[list[float]] | None:

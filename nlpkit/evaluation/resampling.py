@@ -4,6 +4,8 @@ A metric of a set of lines is a fraction of sums, so that two numbers hold all o
 
     metric = sum_n above_n / sum_n below_n        F1: 2 correct / (predicted + gold); a mean: value / 1
 
+or exp of it (a geometric mean: log-probabilities / tokens).
+
 Paired bootstrap: a draw takes N lines with replacement, the same for every system. The middle part
 of the drawn differences is their interval, and p is the share of draws that lie as far from the
 difference found as that lies from 0.
@@ -36,10 +38,12 @@ EQUAL = 1e-12  # differences of floating-point sums that are equal
 
 @dataclass(frozen=True)
 class Counts:
-    """What every line adds above and below the bar of a system's metric, for each of its seeds."""
+    """What every line adds above and below the bar of a system's metric, for each of its seeds;
+    `geometric` metrics are exp of the fraction."""
 
     above_KN: np.ndarray
     below_KN: np.ndarray
+    geometric: bool = False
 
     @property
     def seeds(self) -> int:
@@ -49,7 +53,12 @@ class Counts:
     @property
     def of_seeds(self) -> np.ndarray:
         """The metric of every seed: (K,)."""
-        return fraction(self.above_KN.sum(1), self.below_KN.sum(1))
+        return self.metric(self.above_KN.sum(1), self.below_KN.sum(1))
+
+    def metric(self, above: Any, below: Any) -> Any:
+        """The metric of sums of lines."""
+        found = fraction(above, below)
+        return np.exp(found) if self.geometric else found
 
     @property
     def value(self) -> float:
@@ -68,7 +77,7 @@ class Counts:
 
     def of_lines(self, kept_N: np.ndarray) -> Counts:
         """Those of some lines; `kept_N` are booleans."""
-        return Counts(self.above_KN[:, kept_N], self.below_KN[:, kept_N])
+        return Counts(self.above_KN[:, kept_N], self.below_KN[:, kept_N], self.geometric)
 
 
 def fraction(above: Any, below: Any) -> Any:
@@ -87,7 +96,8 @@ def bootstrap(systems: Sequence[Counts], draws: int, seed: int) -> np.ndarray:
     for number, counts in enumerate(systems):
         middle = column + counts.seeds
         end = middle + counts.seeds
-        metric_DS[:, number] = fraction(sums_DC[:, column:middle], sums_DC[:, middle:end]).mean(1)
+        drawn_DK = counts.metric(sums_DC[:, column:middle], sums_DC[:, middle:end])
+        metric_DS[:, number] = drawn_DK.mean(1)
         metric_DS[:, number] += _chance_of_seeds(counts, draws, random)
         column = end
     return metric_DS
@@ -138,13 +148,13 @@ def randomisation_p(first: Counts, second: Counts, draws: int, seed: int) -> flo
     change_R2, count_R = np.unique(second_N2 - first_N2, axis=0, return_counts=True)
     first_2 = first_N2.sum(0)
     second_2 = second_N2.sum(0)
-    found = abs(fraction(*second_2) - fraction(*first_2)) - EQUAL
+    found = abs(first.metric(*second_2) - first.metric(*first_2)) - EQUAL
     beyond = 0
     for start in range(0, draws, ROWS):
         rows = min(ROWS, draws - start)
         swapped_DR = random.binomial(count_R, 0.5, (rows, len(count_R)))  # of lines that are alike
         moved_D2 = swapped_DR @ change_R2
-        first_D = fraction(*(first_2 + moved_D2).T)
-        second_D = fraction(*(second_2 - moved_D2).T)
+        first_D = first.metric(*(first_2 + moved_D2).T)
+        second_D = first.metric(*(second_2 - moved_D2).T)
         beyond += int((np.abs(second_D - first_D) >= found).sum())
     return (beyond + 1) / (draws + 1)

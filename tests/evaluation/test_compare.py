@@ -11,7 +11,9 @@ from nlpkit.encoders import load_tokenizer
 from nlpkit.errors import DataError, SettingsError
 from nlpkit.evaluation.compare import Chance, Comparison, meets_gate
 from nlpkit.evaluation.line_counts import group_counts, line_counts
+from nlpkit.evaluation.resampling import bootstrap
 from nlpkit.evaluation.systems import Asked, read_systems
+from nlpkit.tasks.cln.metrics import Assessed, Gold
 
 TEXT = "郑阿姨在文汇路遇见了林先生"
 NAME, ROAD, OTHER = (
@@ -47,11 +49,10 @@ def files(tmp_path):
 
 def test_the_lines_of_f1_add_up_to_it(files):
     (first, _) = read_systems(files, Asked(task="ner"))
-    above_N, below_N = line_counts(first.task, first.seeds[0], "f1")
-    assert above_N.tolist() == [6] + [2] * 10 + [4] * 9
-    assert below_N.tolist() == [6] + [4] * 10 + [5] * 9
-    precision = line_counts(first.task, first.seeds[0], "precision")
-    assert precision[0].sum() / precision[1].sum() == 1.0
+    counts = line_counts(first.task, first.seeds[0], "f1")
+    assert counts.above_KN.tolist() == [[6] + [2] * 10 + [4] * 9]
+    assert counts.below_KN.tolist() == [[6] + [4] * 10 + [5] * 9]
+    assert line_counts(first.task, first.seeds[0], "precision").value == 1.0
 
 
 def test_a_group_counts_only_its_own_facts(files):
@@ -119,8 +120,20 @@ def test_means_are_recognised(task, gold, predictions, metric, value, tmp_path):
         ]
     file = write_lines(tmp_path / "p.jsonl", [{**gold, "prediction": p} for p in predictions])
     (system,) = read_systems([file], Asked(task=task))
-    above_N, below_N = line_counts(system.task, system.seeds[0], metric)
-    assert above_N.sum() / below_N.sum() == pytest.approx(value, abs=1e-5)
+    counts = line_counts(system.task, system.seeds[0], metric)
+    assert counts.value == pytest.approx(value, abs=1e-5)
+
+
+def test_a_likelihood_is_a_geometric_mean_over_tokens():
+    """e^-(3 + 4) / (2 + 8) of two texts of 2 and 8 tokens."""
+    task = task_of("cln")
+    pairs = [(Gold([]), Assessed([], nats=nats, tokens=n)) for nats, n in ((3.0, 2), (4.0, 8))]
+    counts = line_counts(task, pairs, "likelihood")
+    assert counts.value == pytest.approx(np.exp(-0.7), abs=1e-6)
+    drawn = bootstrap([counts], 1000, 1)[:, 0]
+    values = np.exp([-1.5, -0.7, -0.5])  # of one text twice, both, the other twice
+    assert set(drawn.round(4)) == set(values.round(4))
+    assert line_counts(task, pairs, "perplexity").value == pytest.approx(np.exp(0.7), abs=1e-5)
 
 
 def test_a_metric_that_is_no_sum_over_lines_is_refused(tmp_path):

@@ -2,7 +2,9 @@
 
 import html.parser
 import sys
+from pathlib import Path
 
+import orjson
 import pytest
 from conftest import nlpkit, write_lines
 
@@ -15,6 +17,7 @@ from nlpkit.evaluation.report_lines import segments, shown_line
 from nlpkit.evaluation.report_pages import html_page, markdown_page
 from nlpkit.evaluation.report_parts import Figure, Mark, Series
 from nlpkit.evaluation.systems import Asked
+from nlpkit.jsonl import dumps, read_jsonl
 
 TEXT = "郑阿姨在文汇路<b>遇见了林先生"
 NAME = {"start": 0, "end": 3, "label": "name"}
@@ -185,3 +188,23 @@ def test_the_command(run, data, tmp_path):
     done = nlpkit("report", run, "--data", data, "-o", tmp_path / "report.pdf", check=False)
     assert done.returncode == 2
     assert b".html or .md" in done.stderr
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_task_has_a_report(name, tmp_path):
+    """Every second line of its sample gets the gold of the next as its prediction."""
+    task = task_of(name)
+    sample = Path(__file__).parents[1] / "golden" / name / "sample.jsonl"
+    read = [(record, task.read(record).gold) for _, record in read_jsonl(sample)]
+    known = [(record, gold) for record, gold in read if gold is not None]
+    lines = []
+    for number, (record, gold) in enumerate(known):
+        other = known[(number + 1) % len(known)][1]
+        prediction = other if number % 2 else gold
+        lines.append({**record, "prediction": orjson.loads(dumps(prediction))})
+    file = write_lines(tmp_path / "predicted.jsonl", lines)
+    sections = make_sections([file], Asked(task=name), None)
+    page = Page(html_page(name, "today", sections))
+    assert "Kinds of errors" in page.texts
+    assert "script" not in page.tags
+    assert markdown_page(name, "today", sections).startswith(f"# {name}\n")
