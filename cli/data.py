@@ -74,4 +74,4 @@ def check(
     for where, kind, message in checking:
         print(f"{where}: {kind}: {message}", file=sys.stderr)
     write_json(checking.summary())
-    return 3 if checking.unreadable else 0
+    return 3 if checking.unreadable or checking.problem else 0

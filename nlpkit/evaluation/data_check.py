@@ -18,6 +18,9 @@ from nlpkit.jsonl import Line, dumps, read_lines
 GIVEN = ("text", "question", "context", "passages")
 """The fields that a model is given: lines equal in them are duplicates."""
 
+FIELDS = 12
+"""Names of a line's fields that a finding shows at most."""
+
 Place = tuple[str, str, str]  # file:line, kind, message
 
 
@@ -27,6 +30,8 @@ class Checking:
 
     task: Any
     sources: list[Line]
+    problem: str = ""
+    """Why nothing can be learned from all lines together; the lines alone are then looked at."""
     lines: int = 0
     unreadable: int = 0
     facts: int = 0
@@ -45,16 +50,24 @@ class Checking:
             for kind, message in findings:
                 self.kinds[kind] += 1
                 yield line.where, kind, message
+        if self.problem:
+            self.kinds["nothing to learn"] += 1
+            yield self.sources[0].where.rpartition(":")[0], "nothing to learn", self.problem
 
     def _findings(self, record: dict[str, Any], where: str) -> Iterator[tuple[str, str]]:
         example = self.task.read(record)
         if example.gold is None:
-            yield "no gold", "neither training nor evaluation can use the line"
+            fields = ", ".join(f'"{name}"' for name in list(record)[:FIELDS])
+            yield (
+                "no gold",
+                f"neither training nor evaluation can use the line: its fields are {fields}",
+            )
             return
         self.facts += len(self.task.facts(example.gold))
         lost = set()
-        for finding in self.task.report(example):
-            lost |= {finding.lost} - {None}
+        for finding in () if self.problem else self.task.report(example):
+            if finding.lost is not None:
+                lost.add(finding.lost)
             yield finding.kind, finding.message
         self.lost += len(lost)
         given = {name: record[name] for name in GIVEN if name in record}
@@ -77,8 +90,10 @@ class Checking:
 def check_data(
     name: str, file: str, dev: str | None, encoder: str, pairs: list[str], kb: str | None = None
 ) -> Checking:
-    """Prepares the check: labels are those of `file`, or of the settings. Raises SettingsError,
-    DataError."""
+    """Prepares the check: labels are those of `file`, or of the settings.
+
+    Raises SettingsError, and DataError for a file without any line.
+    """
     task_class = tasks.load(name)
     section = tasks.canonical(name)
     kb_values = tasks.kb_values(section, kb)
@@ -88,10 +103,14 @@ def check_data(
     lines = list(read_lines(file))
     if not lines:
         raise DataError(f"{file}: no records")
+    sources = lines + (list(read_lines(dev)) if dev else [])
     with tempfile.TemporaryDirectory() as folder:
-        config = task_class.prepare(config, _readable(probe, lines), Path(folder))
-        task = task_class(config, tokenizer, Path(folder))
-    return Checking(task, lines + (list(read_lines(dev)) if dev else []))
+        try:
+            config = task_class.prepare(config, _readable(probe, lines), Path(folder))
+            task = task_class(config, tokenizer, Path(folder))
+        except DataError as error:  # the lines say why
+            return Checking(probe, sources, error.message)
+    return Checking(task, sources)
 
 
 def _readable(probe: Any, lines: list[Line]) -> Iterator[tuple[str, dict[str, Any]]]:

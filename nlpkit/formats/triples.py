@@ -16,9 +16,8 @@ from nlpkit.jsonl import read_lines, write_atomic
 from nlpkit.text.replacement import Pool, build_pool, draw, replace_all
 from nlpkit.text.tokenizer import Encoding, Span, occurrences
 
-Schema = dict[
-    str, list[list[str]]
-]  # predicate -> the [subject type, object type] pairs it may have
+Schema = dict[str, list[list[str]]]
+"""Predicate -> the [subject type, object type] pairs it may have."""
 
 
 @dataclass(frozen=True)
@@ -113,23 +112,34 @@ def collect_schema(records: Iterable[tuple[str, dict[str, Any]]], path: str | No
     schema = read_schema(path) if path else {}
     for where, record in records:
         try:
-            triples = [] if record.get("spo_list") is None else parse_triples(record).spo_list
+            relations = _relations(record)
             annotated = annotated_predicates(record)
         except RecordError as error:
             raise error.at(where) from None
-        types_of = {_parse(raw, "").predicate: _types(raw) for raw in record.get("spo_list") or ()}
-        for predicate in dict.fromkeys(triple.predicate for triple in triples):
-            types = types_of[predicate]
+        for predicate, types in relations:
             if path:
                 _check_against(schema, predicate, types, where)
-            elif (
-                annotated is None or predicate in annotated
-            ):  # else a stray one, which its line can't teach
-                known = schema.setdefault(predicate, [])
-                known += [types] if types and types not in known else []
+            elif annotated is None or predicate in annotated:
+                _add_types(schema, predicate, types)
+            # else a stray one, which its line can't teach
     if not schema:
         raise DataError("no line has a triple in spo_list: there is no relation to learn")
-    return dict(sorted(schema.items()))
+    return {predicate: sorted(pairs) for predicate, pairs in sorted(schema.items())}
+
+
+def _relations(record: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """The predicate and the types of every triple of a record, in order. Raises RecordError."""
+    if record.get("spo_list") is None:
+        return []
+    parse_triples(record)
+    given = enumerate(record["spo_list"])
+    return [(_parse(raw, f"spo_list[{index}]").predicate, _types(raw)) for index, raw in given]
+
+
+def _add_types(schema: Schema, predicate: str, types: list[str]) -> None:
+    known = schema.setdefault(predicate, [])
+    if types and types not in known:
+        known.append(types)
 
 
 def _types(value: Any) -> list[str]:
@@ -168,8 +178,7 @@ def read_schema(path: str | Path) -> Schema:
             predicate = _string(record, "predicate", "schema")
         except RecordError as error:
             raise error.at(line.where) from None
-        known = schema.setdefault(predicate, [])
-        known += [_types(record)] if _types(record) else []
+        _add_types(schema, predicate, _types(record))
     return schema
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from conftest import write_lines
 
 from nlpkit import encoders
 from nlpkit.errors import DataError
@@ -208,3 +209,41 @@ def test_a_schema_of_another_encoding_is_named(tmp_path):
     path.write_bytes("author\n作者\n".encode("gb18030"))
     with pytest.raises(DataError, match=r"schema.txt:2: not UTF-8"):
         read_schema(path)
+
+
+PAIRS = [["人物", "机构"], ["人物", "学校"]]
+
+
+def typed(*types):
+    """A record with a triple of the predicate `任职` for each pair of types."""
+    triples = [
+        {
+            "subject": "顾平",
+            "predicate": "任职",
+            "object": "云岭",
+            "subject_type": subject,
+            "object_type": object_,
+        }
+        for subject, object_ in types
+    ]
+    return {"text": "顾平在云岭", "spo_list": triples}
+
+
+@pytest.mark.parametrize("pairs", [PAIRS, PAIRS[::-1]])
+def test_a_schema_keeps_all_types_of_a_predicate_in_any_order(pairs):
+    together = collect_schema([("f:1", typed(*pairs))], None)
+    apart = collect_schema([(f"f:{n}", typed(pair)) for n, pair in enumerate(pairs)], None)
+    assert together == apart == {"任职": sorted(PAIRS)}
+
+
+@pytest.mark.parametrize("clash_comes_first", [True, False])
+def test_types_that_clash_are_refused_wherever_they_stand(tmp_path, clash_comes_first):
+    schema = write_lines(
+        tmp_path / "schema.jsonl",
+        [{"predicate": "任职", "subject_type": "人物", "object_type": "机构"}],
+    )
+    pairs = [["人物", "地点"], ["人物", "机构"]]
+    if not clash_comes_first:
+        pairs.reverse()
+    with pytest.raises(DataError, match="f:1: types of .* clash .* 人物-机构, got 人物-地点"):
+        collect_schema([("f:1", typed(*pairs))], str(schema))

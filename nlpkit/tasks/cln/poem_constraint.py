@@ -52,14 +52,22 @@ class Metres:
             legal_KV.to(device), self.end_id, kind_RT.to(device), torch.tensor(begun).to(device)
         )
 
+    def check(self, pattern: str) -> None:
+        """Raises SettingsError for a pattern with a character that no token stands for."""
+        for character in pattern:
+            self._tokens(character)
+
     def _tokens(self, kind: str) -> list[int]:
-        if kind not in self._ids:
-            self._ids[kind] = list(self.writing.tokenizer.token_ids(kind))
-        if len(self._ids[kind]) == 0 or (
-            len(kind) == 1 and kind != IDEOGRAPH and len(self._ids[kind]) != 1
-        ):
+        """The tokens that may stand at a place: of a name of `_ids`, or of a character."""
+        if kind in self._ids:
+            token_ids = self._ids[kind]
+        else:
+            token_ids = list(self.writing.tokenizer.token_ids(kind))
+            if len(token_ids) != 1:
+                token_ids = []
+        if not token_ids:
             raise SettingsError(f'form: expected characters that are one token each, got "{kind}"')
-        return self._ids[kind]
+        return token_ids
 
     def text(self, token_ids: Sequence[int], begun: str, pattern: str) -> str:
         """What is begun and the tokens after it, as text; punctuation as the pattern has it."""

@@ -72,6 +72,8 @@ from nlpkit.text.tokenizer import Tokenizer
 
 ROWS = 128  # texts that are written side by side
 FILE = "characters.json"
+UNKNOWN = "[UNK]"
+SPECIAL = 2  # [CLS] and [SEP], which stand before a text
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,32 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
         self.space = ConditionSpace.read(folder) if folder else None
         characters = read_json(dict[str, int], folder / FILE) if folder else {}
         self.metres = Metres(Writing(tokenizer, characters), tokenizer.sep_id)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Raises SettingsError for what is wrong whatever the lines are."""
+        most = self.config.max_length
+        limit = self.tokenizer.max_length
+        if limit is not None and most > limit - SPECIAL:
+            raise SettingsError(
+                f"cln.max_length: expected at most {limit - SPECIAL}, got {most}: "
+                f"the encoder takes {limit} tokens, {SPECIAL} of them special"
+            )
+        form = self._fixed_form
+        if len(form) > most:
+            raise SettingsError(
+                f"cln.form: {len(form)} characters, max_length is {most}",
+                hint=f"--set cln.max_length={len(form)}",
+            )
+        if form:
+            self.metres.check(form)
+
+    @property
+    def _fixed_form(self) -> str:
+        """The form of all lines; empty where there is none, or where each label names its own."""
+        if self.config.form == "label":
+            return ""
+        return form_of(self.config.form) or self.config.form
 
     def read(self, record: dict[str, Any]) -> Example:
         """`label` or `vector`; to train `text`; where a text is to begin with something,
@@ -181,7 +209,7 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
             raise RecordError(f'field "text": expected it to begin with the prefix "{prefix[:20]}"')
         labels = tuple(condition.labels.values())
         own = next((form for form in map(form_of, labels) if form), "")
-        form = own if self.config.form == "label" else form_of(self.config.form) or self.config.form
+        form = own if self.config.form == "label" else self._fixed_form
         encoding = self.tokenizer.encode(text)
         most = self.config.max_length
         target = cut_text(encoding, most)
@@ -207,22 +235,22 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
         """The tokens of a prefix. Raises RecordError where it leaves no room or is not of the
         form."""
         prefix_ids = list(self.tokenizer.token_ids(prefix))
-        room = (
-            (self.tokenizer.max_length or len(prefix_ids) + self.config.max_length + 2)
-            - self.config.max_length
-            - 2
-        )
-        if len(prefix_ids) > room:
-            raise RecordError(
-                f'field "prefix": expected at most {room} tokens, got {len(prefix_ids)}'
-            )
+        limit = self.tokenizer.max_length
+        if limit is not None:
+            room = limit - SPECIAL - self.config.max_length
+            if len(prefix_ids) > room:
+                raise RecordError(
+                    f'field "prefix": expected at most {room} tokens, got {len(prefix_ids)}',
+                    hint="a smaller cln.max_length leaves more",
+                )
         if form and (len(prefix_ids) != len(prefix) or not begins(prefix, form)):
             raise RecordError(
                 f'field "prefix": expected the beginning of {form}, got "{prefix[:40]}"'
             )
         if len(form) - len(prefix) > self.config.max_length:
-            raise SettingsError(
-                f"cln.form: {len(form)} characters, max_length is {self.config.max_length}"
+            raise RecordError(
+                f"the form of the label has {len(form)} characters, "
+                f"cln.max_length is {self.config.max_length}"
             )
         return prefix_ids
 
@@ -348,9 +376,22 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
         return with_verdicts(predictions, ask)
 
     def report(self, example: Example) -> Iterator[Finding]:
-        """Texts that are not learned to their end."""
+        """Texts that are not learned to their end, and texts that are never written as they are."""
+        text = example.gold.texts[0] if example.gold else ""
+        written = self.metres.writing.text(self.tokenizer.token_ids(text))
+        if self.space is not None and written != text:
+            yield Finding("written otherwise", _difference(text, written))
         if example.is_cut:
             yield Finding(
                 "cut",
                 f"{len(example.target)} tokens are learned, max_length is {self.config.max_length}",
             )
+
+
+def _difference(text: str, written: str) -> str:
+    """Where two texts begin to differ, in words."""
+    shared = zip(text, written, strict=False)
+    place = next((n for n, (a, b) in enumerate(shared) if a != b), min(len(text), len(written)))
+    wanted = text[place : place + 1]
+    got = UNKNOWN if written.startswith(UNKNOWN, place) else written[place : place + 1]
+    return f"{wanted!r} at {place} is {got!r} to the tokenizer, and will be written so"

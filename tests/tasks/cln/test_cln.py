@@ -14,6 +14,7 @@ from nlpkit import encoders
 from nlpkit.config import build
 from nlpkit.decoding.sampling import sample
 from nlpkit.errors import DataError, RecordError, SettingsError
+from nlpkit.evaluation.data_check import check_data
 from nlpkit.inference.filter import Filter
 from nlpkit.inference.predictor import Predictor, predict_examples
 from nlpkit.jsonl import Line, dumps
@@ -179,12 +180,22 @@ def test_forms_are_exact_under_the_mask(tmp_path):
 def test_a_pattern_of_ones_own(tmp_path):
     task, model = make(tmp_path, form="字字，字！", samples=3)
     assert all(fits(text, "字字，字！") for text in texts(task, model, {"label": "词"})[0])
-    task, model = make(tmp_path, form="七言律诗")
-    with pytest.raises(SettingsError, match="64 characters, max_length is 40"):
-        task.read({"label": "词"})
-    task, model = make(tmp_path, form="字…")
-    with pytest.raises(SettingsError, match='one token each, got "…"'):
-        texts(task, model, {"label": "词"})
+    task, model = make(tmp_path, [{"label": "七言律诗", "text": "云"}], form="label")
+    with pytest.raises(RecordError, match=r"64 characters, cln.max_length is 40"):
+        task.read({"label": "七言律诗"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"form": "七言律诗"}, "cln.form: 64 characters, max_length is 40"),
+        ({"form": "字…"}, 'one token each, got "…"'),
+        ({"max_length": 99}, r"cln.max_length: expected at most 98, got 99: the encoder takes 100"),
+    ],
+)
+def test_a_setting_that_is_wrong_for_every_line_is_refused_before_any(tmp_path, settings, message):
+    with pytest.raises(SettingsError, match=message):
+        make(tmp_path, **settings)
 
 
 def test_a_prefix_is_gone_on_with(tmp_path):
@@ -496,6 +507,24 @@ def test_data_check_counts_what_is_cut_and_names_what_cannot_be_read(tmp_path):
     assert done.returncode == 3
     assert json.loads(done.stdout)["findings"] == {"unreadable": 2, "cut": 1, "no gold": 1}
     assert b"a.jsonl:2: unreadable" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("云起\n山白", {"written otherwise": 1}),  # the other lines have a space there
+        ("云起 山白", {}),
+        ("云起锶山", {"written otherwise": 1}),
+        ("云起,山", {}),
+    ],
+)
+def test_data_check_names_what_is_never_written_so(tmp_path, text, kinds):
+    lines = [{"label": "a", "text": "云 山 水"}, {"label": "b", "text": text}]
+    data = write_lines(tmp_path / "a.jsonl", lines)
+    checking = check_data("cln", str(data), None, "tiny", [])
+    found = list(checking)
+    assert checking.summary()["findings"] == kinds
+    assert all("at 2 is " in message for _, _, message in found)
 
 
 def test_rows_of_a_batch_may_come_several_times():
