@@ -18,7 +18,7 @@ Legend: B batch, T tokens, H hidden, L labels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from nlpkit.errors import RecordError
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.labels import find_labels, label_ids, read_label, read_labels, write_labels
-from nlpkit.formats.text import read_text
+from nlpkit.formats.text import read_text, text_windows
 from nlpkit.formats.typed import read_dataclass
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
@@ -148,12 +148,7 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows of a long text."""
-        pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return (
-            [example]
-            if len(pieces) == 1
-            else [replace(example, encoding=piece) for piece in pieces]
-        )
+        return text_windows(self.tokenizer, example, self.config.max_length)
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts."""

@@ -30,7 +30,7 @@ from nlpkit import task
 from nlpkit.config import Range, Size
 from nlpkit.encoders.base import encode
 from nlpkit.errors import RecordError, SettingsError
-from nlpkit.formats.text import read_text
+from nlpkit.formats.text import read_text, text_windows
 from nlpkit.formats.typed import read_dataclass
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
@@ -192,12 +192,7 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows of a long text."""
-        pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return (
-            [example]
-            if len(pieces) == 1
-            else [replace(example, encoding=piece) for piece in pieces]
-        )
+        return text_windows(self.tokenizer, example, self.config.max_length)
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts."""

@@ -34,7 +34,7 @@ from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
 from nlpkit.formats.entities import Entity, Prediction, parse_entities
 from nlpkit.formats.finding import Finding
-from nlpkit.formats.text import read_text
+from nlpkit.formats.text import read_text, text_windows
 from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import write_atomic
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
@@ -198,12 +198,7 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows; an entity is labelled in every window that holds it."""
-        pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return (
-            [example]
-            if len(pieces) == 1
-            else [replace(example, encoding=piece) for piece in pieces]
-        )
+        return text_windows(self.tokenizer, example, self.config.max_length)
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts; with targets, the labels become cells with the text's row in front."""

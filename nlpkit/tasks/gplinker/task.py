@@ -21,7 +21,7 @@ Differs from /8888: all occurrences of a string are labelled, not the first; hea
 are rotary too, since convolutions know no positions (`rotary_links`); the loss is exact (see
 `nlpkit.layers.global_pointer`); strings are compared as they stand (`match = "tokens"` is the
 tolerant rule); the threshold is tuned on the dev set, not 0.
-Legend: B batch, T tokens, P predicates, N pairs of a subject and an object.
+Legend: B batch, P predicates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,11 +38,10 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import EvenSize, Length, Score, Share
-from nlpkit.encoders.base import encode
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
 from nlpkit.formats.finding import Finding
-from nlpkit.formats.text import read_text
+from nlpkit.formats.text import read_text, text_windows
 from nlpkit.formats.triples import (
     Prediction,
     Schema,
@@ -58,12 +56,11 @@ from nlpkit.formats.triples import (
     write_schema,
 )
 from nlpkit.formats.typed import read_json
-from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss, overlap_loss
-from nlpkit.layers.span_decoding import pairs_in_rows, spans_above, with_rows
-from nlpkit.text.batch import TensorFields
-from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer, keep_whole
+from nlpkit.layers.span_decoding import with_rows
+from nlpkit.tasks.gplinker.model import Batch, Found, Model
+from nlpkit.text.tokenizer import Encoding, Tokenizer, keep_whole
 
-SCORES_AT_ONCE = 1 << 22  # scores of subject-object pairs held in memory while decoding
+Cell = tuple[int, int, int]  # head, i, j
 
 
 @dataclass(frozen=True)
@@ -108,55 +105,6 @@ class Example:
         return len(self.encoding)
 
 
-@dataclass(frozen=True)
-class Batch(TensorFields):
-    """Tokens and, where gold is known, the cells (text, head, i, j) of the three pointers and what
-    was annotated."""
-
-    encodings: list[Encoding]
-    tokens: TokenBatch
-    cells: tuple[torch.Tensor, ...] | None
-    annotated_BP: torch.Tensor
-
-
-class Model(nn.Module):
-    """Encoder and three pointers."""
-
-    def __init__(self, encoder: Any, predicates: int, config: Settings):
-        super().__init__()
-        self.encoder = encoder
-
-        form: dict[str, Any] = {
-            "head_size": config.head_size,
-            "initial_score": config.initial_score,
-        }
-        pointer = partial(
-            GlobalPointer, encoder.hidden_size, efficient=config.head == "efficient", **form
-        )
-        self.entity = pointer(heads=2)
-        self.head, self.tail = (
-            pointer(heads=predicates, rotary=config.rotary_links, ordered=False) for _ in range(2)
-        )
-
-    def scores(self, tokens: TokenBatch) -> tuple[PairScores, PairScores, PairScores]:
-        """Scores of the entity, head and tail pointers."""
-        hidden_BTH = encode(self.encoder, tokens)
-        return tuple(p(hidden_BTH, tokens.content_BT) for p in (self.entity, self.head, self.tail))
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """The loss of each text, summed over heads: (B,). What a text was not annotated for costs
-        nothing."""
-        assert batch.cells is not None
-        entity, head, tail = self.scores(batch.tokens)
-        entity_N4, head_N4, tail_N4 = batch.cells
-        present_BE, absent_BE = multilabel_loss(entity, entity_N4)
-        complete_B1 = batch.annotated_BP.all(1, keepdim=True)
-        if not complete_B1.all():
-            absent_BE = torch.where(complete_B1, absent_BE, overlap_loss(entity, entity_N4))
-        relations_BP = sum(multilabel_loss(head, head_N4)) + sum(multilabel_loss(tail, tail_N4))
-        return (present_BE + absent_BE).sum(1) + (relations_BP * batch.annotated_BP).sum(1)
-
-
 class Task(task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
@@ -188,18 +136,23 @@ class Task(task.Task[Example, Batch, Prediction]):
     def labels(self, encoding: Encoding, triples: list[Triple]) -> tuple[np.ndarray, ...]:
         """(head, i, j) cells of the entity, head and tail pointers: all occurrences of every
         triple's strings."""
-        cells: tuple[set[tuple[int, int, int]], ...] = (set(), set(), set())
+        entity: set[Cell] = set()
+        head: set[Cell] = set()
+        tail: set[Cell] = set()
         for triple in triples:
             predicate = self.predicate_ids.get(triple.predicate)
             if predicate is None:
                 continue
-            for subject, object_ in itertools.product(
-                *map(encoding.find, (triple.subject, triple.object))
-            ):
-                cells[0].update([(0, subject[0], subject[1] - 1), (1, object_[0], object_[1] - 1)])
-                cells[1].add((predicate, subject[0], object_[0]))
-                cells[2].add((predicate, subject[1] - 1, object_[1] - 1))
-        return tuple(np.array(sorted(c), dtype=np.int64).reshape(-1, 3) for c in cells)
+            subjects = encoding.find(triple.subject)
+            objects = encoding.find(triple.object)
+            for (s_first, s_end), (o_first, o_end) in itertools.product(subjects, objects):
+                entity.add((0, s_first, s_end - 1))
+                entity.add((1, o_first, o_end - 1))
+                head.add((predicate, s_first, o_first))
+                tail.add((predicate, s_end - 1, o_end - 1))
+        return tuple(
+            np.array(sorted(cells), dtype=np.int64).reshape(-1, 3) for cells in (entity, head, tail)
+        )
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
         """Replaces subjects and objects by others of the same predicate's, in texts of a single
@@ -221,12 +174,7 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def windows(self, example: Example) -> list[Example]:
         """Overlapping windows; a triple is labelled in every window that holds both its spans."""
-        pieces = self.tokenizer.windows(example.encoding, self.config.max_length)
-        return (
-            [example]
-            if len(pieces) == 1
-            else [replace(example, encoding=piece) for piece in pieces]
-        )
+        return text_windows(self.tokenizer, example, self.config.max_length)
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts; with targets, the labels become cells with the text's row in front."""
@@ -234,12 +182,7 @@ class Task(task.Task[Example, Batch, Prediction]):
         annotated_BP = torch.ones(len(examples), len(self.predicates), dtype=torch.bool)
         for row, example in enumerate(examples):
             if example.annotated is not None:
-                known = [
-                    self.predicate_ids[p] for p in example.annotated if p in self.predicate_ids
-                ]
-                annotated_BP[row] = torch.zeros(len(self.predicates), dtype=torch.bool).index_fill(
-                    0, torch.tensor(known, dtype=torch.long), True
-                )
+                annotated_BP[row] = torch.tensor([p in example.annotated for p in self.predicates])
         cells = None
         if targets:
             labels = [self.labels(e.encoding, e.gold.spo_list if e.gold else []) for e in examples]
@@ -251,45 +194,24 @@ class Task(task.Task[Example, Batch, Prediction]):
         return Model(encoder, len(self.predicates), self.config)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
-        """Spans above the threshold, then all their pairs with all predicates, by index, without P
-        x T x T scores."""
+        """The triples above the threshold; those of equal strings count once, with the best score."""
         threshold = threshold_for(self.config.threshold, loose)
-        entity, head, tail = model.scores(batch.tokens)
-        entity_B2TT = entity.dense()
-        subjects, objects = (spans_above(entity_B2TT[:, role], threshold, loose) for role in (0, 1))
         found: list[list[Triple]] = [[] for _ in batch.encodings]
-        for s_N, o_N in pairs_in_rows(
-            subjects[0], objects[0], SCORES_AT_ONCE // len(self.predicates)
-        ):
-            (b_N, s_head, s_tail, s_score), (_, o_head, o_tail, o_score) = (
-                [t[index_N] for t in spans] for spans, index_N in ((subjects, s_N), (objects, o_N))
-            )
-            scores_NP = torch.minimum(
-                head.cells(b_N, s_head, o_head), tail.cells(b_N, s_tail, o_tail)
-            )
-            scores_NP = torch.minimum(scores_NP, torch.minimum(s_score, o_score)[:, None])
-            n_K, p_K = (scores_NP > threshold).nonzero(as_tuple=True)
-            hits_K6 = torch.stack(
-                [*(t[n_K] for t in (b_N, s_head, s_tail, o_head, o_tail)), p_K], 1
-            )
-            for (row, *tokens, predicate), score in zip(
-                hits_K6.tolist(), scores_NP[n_K, p_K].tolist(), strict=True
-            ):
-                found[row].append(
-                    self._triple(batch.encodings[row], tokens, self.predicates[predicate], score)
-                )
+        for place in model.triples(batch.tokens, threshold, loose):
+            found[place.row].append(self._triple(batch.encodings[place.row], place))
         return [Prediction(best_of(triples)) for triples in found]
 
-    def _triple(
-        self, encoding: Encoding, tokens: list[int], predicate: str, score: float
-    ) -> Triple:
-        s_head, s_tail, o_head, o_tail = tokens
-        subject, object_ = (
-            encoding.char_span((s_head, s_tail + 1)),
-            encoding.char_span((o_head, o_tail + 1)),
+    def _triple(self, encoding: Encoding, place: Found) -> Triple:
+        subject = encoding.char_span((place.subject[0], place.subject[1] + 1))
+        object_ = encoding.char_span((place.object[0], place.object[1] + 1))
+        return Triple(
+            encoding.text[slice(*subject)],
+            self.predicates[place.predicate],
+            encoding.text[slice(*object_)],
+            subject,
+            object_,
+            round(place.score, 4),
         )
-        strings = encoding.text[slice(*subject)], predicate, encoding.text[slice(*object_)]
-        return Triple(*strings, subject, object_, round(score, 4))
 
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
         """The union over the windows, by place in the text, without spans that a window cut."""
