@@ -22,11 +22,9 @@ from nlpkit.formats.typed import read_dataclass
 from nlpkit.jsonl import read_jsonl
 from nlpkit.tasks.cln.diversity import distinct, longest_copies, self_bleu
 from nlpkit.tasks.cln.poem_forms import fits
-from nlpkit.text.tokenizer import Encoding
 
 COPIED = 12
 """Characters in a row from which on a text counts as copied."""
-_ENDS, _PAUSES = "。！？!?…~～", "；;，,、："
 
 
 @dataclass(frozen=True)
@@ -129,17 +127,3 @@ def _of_the_model(assessed: Sequence[Assessed]) -> dict[str, Any]:
         "wrong_perplexity": round(math.exp(min(wrong, 700)), 6),
         "tokens": tokens,
     }
-
-
-def cut_text(encoding: Encoding, most: int) -> list[int]:
-    """The tokens of a text, up to the last end of a sentence (else pause) where there are more than
-    `most`."""
-    token_ids = encoding.token_ids_T[1:-1].tolist()
-    if len(token_ids) <= most:
-        return token_ids
-    places = encoding.starts_T[1 : most + 1].tolist()
-    for marks in (_ENDS, _PAUSES):
-        for place in range(most - 1, most // 4, -1):
-            if encoding.text[places[place]] in marks:
-                return token_ids[: place + 1]
-    return token_ids[:most]

@@ -1,4 +1,4 @@
-"""A language model under a condition: its examples, its batches and the model itself.
+"""A language model under a condition: its batches and the model itself.
 
     loss = - sum_t log p(token_t | tokens before it, condition)        in nats, the end included
 
@@ -13,34 +13,13 @@ from typing import Any
 import torch
 
 from nlpkit.encoders.base import encode
-from nlpkit.errors import RecordError, shown
 from nlpkit.layers.conditional_norm import condition_norms
 from nlpkit.layers.prefix_lm import CachedDecoder, PrefixBatch, PrefixLM
 from nlpkit.layers.vae import Latent, divergence
-from nlpkit.tasks.cln.conditions import Condition, ConditionSpace, ConditionVectors
-from nlpkit.tasks.cln.metrics import Gold
+from nlpkit.tasks.cln.conditions import ConditionSpace, ConditionVectors
+from nlpkit.tasks.cln.examples import Example
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch
-
-
-@dataclass(frozen=True)
-class Example:
-    """A condition, how the text begins and what form it is to have, and the tokens to learn."""
-
-    condition: Condition
-    prefix: str
-    prefix_ids: list[int]
-    form: str
-    gold: Gold | None
-    target: list[int]
-    between: list[list[int]]
-    """Tokens of the two texts between which the latent vectors lie, if any."""
-    is_cut: bool
-    number: int = 0
-    """Of the line, counted from 1; 0 for a record of no file."""
-
-    def __len__(self) -> int:
-        return 2 + max(len(self.prefix_ids), len(self.target))
 
 
 @dataclass(frozen=True)
@@ -84,25 +63,21 @@ class Model(PrefixLM):
         """
         assert batch.wrong is not None
         if self.latent is None:
-            return self._nats(batch, self.seen(batch.condition)), self._nats(
-                batch, self.seen(batch.wrong)
-            )
+            right_B = self._nats(batch, self.seen(batch.condition))
+            wrong_B = self._nats(batch, self.seen(batch.wrong))
+            return right_B, wrong_B
         mean_BZ, log_variance_BZ = self.posterior(batch.texts)
         kl_B = divergence(mean_BZ, log_variance_BZ).sum(1)
-        pairs = (batch.condition, mean_BZ), (batch.wrong, -mean_BZ)
-        right_B, wrong_B = (
-            self._nats(batch, self.seen(condition, z_BZ)) + kl_B for condition, z_BZ in pairs
-        )
-        return right_B, wrong_B
+        right_B = self._nats(batch, self.seen(batch.condition, mean_BZ))
+        wrong_B = self._nats(batch, self.seen(batch.wrong, -mean_BZ))
+        return right_B + kl_B, wrong_B + kl_B
 
     def seen(self, condition: torch.Tensor, z_BZ: torch.Tensor | None = None) -> torch.Tensor:
         """condition_BC, what the norms see of the condition and of z."""
         condition_BC = self.vectors(condition)
-        return (
-            condition_BC
-            if self.latent is None or z_BZ is None
-            else condition_BC + self.latent.project(z_BZ)
-        )
+        if self.latent is None or z_BZ is None:
+            return condition_BC
+        return condition_BC + self.latent.project(z_BZ)
 
     def posterior(self, texts: TokenBatch | None) -> tuple[torch.Tensor, torch.Tensor]:
         """(mean_BZ, log_variance_BZ) of texts, which the encoder reads as it is without a
@@ -137,30 +112,3 @@ class ConditionedDecoder(CachedDecoder):
     def _keep(self, row_N: torch.Tensor) -> None:
         super()._keep(row_N)
         self.condition_RC = self.condition_RC[row_N]
-
-
-def read_string(record: dict[str, Any], name: str) -> str:
-    """A field that may be left out, "" then. Raises RecordError for another type."""
-    value = record.get(name)
-    if value is not None and not isinstance(value, str):
-        raise RecordError(f'field "{name}": expected a string, got {type(value).__name__}')
-    return value or ""
-
-
-def read_between(record: dict[str, Any], latent: int | None) -> list[str]:
-    """The two texts of the field `between`, or none. Raises RecordError, also where there are no
-    latent vectors."""
-    texts = record.get("between")
-    if texts is None:
-        return []
-    if latent is None:
-        raise RecordError(
-            'field "between": the run has no latent vectors', hint="train with --set cln.latent=32"
-        )
-    if (
-        not isinstance(texts, list)
-        or len(texts) != 2
-        or not all(isinstance(t, str) and t.strip() for t in texts)
-    ):
-        raise RecordError(f'field "between": expected two texts, got {shown(texts)}')
-    return texts

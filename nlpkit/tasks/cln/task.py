@@ -18,8 +18,7 @@ and the model chooses among what is left. With `latent` a line needs no label; `
 "再也不来了"]` asks for texts on the way from one to the other. Metrics are those of `metrics`.
 
 Source: https://kexue.fm/archives/7124.
-Differs from it: /7124 sets no segment and reads no [SEP] before the text. Legend: B examples, R
-texts, V vocabulary.
+Differs from it: /7124 sets no segment and reads no [SEP] before the text.
 """
 
 from __future__ import annotations
@@ -31,16 +30,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import torch
 from torch import nn
 
 from nlpkit import task
 from nlpkit.config import Positive, Range, Seed, Size, Weight
-from nlpkit.decoding.constraint import Model as TokenModel
-from nlpkit.decoding.repetition import NoRepeat
-from nlpkit.decoding.sampling import sample
-from nlpkit.decoding.search import Hypotheses, beam_search
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.typed import read_json
@@ -49,31 +42,30 @@ from nlpkit.layers.prefix_lm import Pair, collate_pairs, collate_sources
 from nlpkit.layers.vae import Latent
 from nlpkit.tasks.cln.conditions import Condition, ConditionSpace, read_condition
 from nlpkit.tasks.cln.detokenize import Writing
+from nlpkit.tasks.cln.examples import (
+    SPECIAL,
+    Example,
+    begin,
+    cut_text,
+    difference,
+    read_between,
+    read_string,
+)
 from nlpkit.tasks.cln.metrics import (
     Assessed,
     Gold,
     Prediction,
-    cut_text,
     parse_prediction,
     score_texts,
     with_verdicts,
 )
-from nlpkit.tasks.cln.model import (
-    Batch,
-    ConditionedDecoder,
-    Example,
-    Model,
-    read_between,
-    read_string,
-)
+from nlpkit.tasks.cln.model import Batch, Model
 from nlpkit.tasks.cln.poem_constraint import Metres
-from nlpkit.tasks.cln.poem_forms import begins, form_of
+from nlpkit.tasks.cln.poem_forms import form_of
+from nlpkit.tasks.cln.writer import Writer
 from nlpkit.text.tokenizer import Tokenizer
 
-ROWS = 128  # texts that are written side by side
 FILE = "characters.json"
-UNKNOWN = "[UNK]"
-SPECIAL = 2  # [CLS] and [SEP], which stand before a text
 
 
 @dataclass(frozen=True)
@@ -193,11 +185,9 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
     def read(self, record: dict[str, Any]) -> Example:
         """`label` or `vector`; to train `text`; where a text is to begin with something,
         `prefix`."""
-        condition, text, prefix = (
-            read_condition(record),
-            read_string(record, "text"),
-            read_string(record, "prefix"),
-        )
+        condition = read_condition(record)
+        text = read_string(record, "text")
+        prefix = read_string(record, "prefix")
         required = self.config.latent is None
         if self.space is not None:
             self.space.check(condition, required)
@@ -213,46 +203,21 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
         encoding = self.tokenizer.encode(text)
         most = self.config.max_length
         target = cut_text(encoding, most)
+        between = read_between(record, self.config.latent)
         return Example(
             condition=condition,
             prefix=prefix,
-            prefix_ids=self._begin(prefix, form),
+            prefix_ids=begin(prefix, form, self.tokenizer, most),
             form=form,
             gold=Gold([text], [], labels, form or own) if text else None,
             target=target,
-            between=[
-                cut_text(self.tokenizer.encode(t), most)
-                for t in read_between(record, self.config.latent)
-            ],
+            between=[cut_text(self.tokenizer.encode(text), most) for text in between],
             is_cut=len(target) < len(encoding) - 2,
         )
 
     def numbered(self, example: Example, number: int) -> Example:
         """The example as line `number` of its file: its texts are drawn by the seed and it."""
         return replace(example, number=number)
-
-    def _begin(self, prefix: str, form: str) -> list[int]:
-        """The tokens of a prefix. Raises RecordError where it leaves no room or is not of the
-        form."""
-        prefix_ids = list(self.tokenizer.token_ids(prefix))
-        limit = self.tokenizer.max_length
-        if limit is not None:
-            room = limit - SPECIAL - self.config.max_length
-            if len(prefix_ids) > room:
-                raise RecordError(
-                    f'field "prefix": expected at most {room} tokens, got {len(prefix_ids)}',
-                    hint="a smaller cln.max_length leaves more",
-                )
-        if form and (len(prefix_ids) != len(prefix) or not begins(prefix, form)):
-            raise RecordError(
-                f'field "prefix": expected the beginning of {form}, got "{prefix[:40]}"'
-            )
-        if len(form) - len(prefix) > self.config.max_length:
-            raise RecordError(
-                f"the form of the label has {len(form)} characters, "
-                f"cln.max_length is {self.config.max_length}"
-            )
-        return prefix_ids
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the beginnings, and with targets also the texts."""
@@ -276,76 +241,16 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
     def build_model(self, encoder: nn.Module) -> Model:
         """The encoder with conditional norms."""
         assert self.space is not None
-        c, hidden_size = self.config, getattr(encoder, "hidden_size", 0)
-        latent = (
-            None if c.latent is None else Latent(hidden_size, c.latent, c.size, c.free, c.annealing)
-        )
-        return Model(encoder, self.space, c.size, latent)
+        config = self.config
+        latent = None
+        if config.latent is not None:
+            hidden_size: Any = encoder.hidden_size
+            latent = Latent(hidden_size, config.latent, config.size, config.free, config.annealing)
+        return Model(encoder, self.space, config.size, latent)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """`samples` texts for every example."""
-        c = self.config
-        copies = 1 if c.search == "beams" and c.latent is None else c.samples
-        rows = [(row, copy) for row in range(len(batch.examples)) for copy in range(copies)]
-        found = [Prediction([], []) for _ in batch.examples]
-        for start in range(0, len(rows), ROWS):
-            some = rows[start : start + ROWS]
-            for (row, _), texts in zip(some, self._write(model, batch, some).lists(), strict=True):
-                example = batch.examples[row]
-                for token_ids, score in texts[: c.samples // copies]:
-                    found[row].texts.append(
-                        self.metres.text(token_ids, example.prefix, example.form)
-                    )
-                    found[row].scores.append(round(score, 4))
-        return found
-
-    def _write(self, model: Model, batch: Batch, rows: list[tuple[int, int]]) -> Hypotheses:
-        """One text for each (example, copy), or the best for each example."""
-        c, examples = self.config, [batch.examples[row] for row, _ in rows]
-        row_R = torch.tensor([row for row, _ in rows], device=batch.condition.device)
-        condition_RC = model.seen(batch.condition[row_R], self._latents(model, examples, rows))
-        decoder: TokenModel = ConditionedDecoder(model, batch.sources.rows(row_R), condition_RC)
-        if c.no_repeat is not None:
-            decoder = NoRepeat(decoder, c.no_repeat)
-        begun = [len(example.prefix_ids) for example in examples]
-        constraint = self.metres.constraint(
-            [example.form for example in examples],
-            begun,
-            model.encoder.vocabulary_size,
-            row_R.device,
-        )
-        if c.search == "beams":
-            beams = max(c.beams, c.samples)
-            return beam_search(
-                decoder, constraint, len(rows), beams, c.max_length, length_normalised=True
-            )
-        seeds = [(c.seed, batch.examples[row].number, copy) for row, copy in rows]
-        kept: dict[str, Any] = {"temperature": c.temperature, "top_k": c.top_k, "top_p": c.top_p}
-        return sample(decoder, constraint, seeds, c.max_length, **kept)
-
-    def _latents(
-        self, model: Model, examples: list[Example], rows: list[tuple[int, int]]
-    ) -> torch.Tensor | None:
-        """z of each text: drawn from N(0, 1), or on the way from one text to the other; None
-        without latent vectors."""
-        if model.latent is None:
-            return None
-        device, points = model.latent.seen.device, max(1, self.config.samples - 1)
-        z_RZ = []
-        for example, (_, copy) in zip(examples, rows, strict=True):
-            if example.between:
-                first_Z, last_Z = model.posterior(
-                    collate_sources(example.between, self.tokenizer).to(device)
-                )[0]
-                z_RZ.append(
-                    torch.lerp(first_Z, last_Z, 0.5 if self.config.samples == 1 else copy / points)
-                )
-            else:
-                random = np.random.default_rng((self.config.seed, example.number, copy, 1))
-                z_RZ.append(
-                    torch.from_numpy(random.standard_normal(self.config.latent)).float().to(device)
-                )
-        return torch.stack(z_RZ)
+        return Writer(self.config, self.tokenizer, self.metres).write(model, batch)
 
     def evaluate(
         self, model: Model, batch: Batch, *, loose: bool = False, brief: bool = False
@@ -380,18 +285,9 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
         text = example.gold.texts[0] if example.gold else ""
         written = self.metres.writing.text(self.tokenizer.token_ids(text))
         if self.space is not None and written != text:
-            yield Finding("written otherwise", _difference(text, written))
+            yield Finding("written otherwise", difference(text, written))
         if example.is_cut:
             yield Finding(
                 "cut",
                 f"{len(example.target)} tokens are learned, max_length is {self.config.max_length}",
             )
-
-
-def _difference(text: str, written: str) -> str:
-    """Where two texts begin to differ, in words."""
-    shared = zip(text, written, strict=False)
-    place = next((n for n, (a, b) in enumerate(shared) if a != b), min(len(text), len(written)))
-    wanted = text[place : place + 1]
-    got = UNKNOWN if written.startswith(UNKNOWN, place) else written[place : place + 1]
-    return f"{wanted!r} at {place} is {got!r} to the tokenizer, and will be written so"

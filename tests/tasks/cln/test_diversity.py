@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlpkit.tasks.cln.diversity import distinct, longest_copies, self_bleu
+from nlpkit.tasks.cln.examples import cut_text
 from nlpkit.tasks.cln.metrics import (
     Assessed,
     Gold,
     Prediction,
-    cut_text,
     score_texts,
     with_verdicts,
 )
