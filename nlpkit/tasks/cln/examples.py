@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nlpkit.errors import RecordError
+from nlpkit.errors import RecordError, shown
 from nlpkit.tasks.cln.conditions import Condition
 from nlpkit.tasks.cln.metrics import Gold
 from nlpkit.tasks.cln.poem_forms import begins
