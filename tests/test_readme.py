@@ -4,19 +4,21 @@ import json
 import lzma
 import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_FLAGS, write_lines
+from conftest import SMALL_FLAGS, warm_server, write_lines
 
 from nlpkit import samples, tasks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+TESTS = "pytest -n auto"
+DETAILS = sorted((ROOT / "nlpkit" / "tasks").glob("*/README.md"))
 SETUP = re.compile(r"python3 -m venv \.venv && \. \.venv/bin/activate && |pip install [^&]*&& ")
 
 SHIM = """#!/usr/bin/env bash
@@ -24,7 +26,8 @@ extra=()
 if [[ $1 == train && "$*" != *"--encoder tiny"* ]]; then extra=(--epochs 1 {small}); fi
 if [[ "$1 $2" == "data sample" ]]; then extra=(--count 200); fi
 if [[ "$1 $2" == "encoder pretrain" ]]; then extra=({few}); fi
-exec "{python}" -m cli.main "$@" "${{extra[@]}}"
+if [[ $1 == compare ]]; then extra=(--draws 200); fi
+exec {nlpkit} "$@" "${{extra[@]}}"
 """
 
 
@@ -63,7 +66,9 @@ def place(tmp_path_factory):
     (folder / "names.txt").write_text("云岭\n云泽\n云泽港\n桐溪\n", encoding="utf-8")
     (folder / "bin").mkdir()
     shim = folder / "bin" / "nlpkit"
-    shim.write_text(SHIM.format(python=sys.executable, small=quoted(SMALL_FLAGS), few=quoted(FEW)))
+    shim.write_text(
+        SHIM.format(nlpkit=shlex.join(warm_server()[1]), small=quoted(SMALL_FLAGS), few=quoted(FEW))
+    )
     shim.chmod(0o755)
     return folder
 
@@ -71,7 +76,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize("index", range(len(BLOCKS)))
 def test_the_commands_of_a_block_run(place, index):
     block = SETUP.sub("", BLOCKS[index])
-    if block.strip() == "pytest":
+    if block.strip() == TESTS:
         return
     if "jq" in block and not shutil.which("jq"):
         block = re.sub(r"\| jq [^|>]*'", "| cat", block)
@@ -89,7 +94,7 @@ def test_the_commands_of_a_block_run(place, index):
 
 
 def test_the_second_command_is_the_one_that_ci_runs():
-    (command,) = [block.strip() for block in BLOCKS if block.strip().endswith("pytest")]
+    (command,) = [block.strip() for block in BLOCKS if block.strip().endswith(TESTS)]
     parts = command.replace(" -q", "").split(" && ")
     ci = (ROOT / ".ci" / "run").read_text().replace(" -q", "")
     assert all(part in ci for part in parts)
@@ -97,9 +102,40 @@ def test_the_second_command_is_the_one_that_ci_runs():
 
 def test_every_task_has_its_row_and_its_lines_are_json():
     for name in tasks.names():
-        (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}`")]
-        for value in re.findall(r"`(\{.*?\})`", row):
+        (row,) = [line for line in README.splitlines() if line.startswith(f"| `{name}` | ")][:1]
+        values = re.findall(r"`(\{.*?\})`", row)
+        assert values
+        for value in values:
             assert json.loads(value)
+
+
+@pytest.mark.parametrize("path", DETAILS, ids=lambda path: path.parent.name)
+def test_the_lines_of_a_task_s_own_readme_are_json(path):
+    lines = re.findall(
+        r"^    (?:in|train|out) +(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(lines) == 3
+    for line in lines:
+        values = re.findall(r"\{.*?\}(?=  |$)", line)
+        assert values
+        for value in values:
+            assert json.loads(value)
+
+
+def test_it_is_short_and_what_it_points_at_is_there():
+    assert len(README.splitlines()) <= 150
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(links) > 8
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_tree_names_files_that_exist():
+    tree = README.split("## The tree")[1].split("```")[1]
+    known = {path.name for path in [*ROOT.glob("nlpkit/**/*"), *ROOT.glob("*")]}
+    named = re.findall(r"[a-z_]+\.py", tree)
+    assert len(named) > 10
+    assert set(named) <= known
 
 
 def test_every_exit_code_is_told():

@@ -19,7 +19,7 @@ import re
 import signal
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from nlpkit.text.words import word_lengths
 
 HELD_OUT = 1000  # one line in so many
 LINES = 2000  # that a process encodes together
+SMALL = 1 << 20  # bytes: fewer are encoded before other processes have started
 
 _backend: tokenizers.Tokenizer  # of a process that encodes
 
@@ -141,22 +142,31 @@ def _read(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _encode_files(folder: Path, paths: list[str], backend: tokenizers.Tokenizer) -> None:
-    """Writes `N.tokens` and `N.held_out` for every file, in several processes, some lines at a
-    time."""
+    """Writes `N.tokens` and `N.held_out` for every file; where they are large, in several
+    processes."""
+    if sum(Path(path).stat().st_size for path in paths) < SMALL:
+        _use(backend.to_str())
+        _write_tokens(folder, paths, lambda chunks: map(encode_lines, chunks))
+        return
     context = multiprocessing.get_context("spawn")
     workers = os.cpu_count() or 1
-    with ProcessPoolExecutor(
-        workers, context, initializer=_start, initargs=(backend.to_str(),)
-    ) as pool:
-        for number, path in enumerate(paths):
-            chunks = _chunks(read_lines(path))
-            with (
-                write_atomic(folder / f"{number}.tokens") as train,
-                write_atomic(folder / f"{number}.held_out") as held,
-            ):
-                for encoded, held_out in _in_order(pool, chunks, 2 * workers):
-                    train.write(encoded)
-                    held.write(held_out)
+    with ProcessPoolExecutor(workers, context, _start, (backend.to_str(),)) as pool:
+        _write_tokens(folder, paths, lambda chunks: _in_order(pool, chunks, 2 * workers))
+
+
+def _write_tokens(
+    folder: Path,
+    paths: list[str],
+    encode: Callable[[Iterable[list[Line]]], Iterable[tuple[bytes, bytes]]],
+) -> None:
+    for number, path in enumerate(paths):
+        with (
+            write_atomic(folder / f"{number}.tokens") as train,
+            write_atomic(folder / f"{number}.held_out") as held,
+        ):
+            for encoded, held_out in encode(_chunks(read_lines(path))):
+                train.write(encoded)
+                held.write(held_out)
 
 
 def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
@@ -180,10 +190,15 @@ def _in_order(
 
 
 def _start(tokenizer: str) -> None:
-    global _backend
+    """What a process of the pool does first."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for this one hears it
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _use(tokenizer)
+
+
+def _use(tokenizer: str) -> None:
+    global _backend
     _backend = tokenizers.Tokenizer.from_str(tokenizer)
 
 

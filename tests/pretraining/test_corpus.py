@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nlpkit import encoders
 from nlpkit.errors import DataError, SettingsError
+from nlpkit.pretraining import corpus
 from nlpkit.pretraining.blocks import Blocks
 from nlpkit.pretraining.corpus import encode_text, load_corpus, parse_source, token_type, word_bit
 from nlpkit.pretraining.objectives import (
@@ -46,22 +47,24 @@ def test_a_text_is_its_tokens_with_the_words_marked():
     assert begins.tolist() == [0, *np.cumsum(word_lengths(text))[:-1]]
 
 
-def test_a_corpus_holds_every_line_once_and_holds_some_out(tmp_path):
+@pytest.mark.parametrize("small", [0, corpus.SMALL])  # in several processes, in this one
+def test_a_corpus_holds_every_line_once_and_holds_some_out(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(corpus, "SMALL", small)
     plain, xz, gz = tmp_path / "a.txt", tmp_path / "b.txt.xz", tmp_path / "c.txt.gz"
     plain.write_text("\ufeff" + "\r\n".join(LINES[:2500]) + "\n\n", encoding="utf-8")
     xz.write_bytes(lzma.compress("\n".join(LINES[2500:5000]).encode()))
     gz.write_bytes(gzip.compress("\n".join(LINES[5000:]).encode()))
     texts = [str(plain), f"{xz}:0.5", str(gz)]
-    corpus = load_corpus(tmp_path / "corpus", texts, BACKEND)
-    assert [source.weight for source in corpus.sources] == [1.0, 0.5, 1.0]
-    parts = [source.tokens for source in corpus.sources] + [corpus.held_out]
+    made = load_corpus(tmp_path / "corpus", texts, BACKEND)
+    assert [source.weight for source in made.sources] == [1.0, 0.5, 1.0]
+    parts = [source.tokens for source in made.sources] + [made.held_out]
     found = [line for part in parts for line in lines_of(part)]
     assert Counter(found) == Counter(
         tuple(BACKEND.encode(line, add_special_tokens=False).ids) for line in LINES
     )
-    assert 0 < len(lines_of(corpus.held_out)) < 20
+    assert 0 < len(lines_of(made.held_out)) < 20
     again = load_corpus(tmp_path / "corpus", texts, BACKEND, encode=False)
-    assert np.array_equal(again.sources[1].tokens, corpus.sources[1].tokens)
+    assert np.array_equal(again.sources[1].tokens, made.sources[1].tokens)
     with pytest.raises(SettingsError, match="tokens of other texts"):
         load_corpus(tmp_path / "corpus", texts[:2], BACKEND)
 
