@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -60,9 +61,24 @@ def weights(made, stop=None):
     return {name: tensor.clone() for name, tensor in made.state.model.state_dict().items()}
 
 
+@pytest.fixture(scope="module")
+def straight(text, tmp_path_factory):
+    """Share of replaced tokens -> (folder of a pretraining that was not stopped, its weights)."""
+
+    @cache
+    def made(replaced):
+        torch.manual_seed(0)
+        folder = tmp_path_factory.mktemp("straight") / "encoder"
+        return folder, weights(opened(plan(text, folder, replaced_share=replaced)))
+
+    return made
+
+
 @pytest.mark.parametrize(("stop", "replaced"), [(1, 0.0), (3, 0.0), (7, 0.0), (4, 0.5)])
-def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(text, tmp_path, stop, replaced):
-    expected = weights(opened(plan(text, tmp_path / "straight", replaced_share=replaced)))
+def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(
+    text, tmp_path, straight, stop, replaced
+):
+    folder, expected = straight(replaced)
     weights(opened(plan(text, tmp_path / "stopped", replaced_share=replaced)), stop)
     assert (tmp_path / "stopped" / CHECKPOINT).exists()
     again = opened(plan(text, tmp_path / "stopped", replaced_share=replaced))
@@ -70,16 +86,15 @@ def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(text, tmp_path,
     found = weights(again)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     files = ("model.safetensors", "metrics.jsonl", "config.json", "tokenizer.json")
-    assert all(
-        (tmp_path / "straight" / n).read_bytes() == (tmp_path / "stopped" / n).read_bytes()
-        for n in files
-    )
+    assert all((folder / n).read_bytes() == (tmp_path / "stopped" / n).read_bytes() for n in files)
     assert not (tmp_path / "stopped" / "corpus").exists()
 
 
-def test_a_pretraining_killed_before_its_first_evaluation_goes_on(text, tmp_path, monkeypatch):
+def test_a_pretraining_killed_before_its_first_evaluation_goes_on(
+    text, tmp_path, monkeypatch, straight
+):
     monkeypatch.setattr("nlpkit.training.checkpoints.EVERY", 0)
-    expected = weights(opened(plan(text, tmp_path / "straight")))
+    _, expected = straight(0.0)
     for event in opened(plan(text, tmp_path / "killed")).events():
         if event.step == 2:
             break  # as by a kill: nothing more is written
