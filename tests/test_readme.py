@@ -88,7 +88,7 @@ def test_the_commands_of_a_block_run(place, index):
     }
     script = "set -euo pipefail\n" + block
     done = subprocess.run(
-        ["bash", "-c", script], cwd=place, env=environment, capture_output=True, timeout=300
+        ["bash", "-c", script], cwd=place, env=environment, capture_output=True, timeout=900
     )
     assert done.returncode == 0, done.stderr.decode()
 
