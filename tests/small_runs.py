@@ -30,15 +30,18 @@ def records_of(name):
     return [record for _, record in read_jsonl(GOLDEN / name / "sample.jsonl")]
 
 
-def save_run(name, folder):
+def save_run(name, folder, **given):
     """Writes a run of the task to the folder, which is made, and beside it the knowledge base of a
-    task that has one; returns the run."""
+    task that has one; returns the run.
+
+    `given` are settings of the task.
+    """
     torch.manual_seed(0)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     task_class = tasks.load(name)
     fields = task_class.Config.__dataclass_fields__
-    settings = {k: v for k, v in SETTINGS.get(name, {}).items() if k in fields}
+    settings = {k: v for k, v in SETTINGS.get(name, {}).items() if k in fields} | given
     for kb in (GOLDEN / name).glob("kb.*"):
         settings["kb"] = shutil.copy(kb, folder.with_name(kb.name))
     encoder, backend = encoders.for_pretraining(None, SHAPE)

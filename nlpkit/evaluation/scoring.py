@@ -17,7 +17,7 @@ from nlpkit.evaluation.calibration import Scored, calibration, scored_facts
 from nlpkit.evaluation.error_kinds import errors_of
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.inference.devices import resolve_device
-from nlpkit.inference.filter import WINDOW
+from nlpkit.inference.filter import WINDOW, line_windows
 from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import Line, read_lines, with_field, write_atomic
 from nlpkit.task import AsksRun
@@ -49,7 +49,7 @@ def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
     """Gold and the model's prediction for every line of a file."""
     task, lines = loaded.task, read_lines(path)
     predictor = Predictor(task, loaded.model, loaded.precision, batch_size, decode=task.evaluate)
-    while chunk := list(itertools.islice(lines, WINDOW)):
+    for chunk in line_windows(lines):
         records = [line.record_here() for line in chunk]
         read = []
         for line, record in zip(chunk, records, strict=True):

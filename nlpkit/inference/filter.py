@@ -116,6 +116,21 @@ class Filter:
         return with_field(line.raw, record, "prediction", outcome.prediction)
 
 
+def line_windows(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """The lines in lists of up to WINDOW of them, and of WINDOW_BYTES and one line at most."""
+    window: list[Line] = []
+    window_bytes = 0
+    for line in lines:
+        window.append(line)
+        window_bytes += len(line.raw)
+        if len(window) == WINDOW or window_bytes >= WINDOW_BYTES:
+            yield window
+            window = []
+            window_bytes = 0
+    if window:
+        yield window
+
+
 def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:
     """Lists of up to `size` lines, and of WINDOW_BYTES and one line at most. A thread reads ahead; a
     window does not wait longer than WAIT for more.
