@@ -1,6 +1,7 @@
 """`train --seeds`, and the commands that take its folder as one run."""
 
 import json
+import shutil
 
 import pytest
 from conftest import SMALL_FLAGS, nlpkit, write_lines
@@ -9,6 +10,7 @@ from nlpkit import samples
 from nlpkit.errors import SettingsError
 from nlpkit.inference.seeds import best_run, runs_below
 
+CONFIG = {"task": "ner", "encoder": {"spec": {"kind": "dgcnn"}}, "settings": {}}
 FEW = ["--epochs=1", "--set=train.precision=fp32", *SMALL_FLAGS]
 
 
@@ -31,8 +33,7 @@ def trained(few, tmp_path_factory):
 
 def finished(folder, value):
     folder.mkdir(parents=True)
-    config = {"task": "ner", "encoder": {"spec": {"kind": "dgcnn"}}, "result": {"value": value}}
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "result": {"value": value}}))
 
 
 def test_the_best_of_a_folder(tmp_path):
@@ -41,9 +42,8 @@ def test_the_best_of_a_folder(tmp_path):
     assert [run.name for run in runs_below(tmp_path / "runs")] == ["seed-1", "seed-2", "seed-10"]
     assert best_run(tmp_path / "runs").name == "seed-2"
     assert best_run(tmp_path / "runs" / "seed-1").name == "seed-1"
-    config = {"task": "ner", "encoder": {"spec": {"kind": "dgcnn"}}}
     (tmp_path / "new" / "seed-1").mkdir(parents=True)
-    (tmp_path / "new" / "seed-1" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "new" / "seed-1" / "config.json").write_text(json.dumps(CONFIG))
     with pytest.raises(SettingsError, match="no finished run among its seeds"):
         best_run(tmp_path / "new")
 
@@ -72,6 +72,21 @@ def test_a_seed_is_what_it_is_alone(trained, few, tmp_path):
     )
     weights = [(run / "model.safetensors").read_bytes() for run in (alone, out / "seed-3")]
     assert weights[0] == weights[1]
+
+
+def test_the_same_command_goes_on_with_the_seeds_that_are_left(trained, few):
+    """Of finished runs nothing is trained again: the lines are the same, seconds and all."""
+    out, lines = trained
+    command = ["train", "classification", "--data", few, "--dev", few, "--out", out, *FEW]
+    again = nlpkit(*command, "--seeds", 3)
+    assert [json.loads(line) for line in again.stdout.splitlines()] == lines
+    more = [json.loads(line) for line in nlpkit(*command, "--seeds", 4).stdout.splitlines()]
+    assert more[:3] == lines[:3]
+    assert more[3]["run"] == str(out / "seed-4")
+    assert more[4]["seeds"] == 4
+    shutil.rmtree(out / "seed-4")
+    done = nlpkit(*command, "--seed", 1, check=False)
+    assert done.returncode == 2
 
 
 def test_predict_and_eval_take_the_best_or_all(trained, few, tmp_path):
