@@ -118,8 +118,8 @@ def last_ends(
     count: int,
     norm: Norm,
 ) -> Candidates:
-    """The candidates where only an end is legal: of log-probability as among all tokens, or 0,
-    since it is alone."""
+    """The `count` best candidates (B, C) where only an end is legal: of log-probability as among all
+    tokens, or 0, since it is alone. States are (B, K, ...)."""
     if norm == "full":
         score_BK = (
             score_BK + logits_BKV[..., constraint.eos_id].float() - logits_BKV.float().logsumexp(-1)

@@ -49,7 +49,7 @@ def top_candidates(
 def candidates(
     score_BC: torch.Tensor, beam_BC: torch.Tensor, token_BC: torch.Tensor, state_BC: torch.Tensor
 ) -> Candidates:
-    """Candidates, with token and state -1 where the score is -inf."""
+    """Candidates of four tensors (B, C), with token and state -1 where the score is -inf."""
     none_BC = score_BC == NEGATIVE_INFINITY
     return Candidates(
         score_BC, beam_BC, token_BC.masked_fill(none_BC, -1), state_BC.masked_fill(none_BC, -1)

@@ -39,7 +39,8 @@ class Conditions(threading.local):
 
     @contextlib.contextmanager
     def given(self, condition_BC: torch.Tensor | None) -> Iterator[None]:
-        """Within the block the norms see this condition, a row for every row of the batch."""
+        """Within the block the norms see this condition (B, C), a row for every row of the batch;
+        None is no condition."""
         before = self.condition_BC
         self.condition_BC = condition_BC
         try:

@@ -226,8 +226,8 @@ def overlap_loss(scores: PairScores, gold_N4: torch.Tensor) -> torch.Tensor:
 
 
 def log_one_plus_sum(values: torch.Tensor) -> torch.Tensor:
-    """log(1 + sum of exp(value)) over the last dimension; the 1 keeps it and its gradient finite
-    where all are -inf."""
+    """log(1 + sum of exp(value)) over the last dimension: (..., N) to (...,). The 1 keeps it and its
+    gradient finite where all are -inf."""
     return torch.cat([values, values.new_zeros(*values.shape[:-1], 1)], -1).logsumexp(-1)
 
 

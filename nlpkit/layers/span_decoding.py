@@ -37,10 +37,9 @@ def with_rows(cells: Sequence[np.ndarray]) -> torch.Tensor:
 def pairs_in_rows(
     s_rows_S: torch.Tensor, o_rows_O: torch.Tensor, most: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Indices of all pairs of a subject and an object of one text, in pieces of at most `most`
-    pairs.
+    """Indices (N,) of subjects and (N,) of objects: all pairs of one text, in pieces of N <= `most`.
 
-    Takes the text of every subject and of every object, both sorted.
+    Takes the text of every subject, (S,), and of every object, (O,), both sorted.
     """
     first_S, end_S = (
         torch.searchsorted(o_rows_O, s_rows_S),

@@ -95,8 +95,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Nearly the orthogonal factor U V^T of a matrix U S V^T: its singular values end between about
-    0.7 and 1.2."""
+    """Nearly the orthogonal factor U V^T of a matrix U S V^T, (M, N) both: its singular values end
+    between about 0.7 and 1.2."""
     a, b, c = _COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]
     found = matrix if wide else matrix.T

@@ -103,11 +103,11 @@ class Voters:
         self.decoder, self.first_RV, self.group_R, self.groups = decoder, first_RV, group_R, groups
 
     def first(self) -> torch.Tensor:
-        """log p of the first token of every group."""
+        """log p of the first token of every group: (B, V)."""
         return self.vote(self.first_RV[:, None])[:, 0]
 
     def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
-        """log p of each group after `token_BK`."""
+        """log p of each group after `token_BK`: (B, K, V)."""
         return self.vote(self.decoder.next(token_BK[self.group_R], beam_BK[self.group_R]))
 
     def vote(self, logits_RKV: torch.Tensor) -> torch.Tensor:

@@ -67,7 +67,13 @@ class Continuations(NamedTuple):
 
 
 def ragged(nodes: Nodes, rows: int, label: torch.Tensor, eos_id: int) -> Continuations:
-    """As many continuations as there are, on any device."""
+    """As many continuations as there are, on any device: arrays (M,), M known to the host.
+
+    Args:
+        nodes: of N beams, those of a row side by side.
+        rows: B, of which each has N / B beams.
+        label: the token that leads to each node of the trie.
+    """
     size_N = nodes.fan_N + nodes.is_end_N
     count_B = size_N.view(rows, -1).sum(1)
     counts = count_B.tolist()
@@ -85,7 +91,8 @@ def ragged(nodes: Nodes, rows: int, label: torch.Tensor, eos_id: int) -> Continu
 
 
 def fixed(nodes: Nodes, rows: int, label: torch.Tensor, eos_id: int, width: int) -> Continuations:
-    """`width` places for each row, which must not have more; nothing is asked of the device."""
+    """Arrays (rows * width,): `width` places for each row, which must not have more; nothing is asked
+    of the device. Arguments are those of `ragged`."""
     beams = len(nodes.fan_N) // rows
     device = label.device
     size_N = nodes.fan_N + nodes.is_end_N
@@ -163,7 +170,7 @@ def top_candidates_of_one_node(
     count: int,
 ) -> Candidates:
     """As `top_candidates`, for rows of one beam each that all stand on one node, as at the root:
-    they share their continuations."""
+    they share their continuations. The candidates are (B, C)."""
     first = int(node.first_N)
     fan = int(node.fan_N)
     is_end = bool(node.is_end_N)

@@ -160,8 +160,8 @@ class TrieTable:
     def continuations(
         self, score_BK: torch.Tensor, state_BK: torch.Tensor, depth: int | None = None
     ) -> Continuations:
-        """What the live beams may go on with, see `step`; `ragged` asks the device for their
-        number, the other backends do not."""
+        """What the live beams (B, K) may go on with, arrays (M,), see `step`; `ragged` asks the
+        device for their number, the other backends do not."""
         rows, beams = score_BK.shape
         nodes = self.nodes(state_BK.masked_fill(score_BK == NEGATIVE_INFINITY, -1).flatten())
         if self.backend == "ragged":
@@ -193,8 +193,8 @@ class TrieTable:
         return [*tokens, self.eos_id] if bool(nodes.is_end_N) else tokens
 
     def advance(self, state_N: torch.Tensor, token_N: torch.Tensor) -> torch.Tensor:
-        """The states after one token each, -1 where it is not legal: a search among the children in
-        strides."""
+        """The states (N,) after one token each, -1 where it is not legal: a search among the
+        children in strides."""
         nodes = self.nodes(state_N)
         # the child is at `low` or at most `size` further on
         low_N = nodes.first_N
@@ -220,7 +220,8 @@ class TrieTable:
         return int(fan_N.max()) if len(fan_N) else 0
 
     def key_range(self, state_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(first, end) of the keys at and below the states, int64; no keys lie below -1.
+        """(first, end) of the keys at and below the states, half-open, each int64 (N,); no keys lie
+        below -1.
 
         Raises SettingsError where the table was made without key ranges.
         """

@@ -82,11 +82,11 @@ class Positions:
         self.steps = 0
 
     def first(self) -> torch.Tensor:
-        """Of position 0."""
+        """The scores of position 0: (B, V)."""
         self.steps = 0
         return self.scores_BLV[:, 0]
 
     def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
-        """Of the next position, the same for all beams."""
+        """The scores of the next position, the same for all beams: (B, K, V)."""
         self.steps += 1
         return self.scores_BLV[:, self.steps, None].expand(-1, token_BK.shape[1], -1)

@@ -48,7 +48,8 @@ class Coverage:
         )
 
     def best(self, row_X: torch.Tensor, node_X: torch.Tensor) -> torch.Tensor:
-        """The most that a key below each node covers; 0 for nodes that were not compared."""
+        """The most tokens that a key below each node covers, (X,); 0 for nodes that were not
+        compared."""
         if not len(self._place_E):
             return torch.zeros_like(row_X)
         place_X = row_X * len(self.table.first_child) + node_X

@@ -52,7 +52,7 @@ class Technique:
 
 
 def token_table(model: Any) -> torch.Tensor:
-    """The weights of that embedding of the model's encoder which has the most rows. Raises
+    """The weights (V, H) of that embedding of the model's encoder which has the most rows. Raises
     SettingsError where there is none."""
     tables = [module for module in model.encoder.modules() if isinstance(module, nn.Embedding)]
     if not tables:
