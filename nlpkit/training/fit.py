@@ -54,7 +54,9 @@ def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
     task = run.task
     config = build(TrainConfig, run.config["settings"]["train"], "train")
     whole = read_examples(task, data.train.pairs)
-    examples = [window for example in whole for window in task.windows(example)]
+    examples = []
+    for example in whole:
+        examples += task.windows(example)
     lengths = [len(example) for example in examples]
     batches = Batches(lengths, config.batch_size, config.seed, config.batch_by == "tokens")
     if task.couples_examples:

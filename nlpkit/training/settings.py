@@ -23,10 +23,10 @@ class TrainConfig:
     batch_by: Literal["examples", "tokens"] = "examples"
     """Whether steps have equal examples, or equal tokens and `batch_size` examples on average."""
     accumulate: Positive = 1
-    """Cuts every batch into at least this many pieces, to save memory; the gradient is the same but
-    for dropout."""
+    """Cuts every batch into at least this many micro-batches, to save memory; the gradient is the
+    same but for dropout."""
     max_tokens: Positive | None = None
-    """Most tokens, padding included, in one piece of a batch; a larger batch is cut, to the same
+    """Most tokens, padding included, in one micro-batch; a larger batch is cut, to the same
     gradient. None takes 2,048 on a processor and 16,384 on a GPU."""
     optimizer: str | None = None
     """`adamw`, or `muon`: Muon for the linear layers of the encoder, AdamW for the rest; none takes

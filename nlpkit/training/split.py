@@ -75,9 +75,10 @@ def groups_of(keys: Sequence[Sequence[bytes]]) -> list[tuple[int, list[int]]]:
     members = defaultdict(list)
     for number in range(len(keys)):
         members[root(number)].append(number)
+    hashes = [min(zlib.crc32(key) for key in own) for own in keys]
     hashed = []
     for numbers in members.values():
-        least = min(zlib.crc32(key) for number in numbers for key in keys[number])
+        least = min(hashes[number] for number in numbers)
         if least % DEV_SHARE == 0:
             hashed.append((least, numbers))
     return hashed

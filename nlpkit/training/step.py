@@ -49,7 +49,9 @@ class TrainingStep:
 
     def __init__(self, state: TrainState):
         self.state = state
-        self.parameters = [p for group in state.groups for p in group.parameters]
+        self.parameters: list[nn.Parameter] = []
+        for group in state.groups:
+            self.parameters += group.parameters
         self.objective: Callable[[Any], torch.Tensor] = self._objective
         self.backward: Callable[[MicroBatches], torch.Tensor] = self._backward
         self.combine: Callable[[torch.Tensor], Total] = self._combine

@@ -47,6 +47,17 @@ def test_a_text_is_its_tokens_with_the_words_marked():
     assert begins.tolist() == [0, *np.cumsum(word_lengths(text))[:-1]]
 
 
+def test_a_text_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    text = tmp_path / "a.txt"
+    text.write_text("\n".join(LINES[:10]), encoding="utf-8")
+    monkeypatch.setattr(
+        "nlpkit.pretraining.corpus._encode_files", lambda *_: text.write_text("又一行")
+    )
+    with pytest.raises(DataError, match="a.txt: changed while it was read"):
+        load_corpus(tmp_path / "corpus", [str(text)], BACKEND)
+    assert not (tmp_path / "corpus" / "corpus.json").exists()
+
+
 @pytest.mark.parametrize("small", [0, corpus.SMALL])  # in several processes, in this one
 def test_a_corpus_holds_every_line_once_and_holds_some_out(tmp_path, monkeypatch, small):
     monkeypatch.setattr(corpus, "SMALL", small)

@@ -4,6 +4,7 @@ strength 0, whatever way a batch is cut."""
 import dataclasses
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -247,3 +248,45 @@ def test_coupled_examples_are_not_shared_among_processes(lines, tmp_path, monkey
     fit = fit_of(lines, tmp_path / "run")
     with pytest.raises(SettingsError, match="--processes: .*: expected 1, got 2"):
         refuse_cuts("ner", fit.config, fit.batches, processes=2)
+
+
+class Counter(torch.nn.Module):
+    """A module that wants to know how many examples it was trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = []
+
+    def count_examples(self, examples):
+        self.counts.append(examples)
+
+
+class Twin:
+    """An accelerator with another process that does the same."""
+
+    def __init__(self, accelerator):
+        self.accelerator = accelerator
+
+    def __getattr__(self, name):
+        return getattr(self.accelerator, name)
+
+    def reduce(self, tensor, how):
+        return 2 * tensor
+
+
+def test_a_module_hears_how_many_examples_all_processes_took_in(lines, tmp_path):
+    fit = fit_of(lines, tmp_path / "run", accumulate=3)
+    fit.run.model.counter = Counter()
+    fit.state.accelerator = Twin(fit.accelerator)
+    step = TrainingStep(fit.state)
+    assert step(lambda: fit.micro_batches(0)).examples == 24
+    step(lambda: fit.micro_batches(1))
+    assert fit.run.model.counter.counts == [24, 24]
+
+
+def test_a_process_waits_for_a_long_evaluation_of_another(monkeypatch):
+    found = {}
+    monkeypatch.setattr("accelerate.Accelerator", lambda **options: found.update(options))
+    accelerator_for("cpu", "fp32")
+    (handler,) = found["kwargs_handlers"]
+    assert handler.timeout >= timedelta(days=1)
