@@ -43,7 +43,11 @@ TASKS = {
     "entity_linking": [*SMALL_FLAGS, "--kb"],
     "ape210k": ["--set=ape210k.disturb=0.3"],
     "cln": ["--set=cln.latent=4", "--set=cln.annealing=50", "--set=cln.max_length=24"],
-    "mrc_mlm": ["--set=train.optimizer=adamw"],
+    "mrc_mlm": [
+        "--set=mrc_mlm.max_passage=48",
+        "--set=mrc_mlm.max_question=32",
+        "--set=mrc_mlm.max_answer=16",
+    ],
 }
 """Tasks with the flags of a small training: those without an encoder get a transformer."""
 PRETRAIN = ["--tokens=6000", "--set=pretrain.batch_tokens=512", "--set=pretrain.length=32"]
