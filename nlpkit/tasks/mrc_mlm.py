@@ -63,8 +63,9 @@ class Settings:
     takes fewer)."""
     max_question: Size = 128
     """Tokens; a longer question is an error."""
-    max_answer: Size = 32
-    """Tokens; of a longer answer only so many can be given."""
+    max_answer: Size | None = None
+    """Tokens; of a longer answer only so many can be given. None: 32, or 64 where more than a
+    twentieth of the training data's answers have over 32 characters."""
     no_answer: bool | None = None
     """Whether the answer to a question may be that there is none; none: if it is so in the training
     data."""
@@ -124,7 +125,7 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         mask_id = tokenizer.backend.token_to_id(MASK)
         if mask_id is None:
             raise SettingsError(f"the encoder's vocabulary has no {MASK}")
-        self.masks = [mask_id] * (config.max_answer + 1)
+        self.masks = [mask_id] * (self.max_answer + 1)
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """A row for every window."""
@@ -183,9 +184,7 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         """The piece of every window that a walk from token to token comes to."""
         passages, device = [[window.token_ids] for window in windows], log_probs_RLV.device
         constraint = PassageConstraint(passages, self.tokenizer.sep_id, device=device)
-        found = beam_search(
-            Positions(log_probs_RLV), constraint, len(windows), 1, self.config.max_answer
-        )
+        found = beam_search(Positions(log_probs_RLV), constraint, len(windows), 1, self.max_answer)
         ends = zip(found.state_BK[:, 0].tolist(), found.length_BK[:, 0].tolist(), strict=True)
         places = [constraint.locate(row, *end) for row, end in enumerate(ends)]
         return [[place[1:]] if place else [] for place in places]

@@ -61,8 +61,9 @@ class Settings:
     takes fewer)."""
     max_question: Size = 128
     """Tokens; a longer question is an error."""
-    max_answer: Size = 32
-    """Tokens; of a longer answer only so many can be given."""
+    max_answer: Size | None = None
+    """Tokens; of a longer answer only so many can be given. None: 32, or 64 where more than a
+    twentieth of the training data's answers have over 32 characters."""
     no_answer: bool | None = None
     """Whether the answer to a question may be that there is none; none: if it is so in the training
     data."""
@@ -163,7 +164,7 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
             passages, self.tokenizer.sep_id, device=voters.group_R.device
         )
         beam_size = self.config.beam_size
-        longest = self.config.max_answer
+        longest = self.max_answer
         found = beam_search(
             voters, constraint, len(windows), beam_size, longest, length_normalised=True
         )

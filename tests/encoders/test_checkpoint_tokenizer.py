@@ -70,7 +70,7 @@ def test_more_tokens_than_embeddings(save: Save) -> None:
     ("file", "content", "message"),
     [
         ("vocab.txt", b"[PAD]\n[CLS]\na\n", r"lacks \[UNK\], \[SEP\]"),
-        ("vocab.txt", b"[PAD]\n\xff\xfe\n", "not UTF-8"),
+        ("vocab.txt", b"[PAD]\n\xff\xfe\n", "2: not UTF-8"),
         ("tokenizer.json", b"{}", 'missing field "model"'),
         ("tokenizer.json", b"{", "not valid JSON"),
     ],
@@ -78,7 +78,7 @@ def test_more_tokens_than_embeddings(save: Save) -> None:
 def test_a_bad_tokenizer_is_named(save: Save, file: str, content: bytes, message: str) -> None:
     folder = save()
     (folder / file).write_bytes(content)
-    with pytest.raises(SettingsError, match=f"{file}: .*{message}"):
+    with pytest.raises(SettingsError, match=f"{file}:.*{message}"):
         load_tokenizer(folder)
 
 

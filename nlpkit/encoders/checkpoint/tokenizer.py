@@ -13,6 +13,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from nlpkit.encoders.checkpoint.files import read_json
 from nlpkit.errors import SettingsError
+from nlpkit.jsonl import read_text
 from nlpkit.text.tokenizer import SPECIAL_TOKENS, check_backend, read_backend
 
 _HAN_WORD = re.compile(r"[\u3400-\u9fff]{2,}")
@@ -77,12 +78,8 @@ def _from_vocabulary(path: Path) -> tokenizers.Tokenizer:
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path}: not UTF-8: {error}") from None
     ids: dict[str, int] = {}
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    lines = read_text(path, SettingsError).removesuffix("\n").split("\n")
     for number, token in enumerate(lines):
         if ids.setdefault(token, number) != number:
             first = ids[token] + 1

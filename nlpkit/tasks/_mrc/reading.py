@@ -42,14 +42,20 @@ from nlpkit.text.tokenizer import Encoding, Span, Tokenizer, occurrences
 
 SPECIAL = 5  # [CLS], three [SEP], and the end of the answer
 UNKNOWN = "of unknown characters, like other text of the passage"
+SHORT = 32
+LONG = 64
+"""Tokens of the longest answer, where the settings leave it to the data."""
+LONG_SHARE = 0.05
+"""Of the answers that may be longer than SHORT."""
 OVERLAP = 0.25  # of a window, shared with the next, where no answer is longer
 
 
 def check_limits(config: Any) -> None:
     """Raises ValueError for settings with which windows could not overlap."""
-    if config.max_passage < 2 * config.max_answer:
+    max_answer = config.max_answer or SHORT
+    if config.max_passage < 2 * max_answer:
         raise ValueError(
-            f"max_passage: expected at least twice max_answer ({config.max_answer}) for windows to overlap"
+            f"max_passage: expected at least twice max_answer ({max_answer}) for windows to overlap"
         )
 
 
@@ -69,16 +75,32 @@ class Reading:
     def prepare(
         cls, config: Any, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
     ) -> Any:
-        """Looks whether the data has questions without an answer, where the settings do not say."""
-        if config.no_answer is not None:
+        """Looks whether the data has questions without an answer, and how long the answers are,
+        where the settings do not say."""
+        if config.no_answer is not None and config.max_answer is not None:
             return config
-        return replace(config, no_answer=any(record.get("answers") == [] for _, record in records))
+        lengths: list[int] = []
+        unanswered = 0
+        for where, record in records:
+            try:
+                gold = read_answers(record)
+            except RecordError as error:
+                raise error.at(where) from None
+            if gold is not None and gold.answer:
+                lengths.append(len(gold.answer))
+            elif gold is not None:
+                unanswered += 1
+        are_long = sum(length > SHORT for length in lengths) > LONG_SHARE * len(lengths)
+        longest = min(LONG, config.max_passage // 2) if are_long else SHORT
+        no_answer = unanswered > 0 if config.no_answer is None else config.no_answer
+        return replace(config, no_answer=no_answer, max_answer=config.max_answer or longest)
 
     def __init__(self, config: Any, tokenizer: Tokenizer, folder: Path | None):
         self.config = config
         self.tokenizer = tokenizer
-        self.beside = config.max_answer + SPECIAL
-        needed = config.max_question + self.beside + 2 * config.max_answer
+        self.max_answer = config.max_answer or SHORT
+        self.beside = self.max_answer + SPECIAL
+        needed = config.max_question + self.beside + 2 * self.max_answer
         if tokenizer.max_length and tokenizer.max_length < needed:
             message = (
                 f"the encoder takes {tokenizer.max_length} tokens, the settings ask for {needed}"
@@ -110,7 +132,7 @@ class Reading:
         most = self.config.max_passage
         if self.tokenizer.max_length:
             most = min(most, self.tokenizer.max_length - self.beside - question)
-        return passage.windows(most + 2, max(OVERLAP, (self.config.max_answer + 0.5) / most))
+        return passage.windows(most + 2, max(OVERLAP, (self.max_answer + 0.5) / most))
 
     def _places(self, passage: Encoding, gold: Prediction | None) -> Iterator[tuple[Span, bool]]:
         """Where the accepted answers stand in a passage, in characters, cut to the longest; and
@@ -120,7 +142,7 @@ class Reading:
             for span in filter(
                 None, map(passage.token_span, occurrences(text, fold(answer.strip())))
             ):
-                cut = span[0], min(span[1], span[0] + self.config.max_answer)
+                cut = span[0], min(span[1], span[0] + self.max_answer)
                 yield passage.char_span(cut), cut != span
 
     def _lost(
@@ -136,7 +158,7 @@ class Reading:
         if not all(found):
             return "" if self._can_be_told(passages, places) else UNKNOWN
         if found:
-            return f"longer than {self.config.max_answer} tokens"
+            return f"longer than {self.max_answer} tokens"
         is_there = any(
             fold(answer.strip()) in fold(passage.text)
             for answer in gold.accepted

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nlpkit import encoders
 from nlpkit.config import build
-from nlpkit.errors import RecordError, SettingsError
+from nlpkit.errors import DataError, RecordError, SettingsError
 from nlpkit.tasks._mrc.answers import Prediction
 from nlpkit.tasks._mrc.reading import UNKNOWN, Reading
 from nlpkit.tasks.mrc_mlm import Settings
@@ -209,8 +209,31 @@ def test_the_data_tells_whether_there_may_be_no_answer(given, answers, settled, 
         ("here", {"question": "谁？", "context": "何晴", "answers": some}) for some in answers
     ]
     assert Reading.prepare(Settings(no_answer=given), records, tmp_path) == dataclasses.replace(
-        Settings(), no_answer=settled
+        Settings(), no_answer=settled, max_answer=32
     )
+
+
+@pytest.mark.parametrize(
+    ("lengths", "given", "settled"),
+    [
+        ([2] * 19 + [33], {}, 32),
+        ([2] * 18 + [33], {}, 64),
+        ([2] * 18 + [33], {"max_passage": 100}, 50),
+        ([2] * 18 + [33], {"max_answer": 40}, 40),
+    ],
+)
+def test_the_data_tells_how_long_answers_may_be(lengths, given, settled, tmp_path):
+    lines = [{"question": "谁？", "context": "", "answers": ["答" * length]} for length in lengths]
+    records = [("here", line) for line in lines]
+    prepared = Reading.prepare(build(Settings, given, "mrc_mlm"), records, tmp_path)
+    assert prepared.max_answer == settled
+    assert Reading(prepared, TINY, None).max_answer == settled
+
+
+def test_a_wrong_answer_is_named_by_its_place(tmp_path):
+    records = [("f:3", {"question": "谁？", "context": "", "answers": "答"})]
+    with pytest.raises(DataError, match='f:3: field "answers": expected a list'):
+        Reading.prepare(Settings(), records, tmp_path)
 
 
 def test_one_of_the_accepted_answers_counts_as_the_first():
