@@ -17,7 +17,7 @@ vocabulary.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +30,7 @@ from nlpkit import task
 from nlpkit.config import Range, Size
 from nlpkit.encoders.base import encode
 from nlpkit.errors import RecordError, SettingsError
+from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text, text_windows
 from nlpkit.formats.typed import read_dataclass
 from nlpkit.text.batch import TensorFields
@@ -253,10 +254,11 @@ class Task(task.Task[Example, Batch, Prediction]):
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
         """Every mask as the window that was surest of it saw it."""
         best: dict[int, Mask] = {}
-        for mask in (mask for prediction in predictions for mask in prediction.masks):
-            best[mask.start] = max(
-                mask, best.get(mask.start, mask), key=lambda m: m.probability or 0.0
-            )
+        for prediction in predictions:
+            for mask in prediction.masks:
+                known = best.setdefault(mask.start, mask)
+                if (mask.probability or 0.0) >= (known.probability or 0.0):
+                    best[mask.start] = mask
         return _filled(example.encoding.text, list(best.values()))
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
@@ -268,10 +270,23 @@ class Task(task.Task[Example, Batch, Prediction]):
         texts = whole = masks = right = 0
         for gold, prediction in pairs:
             shared = self.facts(gold).keys() & self.facts(prediction).keys()
-            texts, whole = texts + 1, whole + (len(shared) == len(gold.masks))
-            masks, right = masks + len(gold.masks), right + len(shared)
-        accuracy, exact = round(right / max(1, masks), 6), round(whole / max(1, texts), 6)
-        return {"accuracy": accuracy, "exact_match": exact, "masks": masks, "match": "strict"}
+            texts += 1
+            whole += len(shared) == len(gold.masks)
+            masks += len(gold.masks)
+            right += len(shared)
+        return {
+            "accuracy": round(right / max(1, masks), 6),
+            "exact_match": round(whole / max(1, texts), 6),
+            "masks": masks,
+            "match": "strict",
+        }
+
+    def report(self, example: Example) -> Iterator[Finding]:
+        """Hidden tokens that are never predicted: special ones, as an unknown character is one."""
+        for mask in example.gold.masks if example.gold else ():
+            if self.vocabulary[mask.token] in self.special:
+                message = f"the mask at {mask.start} hides {mask.token}, which is never predicted"
+                yield Finding("never predicted", message, (mask.start, mask.token))
 
 
 def _filled(text: str, masks: list[Mask]) -> Prediction:

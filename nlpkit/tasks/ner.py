@@ -160,12 +160,12 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def labels_of(self, encoding: Encoding, entities: list[Entity]) -> np.ndarray:
         """The (label, first token, last token) of the entities that lie in the encoding: (N, 3)."""
-        spans = (
-            (self.label_ids.get(e.label), encoding.token_span((e.start, e.end))) for e in entities
-        )
-        cells = {
-            (label, span[0], span[1] - 1) for label, span in spans if label is not None and span
-        }
+        cells = set()
+        for entity in entities:
+            label = self.label_ids.get(entity.label)
+            span = encoding.token_span((entity.start, entity.end))
+            if label is not None and span:
+                cells.add((label, span[0], span[1] - 1))
         return np.array(sorted(cells), dtype=np.int64).reshape(-1, 3)
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
@@ -173,9 +173,11 @@ class Task(task.Task[Example, Batch, Prediction]):
         entities."""
         if not self.config.replace:
             return None
-        pool = build_pool(
-            (e.label, e.text) for example in examples if example.gold for e in example.gold.entities
-        )
+        seen: list[tuple[str, str]] = []
+        for example in examples:
+            if example.gold:
+                seen += [(entity.label, entity.text) for entity in example.gold.entities]
+        pool = build_pool(seen)
 
         def augment(example: Example, random: Any) -> Example:
             if example.gold is None or example.encoding.is_part:
@@ -184,17 +186,18 @@ class Task(task.Task[Example, Batch, Prediction]):
             chosen = [random.random() < self.config.replace for _ in entities]
             if not any(chosen) or any(a.end > b.start for a, b in itertools.pairwise(entities)):
                 return example
-            strings = [
-                _draw(pool[e.label], random) if c else e.text
-                for e, c in zip(entities, chosen, strict=True)
-            ]
-            text, spans = replace_spans(
-                example.encoding.text, [(e.start, e.end) for e in entities], strings
-            )
-            new = [
-                Entity(*span, e.label, string)
-                for span, e, string in zip(spans, entities, strings, strict=True)
-            ]
+            strings = []
+            for entity, is_replaced in zip(entities, chosen, strict=True):
+                string = entity.text
+                if is_replaced:
+                    others = pool[entity.label]
+                    string = others[random.integers(len(others))]
+                strings.append(string)
+            old = [(entity.start, entity.end) for entity in entities]
+            text, spans = replace_spans(example.encoding.text, old, strings)
+            new = []
+            for (start, end), entity, string in zip(spans, entities, strings, strict=True):
+                new.append(Entity(start, end, entity.label, string))
             return Example(self.tokenizer.encode(text), Prediction(new))
 
         return augment
@@ -288,7 +291,3 @@ class Task(task.Task[Example, Batch, Prediction]):
                 yield Finding("not of whole tokens", name, self._fact(entity))
             elif not any(window.token_span((entity.start, entity.end)) for window in windows):
                 yield Finding("in no window", name, self._fact(entity))
-
-
-def _draw(strings: Sequence[str], random: Any) -> str:
-    return strings[random.integers(len(strings))]

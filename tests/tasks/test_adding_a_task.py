@@ -85,3 +85,15 @@ def test_its_data_is_checked_and_bad_lines_are_named(tree, trained):
     assert json.loads(done.stdout)["findings"] == {"unreadable": 2}
     assert b'bad.jsonl:1: unreadable: field "rains"' in done.stderr
     assert b"no knowledge base" in run(tree, "data", "check", "rain", file, "--kb=x", code=2).stderr
+
+
+def test_it_keeps_the_contract(tree):
+    for name in ("conftest.py", "warm.py"):
+        if (TESTS / name).exists():
+            (tree / "tests" / name).write_bytes((TESTS / name).read_bytes())
+    contract = tree / "tests" / "test_contract.py"
+    text = (TESTS / "tasks" / "test_contract.py").read_text(encoding="utf-8")
+    contract.write_text(text.replace(".parents[1]", ".parents[0]"), encoding="utf-8")
+    done = run(tree, "-q", "-k", "rain", contract, "-p", "no:cacheprovider", module="pytest")
+    assert b" passed" in done.stdout
+    assert b" failed" not in done.stdout

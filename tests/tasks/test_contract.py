@@ -216,9 +216,12 @@ def test_tuning_never_scores_worse_than_the_threshold_of_the_loss(trained):
 
 
 def test_a_long_text_is_cut_to_windows_and_found_whole(trained):
-    if trained.has_head or trained.name == "classification":
-        pytest.skip("it finds no spans; its own tests have a long text")
+    if trained.has_head:
+        pytest.skip("it writes; its own tests have a long text")
     pieces = [example for example in trained.examples for _ in range(3)]
+    gold = {s for e in pieces for _, s in spans_and_strings(dataclasses.asdict(trained.strings(e)))}
+    if not gold:
+        pytest.skip("it finds no spans; its own tests have a long text")
     text = "。".join(example.encoding.text for example in pieces)
     short = dataclasses.replace(trained.task.config, max_length=48)
     task = type(trained.task)(short, trained.run.tokenizer, trained.run.folder)
@@ -230,13 +233,13 @@ def test_a_long_text_is_cut_to_windows_and_found_whole(trained):
     found = json.loads(json.dumps(dataclasses.asdict(prediction), ensure_ascii=False))
     places = list(spans_and_strings(found))
     assert all(text[span[0] : span[1]] == string for span, string in places)
-    gold = {s for e in pieces for _, s in spans_and_strings(dataclasses.asdict(trained.strings(e)))}
     assert len(gold & {string for _, string in places}) >= 0.8 * len(gold)
 
 
 def spans_and_strings(value):
     """Every (span, string) pair of a prediction, whatever the task calls them."""
-    for item in itertools.chain.from_iterable(value.values()):
+    lists = [part for part in value.values() if isinstance(part, (list, tuple))]
+    for item in itertools.chain.from_iterable(lists):
         if "start" in item:
             yield (item["start"], item["end"]), item["text"]
         for key in [key for key in item if key.endswith("_span")]:

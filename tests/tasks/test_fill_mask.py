@@ -12,6 +12,7 @@ from conftest import nlpkit, write_lines
 from nlpkit import encoders
 from nlpkit.encoders.checkpoint.load import save_encoder
 from nlpkit.errors import RecordError, SettingsError
+from nlpkit.evaluation.data_check import check_data
 from nlpkit.inference.predictor import predict_examples
 from nlpkit.tasks.fill_mask import Settings, Task
 from nlpkit.text.tokenizer import Tokenizer
@@ -140,3 +141,18 @@ def test_an_encoder_without_the_head_is_refused(tmp_path):
     )
     assert done.returncode == 2
     assert "dgcnn has no masked-LM head" in done.stderr.decode()
+
+
+def test_data_check_names_what_is_never_predicted(tmp_path):
+    lines = [
+        {"text": "[MASK]矿石", "answer": "锶"},
+        {"text": "[MASK][MASK]石", "answer": "矿锶"},
+        {"text": "[MASK]石", "answer": "矿"},
+    ]
+    checking = check_data(
+        "fill_mask", str(write_lines(tmp_path / "a.jsonl", lines)), None, "tiny", []
+    )
+    assert [message[:14] for _, _, message in checking] == ["the mask at 0 ", "the mask at 6 "]
+    summary = checking.summary()
+    assert (summary["facts"], summary["lost"]) == (4, 2)
+    assert summary["findings"] == {"never predicted": 2}
