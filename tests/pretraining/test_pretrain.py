@@ -19,7 +19,7 @@ from nlpkit.encoders import ShapeConfig
 from nlpkit.encoders.checkpoint.load import load_encoder
 from nlpkit.errors import NlpkitError, SettingsError
 from nlpkit.inference.devices import accelerator_for
-from nlpkit.pretraining.resume import open_pretraining
+from nlpkit.pretraining.resume import finished_summary, open_pretraining
 from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
 from nlpkit.training.checkpoints import CHECKPOINT
 
@@ -213,9 +213,21 @@ def test_refusals(text, tmp_path):
         opened(plan(text, tmp_path / "run", mask_share=0.5))
     with pytest.raises(SettingsError, match="unfinished pretraining"):
         opened(replace(plan(text, tmp_path / "run"), resume="never"))
-    weights(opened(plan(text, tmp_path / "run")))
+    made = opened(plan(text, tmp_path / "run"))
+    weights(made)
     with pytest.raises(SettingsError, match="finished pretraining"):
         opened(plan(text, tmp_path / "run"))
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"of a process that was killed at the very end")
+    assert finished_summary(plan(text, tmp_path / "run"), is_main=True) == made.summary()
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+    assert finished_summary(plan(text, tmp_path / "none"), is_main=True) is None
+    for other in (
+        plan(text, tmp_path / "run", mask_share=0.5),
+        replace(plan(text, tmp_path / "run"), texts=(f"{text}:0.5",)),
+        replace(plan(text, tmp_path / "run"), shape=ShapeConfig(**{**SMALL, "heads": 1})),
+    ):
+        with pytest.raises(SettingsError, match="holds a finished pretraining: "):
+            finished_summary(other, is_main=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("keep me")
     with pytest.raises(SettingsError, match="no pretraining"):
