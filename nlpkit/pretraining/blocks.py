@@ -31,9 +31,8 @@ class Blocks:
 
     def __init__(self, sizes: Sequence[int], weights: Sequence[float], length: int, seed: int):
         self.length, self.seed = length, seed
-        self.counts = [
-            max(0, size // length - 1) for size in sizes
-        ]  # one less than fit, for the phase
+        # one less than fit, for the phase
+        self.counts = [max(0, size // length - 1) for size in sizes]
         self.shares = [
             max(1, round(weight * count)) if count else 0
             for weight, count in zip(weights, self.counts, strict=True)
@@ -50,9 +49,8 @@ class Blocks:
         source = int(np.searchsorted(self.ends, chosen, "right"))
         # The blocks of a source are gone through in passes of their own: with weight 0.2 every
         # fifth pass is a new one.
-        taken = (
-            number * self.shares[source] + chosen - (int(self.ends[source - 1]) if source else 0)
-        )
+        first = int(self.ends[source - 1]) if source else 0
+        taken = number * self.shares[source] + chosen - first
         round_, index = divmod(taken, self.counts[source])
         key = (self.seed, 1 + source, round_)
         phase = int(np.random.default_rng(key).integers(self.length))

@@ -81,12 +81,11 @@ class Pretrainer(nn.Module):
         )
 
     def forward(self, batch: PretrainBatch) -> torch.Tensor:
-        """loss_N in nats, or for replaced tokens loss_M of all M = B * T tokens, times
-        `DETECTION_WEIGHT`."""
+        """loss_N in nats, one for each target; for a batch of replaced tokens loss_M of all
+        M = B * T tokens, times `DETECTION_WEIGHT`."""
         if batch.dice_N is None:
-            return nn.functional.cross_entropy(
-                self.logits(batch).float(), batch.targets_N, reduction="none"
-            )
+            logits_NV = self.logits(batch).float()
+            return nn.functional.cross_entropy(logits_NV, batch.targets_N, reduction="none")
         logits_M, replaced_M = self.detect(batch)
         losses_M = nn.functional.binary_cross_entropy_with_logits(
             logits_M, replaced_M.float(), reduction="none"
@@ -94,7 +93,10 @@ class Pretrainer(nn.Module):
         return DETECTION_WEIGHT * losses_M
 
     def logits(self, batch: PretrainBatch) -> torch.Tensor:
-        """logits_NV at the places of the batch."""
+        """logits_NV at the N places of the batch.
+
+        The head sees a multiple of TARGET_STEP rows; those added are cut off again.
+        """
         hidden_NH = encode(self.encoder, batch.tokens, batch.attention).flatten(0, 1)[
             batch.places_N
         ]
@@ -103,7 +105,11 @@ class Pretrainer(nn.Module):
         return self.encoder.token_logits(padded)[:count]
 
     def detect(self, batch: PretrainBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(logits_M, whether each token was replaced by another) of a batch of replaced tokens."""
+        """(logits_M, replaced_M) of the M = B * T tokens of a batch of replaced tokens: the score
+        that a token was replaced, and whether another one stands in its place.
+
+        A draw that hits the token of the text replaces nothing.
+        """
         assert self.detector is not None
         assert batch.dice_N is not None
         # Detached, not under no_grad: old autocasts keep weights cast there, and the second pass
@@ -121,15 +127,13 @@ class Pretrainer(nn.Module):
 
 
 def draw(logits_NV: torch.Tensor, dice_N: torch.Tensor) -> torch.Tensor:
-    """ids_N by the probabilities of each row: the first whose cumulated probability is above a
-    number in [0, 1)."""
+    """token_ids_N by the probabilities of each row of logits_NV: the first id whose cumulated
+    probability is above the number of the row in dice_N, which lies in [0, 1)."""
     heights_NV = logits_NV.float().softmax(-1).cumsum(-1)
-    dice_N1 = (
-        dice_N[:, None].to(heights_NV) * heights_NV[:, -1:]
-    )  # the last is 1 but for rounding, and so is the die
-    return torch.searchsorted(heights_NV, dice_N1, right=True)[:, 0].clamp(
-        max=logits_NV.shape[-1] - 1
-    )
+    # The last height is 1 but for rounding, and the number is stretched with it.
+    dice_N1 = dice_N[:, None].to(heights_NV) * heights_NV[:, -1:]
+    found_N = torch.searchsorted(heights_NV, dice_N1, right=True)[:, 0]
+    return found_N.clamp(max=logits_NV.shape[-1] - 1)
 
 
 def masked_batch(
@@ -138,8 +142,11 @@ def masked_batch(
     share: float,
     symbols: Symbols,
 ) -> PretrainBatch:
-    """Blocks of one length with whole words masked; `randoms` has a generator for each, `share` is
-    p."""
+    """Blocks of one length (see `corpus`) with whole words masked.
+
+    `randoms` has a generator for each block, so that a block is masked alike whatever stands beside
+    it; `share` is the p of the module docstring.
+    """
     rows, places, targets = [], [], []
     for number, (block, random) in enumerate(zip(blocks, randoms, strict=True)):
         ids, begins = _split(block)
@@ -147,10 +154,10 @@ def masked_batch(
         dice = random.random(len(ids))
         others = random.integers(symbols.first, symbols.vocabulary, len(ids))
         shown = np.where(dice < 0.8, symbols.mask_id, np.where(dice < 0.9, others, ids))
-        rows.append(
-            np.concatenate([[symbols.cls_id], np.where(hidden, shown, ids), [symbols.sep_id]])
-        )
-        places.append(number * len(rows[0]) + 1 + np.flatnonzero(hidden))
+        inner = np.where(hidden, shown, ids)
+        rows.append(np.concatenate([[symbols.cls_id], inner, [symbols.sep_id]]))
+        first = number * len(rows[0]) + 1  # the place of the row's first token behind [CLS]
+        places.append(first + np.flatnonzero(hidden))
         targets.append(ids[hidden])
     return _batch(rows, np.zeros_like(rows), places, targets, "full")
 
@@ -192,9 +199,11 @@ def _split(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _whole_words(begins: np.ndarray, random: np.random.Generator, share: float) -> np.ndarray:
     """Whether each token is masked: every word is, or is not, as a whole; of the words at least one
     is."""
-    word = np.cumsum(begins)
-    dice = random.random(word[-1] + 1)
-    return (dice < max(share, dice[word].min() + 1e-9))[word]
+    word_T = np.cumsum(begins)  # the number of the word that a token lies in
+    dice = random.random(word_T[-1] + 1)
+    smallest = dice[word_T].min()
+    is_masked = dice < max(share, smallest + 1e-9)
+    return is_masked[word_T]
 
 
 def _batch(

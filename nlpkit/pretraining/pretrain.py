@@ -75,13 +75,10 @@ class Pretraining:
         self.corpus = self._load_corpus()
         longest = self.encoder.max_length if self.config.long_share else 0
         self.lengths = (self.config.length, max(self.config.length, longest))
-        sizes, weights = (
-            [len(s.tokens) for s in self.corpus.sources],
-            [s.weight for s in self.corpus.sources],
-        )
-        self.blocks = [
-            Blocks(sizes, weights, length - 2, self.config.seed) for length in self.lengths
-        ]
+        sizes = [len(source.tokens) for source in self.corpus.sources]
+        weights = [source.weight for source in self.corpus.sources]
+        seed = self.config.seed
+        self.blocks = [Blocks(sizes, weights, length - 2, seed) for length in self.lengths]
         self.held_out = self._held_out()
         steps = max(1, self.config.tokens // self.config.batch_tokens)
         self.every = max(1, self.config.evaluate_every // self.config.batch_tokens)
@@ -115,19 +112,16 @@ class Pretraining:
         is_long = self._long_steps(step + 1) > self._long_steps(step)
         if dice < self.config.prefix_share:
             return is_long, "prefix"
-        return (
-            is_long,
-            "replaced"
-            if dice < self.config.prefix_share + self.config.replaced_share
-            else "masked",
-        )
+        if dice < self.config.prefix_share + self.config.replaced_share:
+            return is_long, "replaced"
+        return is_long, "masked"
 
     def _long_steps(self, step: int) -> int:
         """How many of the steps before this one had long blocks."""
         return math.floor(step * self.config.long_share)
 
     def micro_batches(self, step: int) -> Iterator[PretrainBatch]:
-        """This process's pieces of the batch of a step."""
+        """This process's micro-batches of the batch of a step (counted from 0), in order."""
         is_long, kind = self.kind_of(step)
         rows = max(1, self.config.batch_tokens // self.lengths[is_long])
         before = self._long_steps(step)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from nlpkit.config import LearningRate, Length, Positive, Range, Rate, Seed, Share, Weight
 from nlpkit.encoders import ShapeConfig, for_pretraining
+from nlpkit.encoders.base import check_attention
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import open_binary
 from nlpkit.pretraining.corpus import parse_source
@@ -50,7 +51,7 @@ class PretrainConfig:
     """Decay of the moving average of the weights that is evaluated and saved; 0 for the weights
     themselves."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
+    """`fp32`, `bf16`, or `auto`: the faster one, measured at the start."""
     max_tokens: Positive | None = None
     """Most tokens in one piece of a batch; None takes 8,192 on a processor and 65,536 on a GPU."""
     evaluate_every: Annotated[int, Range(1, 10**15)] = 5_000_000
@@ -118,6 +119,8 @@ class PretrainPlan:
                     f"{path}: lies in {self.out}, which is overwritten", hint="choose another --out"
                 )
         encoder, _ = for_pretraining(self.start, self.shape)
+        if self.config.prefix_share:
+            check_attention(encoder, "prefix")
         if not 8 <= self.config.length <= encoder.max_length:
             raise SettingsError(
                 f"pretrain.length: expected 8 to {encoder.max_length}, got {self.config.length}"

@@ -52,7 +52,7 @@ class TrainConfig:
     """`name(argument=value)` of what wraps the parts of a step (`nlpkit.training.techniques`), e.g.
     `["flooding(level=0.1)"]`; a later one wraps an earlier one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`fp32`, `bf16`, or `auto`: bf16 where the processor or GPU has it."""
+    """`fp32`, `bf16`, or `auto`: the faster one, measured at the start."""
     evaluate_every: Annotated[float, Range(above=0, most=1e9)] = 1.0
     """Epochs between evaluations."""
     patience: Count = 0

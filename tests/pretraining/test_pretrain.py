@@ -15,8 +15,8 @@ import transformers
 from conftest import nlpkit
 
 from nlpkit import encoders
-from nlpkit.encoders import ShapeConfig
-from nlpkit.encoders.checkpoint.load import load_encoder
+from nlpkit.encoders import ShapeConfig, transformer
+from nlpkit.encoders.checkpoint.load import load_encoder, save_encoder
 from nlpkit.errors import NlpkitError, SettingsError
 from nlpkit.inference.devices import accelerator_for
 from nlpkit.pretraining.resume import finished_summary, open_pretraining
@@ -279,3 +279,16 @@ def test_freed_memory_is_taken_again_without_new_pages():
         [sys.executable, "-c", PAGES], stdout=subprocess.PIPE, check=True
     ).stdout.split()
     assert int(new) < int(written) / 2  # not none: glibc leaves gaps between aligned blocks
+
+
+def test_an_encoder_that_cannot_continue_a_prefix_is_refused_at_once(text, tmp_path):
+    config = {"model_type": "bert", "type_vocab_size": 1, "vocab_size": 10_000}
+    config |= {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config |= {"intermediate_size": 48, "max_position_embeddings": 64}
+    start, tokenizer = tmp_path / "start", encoders.load_tokenizer("tiny")
+    start.mkdir()
+    save_encoder(start, transformer.Encoder(config, head=True), tokenizer.backend)
+    asked = replace(plan(text, tmp_path / "out"), start=str(start))
+    with pytest.raises(SettingsError, match="cannot tell a source from a target"):
+        asked.check()
+    replace(asked, config=replace(asked.config, prefix_share=0.0)).check()
