@@ -38,7 +38,7 @@ import torch
 from torch import nn
 
 from nlpkit.decoding.top_candidates import take
-from nlpkit.encoders.base import check_attention, encode
+from nlpkit.encoders.base import attention_mask, check_attention, encode
 from nlpkit.errors import SettingsError
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch, Tokenizer, pad
@@ -205,8 +205,7 @@ class CachedDecoder:
         self.steps, self.seen_RKU = 0, mask_BS.new_zeros((len(ids_BS), 1, 0))
         position_S = torch.arange(ids_BS.shape[1], device=ids_BS.device)
         # what stands in segment 1 already, the beginning of the target, is seen from itself on
-        begun_BSS = (segment_BS == 0)[:, None] | (position_S <= position_S[:, None])
-        visible_BSS = mask_BS[:, None] & begun_BSS
+        visible_BSS = attention_mask(mask_BS, segment_BS, "prefix")
         hidden_BSH = self.encoder.extend(
             ids_BS, segment_BS, position_S.expand_as(ids_BS), visible_BSS, self.cache
         )
