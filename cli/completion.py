@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cli.output import write
+from cli.tasks import task_names
 
 BASH = """_nlpkit() {
   local IFS=$'\\n'
@@ -159,7 +160,7 @@ def _keys(command: Any, given: list[str]) -> list[str]:
     named = [word.replace("-", "_") for word in _positional(command, given)[:1]]
     if command.name == "pretrain":
         sections = {"pretrain", "encoder"}
-    elif named and named[0] in _tasks():
+    elif named and named[0] in task_names():
         sections = {named[0]}
         sections |= {"train", "encoder"} if command.name == "train" else set()
     return sorted({f"{setting.key}=" for setting in read_settings(sections)})
@@ -179,12 +180,6 @@ def _runs(current: str) -> list[str]:
             name = f"{folder}{slash}{path.name}" if place == places[0] else str(path)
             found.append(name if is_run else f"{name}/")
     return found
-
-
-def _tasks() -> list[str]:
-    from nlpkit import tasks
-
-    return tasks.names()
 
 
 def _sections() -> list[str]:
@@ -218,7 +213,7 @@ def _encoders() -> list[str]:
 
 
 SOURCES: dict[str | None, Callable[[], list[str]]] = {
-    "task": _tasks,
+    "task": task_names,
     "section": _sections,
     "recipe": _recipes,
     "encoder": _encoders,

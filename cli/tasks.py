@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import nlpkit
 from cli.output import write_json
-from nlpkit import tasks as package
 
+FOLDER = Path(nlpkit.__file__).parent / "tasks"
 _PLACE = re.compile(r"^    (in|out)  +(.*)$")
 
 
 def tasks() -> None:
     """List the tasks: what goes in and what comes out; JSON when piped."""
-    found = [read_task(name) for name in package.names()]
+    found = [read_task(name) for name in task_names()]
     if not sys.stdout.isatty():
         write_json(*found)
         return
@@ -31,12 +33,17 @@ def tasks() -> None:
     console().print(table)
 
 
+def task_names() -> list[str]:
+    """Those of `nlpkit.tasks.names`, which would import torch."""
+    found = [module.name for module in pkgutil.iter_modules([str(FOLDER)])]
+    return sorted(name for name in found if not name.startswith("_"))
+
+
 def read_task(name: str) -> dict[str, Any]:
     """The task's first sentence, and the lines `in` and `out` of its docstring."""
-    folder = Path(package.__file__).parent
-    path = folder / name / "task.py"
+    path = FOLDER / name / "task.py"
     if not path.exists():
-        path = folder / f"{name}.py"
+        path = FOLDER / f"{name}.py"
     docstring = ast.get_docstring(ast.parse(path.read_bytes())) or ""
     shown: dict[str, list[str]] = {"in": [], "out": []}
     place = None

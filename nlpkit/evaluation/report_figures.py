@@ -54,12 +54,15 @@ def draw(figure: Figure) -> str:
         size = (6.4, 3.4) if figure.kind == "lines" else (6.4, _height(figure))
         canvas = Canvas(figsize=size, layout="constrained")
         axes = canvas.subplots()
+        several = len(figure.series) > 1
         if figure.kind == "bars":
             _bars(axes, figure)
+            if several:
+                canvas.legend(loc="outside lower center", ncols=2)
         else:
             _lines(axes, figure)
-        if len(figure.series) > 1:
-            axes.legend(loc="best")
+            if several:
+                axes.legend(loc="best")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # the page's reader has the fonts
             if figure.kind == "bars":
@@ -120,6 +123,7 @@ def _fit_names(canvas: Any, axes: Any) -> None:
     """Leaves as much room for names in Chinese as they take in a font that has them."""
     names = [label.get_text() for label in axes.get_yticklabels()]
     axes.set_yticklabels([_WIDE.sub("W", name) for name in names])
+    canvas.get_layout_engine().set(w_pad=0.1)
     canvas.draw_without_rendering()
     canvas.set_layout_engine("none")
     axes.set_yticklabels(names)
