@@ -86,7 +86,9 @@ def test_every_task_says_what_goes_in_and_out():
 def test_the_environment_is_json():
     (found,) = lines("env", "--json")
     assert found["packages"]["torch"]
-    assert found["precision"] in ("fp32", "bf16")
+    for use in ("training", "prediction"):
+        assert found["precision"][use]["precision"] in ("fp32", "bf16")
+        assert found["precision"][use]["why"]
     assert found["device"] in ("cpu", "cuda")
 
 
