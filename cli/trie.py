@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +19,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-AT_ONCE = 4096  # lines tokenized together
 COMPLETIONS = 100
 
 
@@ -43,7 +40,7 @@ def build(
     """
     from nlpkit.decoding.trie.token_trie import TokenTrie
     from nlpkit.encoders import load_tokenizer
-    from nlpkit.text.tokenizer import vocabulary_hash
+    from nlpkit.inference.trie_keys import TextKeys
 
     own = load_tokenizer(tokenizer)
     if task is not None:
@@ -51,8 +48,13 @@ def build(
 
         trie = tasks.load_with_kb(task).build_trie(keys, own)
     else:
-        size = 1 + max(own.backend.get_vocab().values())
-        trie = TokenTrie.from_sequences(_keys(keys, own), size, vocabulary_hash(own.backend))
+        text_keys = TextKeys(keys, own)
+        trie = text_keys.trie()
+        if text_keys.empty:
+            count, first = len(text_keys.empty), text_keys.empty[0]
+            typer.echo(
+                f"lines without visible text, left out: {count}, the first {first}", err=True
+            )
     trie.save(output)
     show(_describe(output, TokenTrie.load(output)))
 
@@ -79,19 +81,6 @@ def info(
         show(_completions(TokenTrie.load(file, vocabulary_hash(own.backend)), complete, own))
 
 
-def _keys(source: str, tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """The tokens of every line."""
-    from nlpkit.jsonl import read_lines
-
-    lines = read_lines(source)
-    while chunk := list(islice(lines, AT_ONCE)):
-        texts = [line.text() for line in chunk]
-        yield from (
-            encoded.ids
-            for encoded in tokenizer.backend.encode_batch(texts, add_special_tokens=False)
-        )
-
-
 def _describe(file: Path, trie: TokenTrie) -> dict[str, Any]:
     from nlpkit.decoding.trie.file import compiled_path
 
@@ -110,16 +99,12 @@ def _describe(file: Path, trie: TokenTrie) -> dict[str, Any]:
 
 
 def _completions(trie: TokenTrie, prefix: str, tokenizer: Tokenizer) -> dict[str, Any]:
+    from nlpkit.inference.trie_keys import texts_of
+
     keys = trie.key_range(trie.find(tokenizer.token_ids(prefix)))
     shown = keys[:COMPLETIONS]
-    texts = [
-        "".join(tokenizer.backend.id_to_token(token) or "" for token in key)
-        for key in trie.keys(shown)
-    ]
-    values = trie.values
-    found = (
-        texts
-        if values is None
-        else {text: values.of(key) for text, key in zip(texts, shown, strict=True)}
-    )
+    texts = texts_of(trie.keys(shown), tokenizer)
+    found: list[str] | dict[str, list[str]] = texts
+    if trie.values is not None:
+        found = {text: trie.values.of(key) for text, key in zip(texts, shown, strict=True)}
     return {"prefix": prefix, "keys": len(keys), "completions": found}

@@ -22,7 +22,7 @@ MAY = {
         *("task", "evaluation.metrics", "evaluation.thresholds"),
     },
     "samples": {"errors", "text", "tasks.ape210k.arithmetic"},
-    "inference": {"errors", "jsonl", "text", "task", "run"},
+    "inference": {"errors", "jsonl", "text", "layers", "decoding", "task", "run"},
     "run": {
         "errors",
         "jsonl",

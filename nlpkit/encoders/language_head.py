@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
+from nlpkit.layers.steady_linear import steady_linear
+
 _NAMES = [
     (r"cls\.predictions\.transform\.dense\.(weight|bias)", r"dense.\1"),
     (r"cls\.predictions\.transform\.LayerNorm\.(weight|bias)", r"norm.\1"),
@@ -63,9 +65,10 @@ class LanguageHead(nn.Module):
 
     def forward(self, hidden_NH: torch.Tensor, embedding_VE: torch.Tensor) -> torch.Tensor:
         """logits_NV of any number of hidden vectors (any leading dimensions)."""
-        return nn.functional.linear(
-            self.norm(self.activation(self.dense(hidden_NH))), embedding_VE, self.bias
-        )
+        embedded_NE = self.norm(self.activation(self.dense(hidden_NH)))
+        if self.training:
+            return nn.functional.linear(embedded_NE, embedding_VE, self.bias)
+        return steady_linear(embedded_NE, embedding_VE, self.bias)
 
 
 def own_head_name(name: str) -> str | None:

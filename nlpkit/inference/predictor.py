@@ -16,6 +16,7 @@ import torch
 
 from nlpkit.errors import RecordError
 from nlpkit.inference.batching import split
+from nlpkit.layers.steady_linear import steady
 
 MAX_TOKENS = 8192  # of a batch, padding included
 
@@ -52,6 +53,9 @@ class Predictor:
     """From (model, batch) to predictions; None for `task.decode`. Evaluation has `task.evaluate`."""
     on_batch: Callable[[int, int], None] | None = None
     """Called after every batch with the windows done and those to do in all."""
+
+    def __post_init__(self) -> None:
+        steady(self.model)
 
     def __call__(self, records: Iterable[tuple[int, dict[str, Any]]]) -> list[Outcome]:
         """One outcome for each (line number, record), in order. A record's own error stays its

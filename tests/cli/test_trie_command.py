@@ -55,6 +55,48 @@ def test_completions(file):
     assert report("info", file, "--complete", "")["keys"] == 4
 
 
+def test_completions_are_text(tmp_path):
+    """Not pieces of words."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "许", "蓁", "a", "##b", "##1", "hello", "world"]
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}")
+    (tmp_path / "encoder" / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    options = "--tokenizer", tmp_path / "encoder"
+    keys = "许蓁ab1\nhello world\n".encode()
+    nlpkit("trie", "build", "-", "-o", tmp_path / "x.trie", *options, stdin=keys)
+    found = report("info", tmp_path / "x.trie", "--complete", "", *options)["completions"]
+    assert sorted(found) == ["hello world", "许蓁ab1"]
+
+
+def test_a_line_without_width_is_no_key(tmp_path):
+    keys = "北京\n\u200b\n上海\n\u200d\u200b\n".encode()
+    done = nlpkit("trie", "build", "-", "-o", tmp_path / "x.trie", stdin=keys)
+    assert json.loads(done.stdout)["keys"] == 2
+    assert done.stderr == b"lines without visible text, left out: 2, the first stdin:2\n"
+
+
+def test_keys_that_differ_in_unknown_characters_only_are_refused(tmp_path):
+    keys = "\U00013000矿\n\U00013001矿\n北京\n\U00013000矿\n\U00013002矿\n".encode()
+    done = nlpkit("trie", "build", "-", "-o", tmp_path / "x.trie", stdin=keys, check=False)
+    assert done.returncode == 3
+    message = done.stderr.decode()
+    assert message.startswith(
+        "error: -: 2 keys differ from others only in characters that the vocabulary lacks: "
+        '"\U00013001" at stdin:2 from "\U00013000" at stdin:1, '
+    )
+    assert not (tmp_path / "x.trie").exists()
+    keys = "\U00013000矿\n\U00013000矿\n".encode()
+    assert report("build", "-", "-o", tmp_path / "x.trie", stdin=keys)["keys"] == 1
+
+
+def test_a_key_of_a_million_characters_is_refused_by_line(tmp_path):
+    keys = ("北京\n" + "云" * 10**6 + "\n").encode()
+    done = nlpkit("trie", "build", "-", "-o", tmp_path / "x.trie", stdin=keys, check=False)
+    assert done.returncode == 3
+    expected = b"error: stdin:2: too long for a key: expected at most 4096 characters, got 1000000"
+    assert done.stderr.startswith(expected)
+
+
 def test_a_knowledge_base(tmp_path):
     told = report("build", "--task", "kgclue", "-", "-o", tmp_path / "kb.trie", stdin=FACTS)
     assert (told["keys"], told["values"]) == (2, 3)
