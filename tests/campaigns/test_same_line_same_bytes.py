@@ -1,5 +1,5 @@
 """The same line gives the same bytes, whatever stands beside it: alone, in a batch of any size, in
-another order, in another window of lines; for every task and both precisions.
+another order, in another window of lines; for every task in fp32, and in bf16 where `auto` may take it.
 
 The models have random weights: their scores lie close together, so that a difference shows.
 """
@@ -52,6 +52,8 @@ def test_a_line_gives_the_same_bytes_beside_any_others(way, precision, tmp_path)
     torch.manual_seed(0)
     case = Case(way.split(",")[0], tmp_path, **WAYS[way])
     case.model.eval()
+    if precision == "bf16" and case.has_head:
+        pytest.skip("a task that writes predicts in fp32, unless bf16 is asked for")
     records = records_of(case)
     alone = {}
     for record in records:

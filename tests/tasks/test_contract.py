@@ -322,3 +322,12 @@ def test_type_hints_of_settings_are_plain():
     for name in tasks.names():
         hints = typing.get_type_hints(tasks.load(name).Config)
         assert all(hint is not typing.Any for hint in hints.values())
+
+
+def test_a_task_that_writes_predicts_in_fp32_where_the_precision_is_left_open(tmp_path):
+    run = Case("ape210k", tmp_path).run
+    run.config["settings"] = {"train": {"precision": "auto"}}
+    run.config |= {"precision_choice": {"prediction": {"precision": "bf16"}}, "device": "cpu"}
+    assert run.precision == "fp32"
+    run.config["settings"]["train"]["precision"] = "bf16"
+    assert run.precision == "bf16"
