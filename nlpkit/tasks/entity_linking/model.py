@@ -67,6 +67,9 @@ class Model(MentionModel):
     """With the matcher; `described` keeps descriptions that were encoded, until the weights may
     change."""
 
+    unk_id = -1
+    """The token of unknown characters, which are not the same on both sides; -1 for none."""
+
     def __init__(self, encoder: Any, config: Any):
         super().__init__(encoder, config)
         self.matcher = Matcher(encoder.hidden_size, config.size, PRIORS)
@@ -114,8 +117,11 @@ class Model(MentionModel):
         text = Side(states_BTD, tokens.token_ids_BT, tokens.mask_BT, tokens.content_BT).rows(
             links.text_M
         )
+        is_known_NT = text.token_ids_NT != self.unk_id
         text = replace(
-            text, mask_NT=text.mask_NT & ~inside_MT, content_NT=text.content_NT & ~inside_MT
+            text,
+            mask_NT=text.mask_NT & ~inside_MT,
+            content_NT=text.content_NT & ~inside_MT & is_known_NT,
         )
         fits = [hidden_BTH.new_zeros(0)]
         for mention_N, entity_N, prior_NF in zip(

@@ -227,7 +227,11 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
     def build_model(self, encoder: nn.Module) -> MentionModel:
         """Encoder, pointer and, unless entities are generated, matcher, the last two with fresh
         weights."""
-        return (WritingModel if self.config.generative else Model)(encoder, self.config)
+        if self.config.generative:
+            return WritingModel(encoder, self.config)
+        model = Model(encoder, self.config)
+        model.unk_id = self.tokenizer.unk_id
+        return model
 
     def decode(
         self, model: Model | WritingModel, batch: Batch, *, loose: bool = False

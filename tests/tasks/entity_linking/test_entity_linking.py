@@ -143,6 +143,24 @@ def test_what_is_to_be_learned_has_the_right_one_and_others_with_its_priors(kb, 
     assert ([lexicon.kb.id(row) for row in rows], place) == (["2", "1", "5", "6"], -1)
 
 
+def test_an_unknown_character_is_no_shared_one(kb, tmp_path, monkeypatch):
+    task, model = prepared(kb, tmp_path / "run")
+    seen = []
+    whole = model.matcher.forward
+
+    def spy(text, *others):
+        seen.append(text.content_NT & (text.token_ids_NT == task.tokenizer.unk_id))
+        return whole(text, *others)
+
+    monkeypatch.setattr(model.matcher, "forward", spy)
+    example = task.read(told("雾灯\U00013000", ("雾灯", "2")))
+    assert task.tokenizer.unk_id in example.encoding.token_ids_T
+    with torch.no_grad():
+        model(task.collate([example]))
+    assert seen
+    assert not any(bool(unknown.any()) for unknown in seen)
+
+
 def test_kept_descriptions_are_what_encoding_anew_gives(kb, tmp_path):
     task, model = prepared(kb, tmp_path / "run")
     examples = [task.read(record) for _, record in read_jsonl(GOLDEN / "sample.jsonl")]
