@@ -38,7 +38,14 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         is_sealed = not text.startswith("{")  # an earlier version wrote no hash
         sha256, text = text.split(" ", 1) if is_sealed else ("", text)
         plain = json.loads(text)
-    except (safetensors.SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from None
     if is_sealed and sha256 != _content_sha256(tensors, text):
         raise SettingsError(f"{path}: damaged: its content is not what its hash says")

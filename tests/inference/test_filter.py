@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpkit.errors import DataError, RecordError
-from nlpkit.inference.filter import WINDOW, Filter
+from nlpkit.inference.filter import WINDOW, Filter, line_windows
 from nlpkit.inference.predictor import Predictor, predict_examples
 from nlpkit.jsonl import Line, dumps
 
@@ -138,3 +138,21 @@ def test_a_predictor_gives_an_outcome_for_every_record_and_counts_batches():
     assert [outcome.is_cut for outcome in outcomes] == [True, False, False, False]
     assert outcomes[1].error.message == 'missing field "text"'
     assert seen == [(2, 3), (3, 3)]
+
+
+def test_windows_of_long_lines_are_bounded_in_bytes():
+    seen = []
+
+    def reader():
+        for number in range(1, 101):
+            seen.append(number)
+            yield Line(f"x:{number}", number, dumps({"text": "a", "x": "b" * 2**20}))
+
+    filter_ = Filter(Predictor(Echo([]), MODEL))
+    chunks = filter_(reader())
+    sizes = [next(chunks).count(b"\n")]
+    assert len(seen) <= 8  # two windows and a line: one at work, one read ahead
+    sizes += [chunk.count(b"\n") for chunk in chunks]
+    assert sum(sizes) == 100
+    assert max(sizes) == 2
+    assert [len(window) for window in line_windows(reader())] == [2] * 50
