@@ -126,6 +126,14 @@ def span_of(text: str, start: Any, end: Any) -> tuple[int, int]:
     return start, end
 
 
+def from_utf16(text: str, start: int, end: int) -> tuple[int, int]:
+    """Offsets that count characters beyond U+FFFF twice as offsets in characters."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    before = units[: 2 * max(0, start)].decode("utf-16-le", "ignore")
+    inside = units[2 * max(0, start) : 2 * max(0, end)].decode("utf-16-le", "ignore")
+    return len(before), len(before) + len(inside)
+
+
 def without(record: Record, *names: str) -> Record:
     """The record without some of its fields, the others in their order."""
     return {name: value for name, value in record.items() if name not in names}

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_recipes import Record, convert_each, counting, field, has_gold, objects, run
-from data_recipes._raw import span_of, without
+from data_recipes._raw import from_utf16, span_of, without
 from data_recipes._relations import NO_CHARACTER, Entity, entity_record, triple
 from nlpkit.errors import RecordError, shown
 
@@ -123,19 +123,11 @@ def _span(text: str, value: Record) -> tuple[int, int]:
     if string is None:
         return span_of(text, start, end)
     if type(start) is int and type(end) is int:
-        for here in ((start, end), _from_utf16(text, start, end)):
+        for here in ((start, end), from_utf16(text, start, end)):
             if 0 <= here[0] <= here[1] and text[here[0] : here[1]] == string:
                 return here
     place = f"[{shown(start)}, {shown(end)})"
     raise RecordError(f"{place} of the text is not {shown(string)}")
-
-
-def _from_utf16(text: str, start: int, end: int) -> tuple[int, int]:
-    """Offsets that count characters beyond U+FFFF twice as offsets in characters."""
-    units = text.encode("utf-16-le", "surrogatepass")
-    before = units[: 2 * max(0, start)].decode("utf-16-le", "ignore")
-    inside = units[2 * max(0, start) : 2 * max(0, end)].decode("utf-16-le", "ignore")
-    return len(before), len(before) + len(inside)
 
 
 def _choice(value: Record) -> str:

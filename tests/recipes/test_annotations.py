@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 import data_recipes
-from nlpkit.errors import DataError
+from nlpkit.errors import DataError, SettingsError
 
 TAGGED = """许\tB-人物
 蓁\tI-人物
@@ -313,3 +313,21 @@ def test_a_wrong_recipe_names_the_right_one(file, recipe, given):
     with pytest.raises(DataError) as caught:
         convert(given, file, RAW[recipe])
     assert caught.value.hint.endswith(f"nlpkit data convert {recipe}")
+
+
+EMOJI = '{"text": "🙂许蓁写了雾灯", "label": [[%d, %d, "作品"]]}\n'
+
+
+def test_offsets_of_doccano_may_count_emoji_twice(file, capsys):
+    """A project that does not count grapheme clusters counts as JavaScript does."""
+    entities = [{"start": 5, "end": 7, "label": "作品"}]
+    for span, options in (((6, 8), {"offsets": "utf16"}), ((5, 7), {})):
+        (record,) = convert("doccano", file, EMOJI % span, **options)
+        assert record["entities"] == entities
+        told = capsys.readouterr().err
+        assert ("say --set offsets=utf16" in told) == (not options)
+
+
+def test_other_offsets_than_doccano_has_are_refused():
+    with pytest.raises(SettingsError, match='expected characters or utf16, got "bytes"'):
+        list(data_recipes.load("doccano").convert(["-"], offsets="bytes"))
