@@ -16,6 +16,7 @@ from conftest import nlpkit
 
 from nlpkit import encoders
 from nlpkit.encoders import ShapeConfig, transformer
+from nlpkit.encoders.base import encode
 from nlpkit.encoders.checkpoint.load import load_encoder, save_encoder
 from nlpkit.errors import NlpkitError, SettingsError
 from nlpkit.inference.devices import accelerator_for
@@ -153,7 +154,7 @@ def test_it_learns_and_transformers_reads_the_result(text, tmp_path, family):
     block = made.corpus.held_out[:30]
     batch = made._batch([block], [np.random.default_rng(1)], "masked", 0.3)
     with torch.no_grad():
-        ours = own.token_logits(own(batch.tokens))
+        ours = own.token_logits(encode(own, batch.tokens))
         expected = theirs(batch.tokens.token_ids_BT).logits
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
 
