@@ -73,15 +73,11 @@ class Run:
     def precision(self) -> str:
         """The precision to predict in: as set for the training.
 
-        Where that was left open, the one that was measured on this kind of device when the run was
-        made, so that the same line gives the same bytes; elsewhere it is measured anew. A task that
-        writes with the encoder's head predicts in fp32 on a processor then: of 17 math word
-        problems bf16 wrote 1 to 4 otherwise in batches of 2, 3 and 64 than alone, fp32 none.
+        Where that was left open, the one that was chosen on this kind of device when the run was
+        made, so that the same line gives the same bytes; elsewhere it is chosen anew.
         """
         wanted = self.config["settings"].get("train", {}).get("precision", "fp32")
         device = next(self.model.parameters()).device
-        if wanted == "auto" and device.type == "cpu" and self.task.needs_head(self.task.config):
-            return "fp32"
         kept = self.config.get("precision_choice")
         if wanted == "auto" and kept is not None and self.config["device"] == device.type:
             wanted = kept["prediction"]["precision"] if has_bfloat16(device) else "fp32"

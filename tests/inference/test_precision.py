@@ -42,15 +42,26 @@ def test_the_faster_is_taken_and_float32_unless_bfloat16_wins_clearly(
 
 
 def test_training_and_prediction_are_decided_apart_and_remembered(timings):
+    """On a processor a prediction must not depend on what stands beside it: nothing is measured."""
     seconds, calls = timings
     seconds.update({("training", False): 2.0, ("training", True): 1.0})
-    seconds.update({("prediction", False): 1.0, ("prediction", True): 2.0})
     found = report(CPU)
     assert found["training"]["precision"] == "bf16"
     assert found["prediction"]["precision"] == "fp32"
+    assert "same bytes" in found["prediction"]["why"]
     count = len(calls)
     assert report(CPU) == found
     assert len(calls) == count
+
+
+def test_a_gpu_is_measured_for_predictions_too(timings, monkeypatch):
+    seconds, _ = timings
+    seconds.update({("prediction", False): 2.0, ("prediction", True): 1.0})
+    monkeypatch.setattr(precision, "_block", lambda device: (None, None))
+    assert choose("auto", torch.device("cuda"), "prediction").precision == "bf16"
+    seconds.update({("prediction", True): 3.0})
+    measure.cache_clear()
+    assert choose("auto", torch.device("cuda"), "prediction").precision == "fp32"
 
 
 def test_nothing_is_measured_where_it_is_set_or_where_there_is_no_bfloat16(timings, monkeypatch):
