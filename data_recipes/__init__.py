@@ -91,8 +91,8 @@ def convert_each(
     """`convert_one(raw, *options)` of everything in the raw files; `read_objects` says what a file
     may be.
 
-    Raises DataError with its place at the first bad record; where that is one for another recipe,
-    the hint names it.
+    Raises DataError, with the place, at the first bad record (a RecordError of `convert_one`);
+    where the record is one for another recipe, the hint names it.
     """
     for where, raw in read_objects(paths):
         try:

@@ -92,7 +92,11 @@ Score = Annotated[float, Range(-1e9, 1e9)]
 
 
 def read_toml(path: str | Path) -> Values:
-    """The sections of a TOML file."""
+    """The sections of a TOML file.
+
+    Raises SettingsError for a file that cannot be read, that is not TOML, or that has a setting
+    outside of a section.
+    """
     try:
         values = tomllib.loads(read_text(path, SettingsError))
     except (ValueError, RecursionError) as error:
@@ -106,8 +110,11 @@ def read_toml(path: str | Path) -> Values:
 
 
 def parse_pairs(pairs: Iterable[str]) -> Values:
-    """`section.key=value` strings as sections. A value is TOML (3, 0.1, true, [1, 2]); anything
-    else is a string."""
+    """`section.key=value` strings as sections; a later pair wins over an earlier one.
+
+    A value is TOML (3, 0.1, true, [1, 2]); `none` is None, anything else a string. Raises
+    SettingsError for a string of another form.
+    """
     values: Values = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -138,7 +145,10 @@ def resolve(sections: Mapping[str, type], *sources: Values) -> dict[str, Any]:
 
 
 def build(cls: type, values: Mapping[str, Any], section: str) -> Any:
-    """An instance of the dataclass `cls` from plain values."""
+    """An instance of the dataclass `cls` from plain values; `section` names it in messages.
+
+    Raises SettingsError for an unknown key, a wrong type, or a value that `cls` refuses.
+    """
     hints = typing.get_type_hints(cls, include_extras=True)
     names = [field.name for field in dataclasses.fields(cls)]
     for key in values:

@@ -99,7 +99,8 @@ class PassageConstraint:
     def follow(
         self, state_BKN: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
     ) -> torch.Tensor:
-        """See `Constraint`."""
+        """See `Constraint`. A place stays active where the token stands, and moves on by one:
+        (B, K', N)."""
         token_BK = candidates.token_BC.gather(1, chosen_BK)
         before_BKN = take(state_BKN, candidates.beam_BC.gather(1, chosen_BK))
         hit_BKN = before_BKN & (self._token_BN[:, None] == token_BK[..., None])

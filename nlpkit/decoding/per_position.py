@@ -58,7 +58,7 @@ class PerPosition:
     def follow(
         self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
     ) -> torch.Tensor:
-        """See `Constraint`."""
+        """See `Constraint`. The positions: (B, K')."""
         return candidates.state_BC.gather(1, chosen_BK)
 
 

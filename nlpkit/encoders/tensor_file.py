@@ -21,7 +21,8 @@ from nlpkit.jsonl import write_atomic
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
-    """A safetensors file with plain values as JSON in its header, and a hash of all of it."""
+    """Writes a safetensors file of tensors of any shape, by name, with plain values as JSON in its
+    header, and a hash of all of it."""
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps(plain)
     with write_atomic(path) as stream:
@@ -30,7 +31,10 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], plain: dict[str, 
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What `save_tensors` wrote. Raises SettingsError for a damaged file."""
+    """(tensors, plain) as `save_tensors` wrote them, the tensors in their shapes, on the CPU.
+
+    Raises SettingsError for a file that cannot be read, or of which the hash is another.
+    """
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

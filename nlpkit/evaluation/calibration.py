@@ -48,7 +48,7 @@ def scored_facts(task: Any, gold: Any, prediction: Any) -> list[Scored]:
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:
-    """The scores as probabilities; see the module docstring."""
+    """The scores (facts,) as probabilities (facts,) by the rule in the module docstring."""
     if ((scores >= 0) & (scores <= 1)).all():
         return scores
     if (scores <= 0).all():

@@ -50,6 +50,8 @@ class Comparison:
         systems: at least one; see `systems.read_systems`.
         metric: a metric of the task's `score`; None for the one that picks the best checkpoint.
         chance: of the intervals and p-values.
+
+    Raises SettingsError where the systems are scored by different rules.
     """
 
     def __init__(self, systems: Sequence[System], metric: str | None, chance: Chance):

@@ -93,7 +93,11 @@ def _answered(task: Any, pairs: Iterator[Pair], other: Predictor) -> Iterator[Pa
 
 def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
     """Gold and the prediction that the line carries, for every line of a file that `predict`
-    wrote."""
+    wrote, in the order of the file.
+
+    Raises DataError, with the place, for a line without gold or prediction, or with a bad one (a
+    RecordError of the task).
+    """
     for line in read_lines(path):
         record = line.record_here()
         try:

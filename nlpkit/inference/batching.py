@@ -11,8 +11,9 @@ def split(
     indices: Sequence[int], lengths: Sequence[int] | np.ndarray, max_tokens: int, parts: int = 1
 ) -> Iterator[list[int]]:
     """Cuts a batch, by length, into pieces of at most `max_tokens` tokens with padding, and into at
-    least `parts`.
+    least `parts`. The shortest examples come first.
 
+    `lengths` has the tokens of every example there is: shape (examples,); `indices` number some.
     A single example longer than `max_tokens` makes a piece of its own.
     """
     ordered = sorted(indices, key=lambda index: lengths[index])

@@ -30,7 +30,7 @@ class SteadyLinear(nn.Linear):
     """`nn.Linear`; in evaluation mode one to three rows are multiplied as four."""
 
     def forward(self, input_NH: torch.Tensor) -> torch.Tensor:
-        """As of `nn.Linear`, for any leading dimensions."""
+        """As `nn.Linear`: (..., H) to (..., `out_features`)."""
         if self.training:
             return super().forward(input_NH)
         return steady_linear(input_NH, self.weight, self.bias)
@@ -39,7 +39,10 @@ class SteadyLinear(nn.Linear):
 def steady_linear(
     input_NH: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`torch.nn.functional.linear` of at least FEW rows; those added are zero and taken off again."""
+    """`torch.nn.functional.linear` of at least FEW rows: (..., H) to (..., O).
+
+    The rows added are zero and taken off again. `weight` is (O, H), `bias` (O,).
+    """
     shape = input_NH.shape[:-1]
     rows = math.prod(shape)
     if input_NH.device.type != "cpu" or not 0 < rows < FEW:

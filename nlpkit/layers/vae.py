@@ -23,7 +23,7 @@ from torch import nn
 
 
 def divergence(mean_BZ: torch.Tensor, log_variance_BZ: torch.Tensor) -> torch.Tensor:
-    """KL_BZ, in nats."""
+    """KL_BZ of the module docstring, in nats, for every number of z."""
     return (mean_BZ.square() + log_variance_BZ.exp() - 1 - log_variance_BZ) / 2
 
 
@@ -49,7 +49,7 @@ class Latent(nn.Module):
         return mean_BZ, log_variance_BZ
 
     def draw(self, mean_BZ: torch.Tensor, log_variance_BZ: torch.Tensor) -> torch.Tensor:
-        """z_BZ."""
+        """z_BZ: drawn in training, elsewhere the mean."""
         if not self.training:
             return mean_BZ
         return mean_BZ + (log_variance_BZ / 2).exp() * torch.randn_like(mean_BZ)

@@ -80,7 +80,7 @@ def token_type(backend: tokenizers.Tokenizer) -> np.dtype[Any]:
 
 
 def word_bit(tokens: np.ndarray) -> int:
-    """The bit that says that a word begins."""
+    """The bit that says that a word begins: the highest of the type of `tokens`, of any shape."""
     return 1 << (8 * tokens.itemsize - 1)
 
 
@@ -226,7 +226,8 @@ def encode_lines(lines: list[Line]) -> tuple[bytes, bytes]:
 
 
 def encode_text(text: str, backend: tokenizers.Tokenizer, dtype: np.dtype[Any]) -> np.ndarray:
-    """The tokens of a text, the first one of every word marked."""
+    """The tokens of a text, in its order: `dtype` (tokens,). The first one of every word has
+    `word_bit`; there are no special tokens."""
     encoded = backend.encode(text, add_special_tokens=False)
     tokens = np.array(encoded.ids, dtype)
     begins = np.zeros(len(text) + 1, dtype=bool)

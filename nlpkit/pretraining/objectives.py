@@ -142,7 +142,7 @@ def masked_batch(
     share: float,
     symbols: Symbols,
 ) -> PretrainBatch:
-    """Blocks of one length (see `corpus`) with whole words masked.
+    """Blocks (tokens,) of one length (see `corpus`) with whole words masked.
 
     `randoms` has a generator for each block, so that a block is masked alike whatever stands beside
     it; `share` is the p of the module docstring.
@@ -168,7 +168,8 @@ def replaced_batch(
     share: float,
     symbols: Symbols,
 ) -> PretrainBatch:
-    """A masked batch of the same blocks, to be filled in and checked."""
+    """The batch of `masked_batch`, with a number in [0, 1) for each masked token: dice_N, by which
+    the encoder fills it in."""
     masked = masked_batch(blocks, randoms, share, symbols)
     dice_BT = np.stack([random.random(masked.tokens.token_ids_BT.shape[1]) for random in randoms])
     return replace(masked, dice_N=torch.from_numpy(dice_BT).flatten()[masked.places_N])
@@ -177,7 +178,8 @@ def replaced_batch(
 def prefix_batch(
     blocks: Sequence[np.ndarray], randoms: Sequence[np.random.Generator], symbols: Symbols
 ) -> PretrainBatch:
-    """Blocks of one length, each cut into source and target at a place of its own."""
+    """Blocks (tokens,) of one length, each cut into source and target at a place of its own; source
+    and target have at least one token."""
     rows, segments, places, targets = [], [], [], []
     for number, (block, random) in enumerate(zip(blocks, randoms, strict=True)):
         ids, _ = _split(block)

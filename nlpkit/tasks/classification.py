@@ -133,14 +133,17 @@ class Task(task.Task[Example, Batch, Prediction]):
         self.label_ids = label_ids(self.labels)
 
     def read(self, record: dict[str, Any]) -> Example:
-        """`text` and, where there is gold, `label`: a string or a whole number."""
+        """`text` and, where there is gold, `label`: a string or a whole number.
+
+        Raises RecordError for a field of another form.
+        """
         label = read_label(record.get("label"))
         return Example(
             self.tokenizer.encode(read_text(record)), None if label is None else Prediction(label)
         )
 
     def parse(self, value: dict[str, Any]) -> Prediction:
-        """A prediction from a file."""
+        """A prediction from a file. Raises RecordError where it has no label."""
         label = read_label(value.get("label"))
         if label is None:
             raise RecordError('missing field "label"')

@@ -116,7 +116,10 @@ class Model(nn.Module):
 
 
 class Task(Reading, task.Task[Example, Batch, Prediction]):
-    """See the module docstring."""
+    """See the module docstring.
+
+    Raises SettingsError where the encoder's vocabulary has no [MASK].
+    """
 
     Config = Settings
 

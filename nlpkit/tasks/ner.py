@@ -127,7 +127,10 @@ class Task(task.Task[Example, Batch, Prediction]):
     def prepare(
         cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
     ) -> Settings:
-        """Writes `labels.json`: the labels of the data, sorted."""
+        """Writes `labels.json`: the labels of the data, sorted.
+
+        Raises DataError for a bad record, or where no record has an entity.
+        """
         labels: set[str] = set()
         for where, record in records:
             try:

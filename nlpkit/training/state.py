@@ -72,8 +72,8 @@ class TrainState:
         self.model.train()
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Tensors by name, and plain values, from which `restore` continues bit for bit. All
-        processes must call it."""
+        """Tensors of any shape by name, and plain values, from which `restore` continues bit for
+        bit. All processes must call it."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {
@@ -94,7 +94,7 @@ class TrainState:
         return tensors, plain
 
     def restore(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
-        """Continues from what `state` gave."""
+        """Continues from what `state` gave: the same names and shapes."""
         parts: dict[str, dict[str, torch.Tensor]] = {
             part: {} for part in ("model", "optimizer", "average", "memory", "random")
         }

@@ -74,7 +74,7 @@ class TrainingStep:
         return total
 
     def gradients(self) -> list[torch.Tensor]:
-        """Those of the parameters that have one."""
+        """Those of the parameters that have one, in their order and shapes."""
         return [p.grad for p in self.parameters if p.grad is not None]
 
     def _objective(self, batch: Any) -> torch.Tensor:

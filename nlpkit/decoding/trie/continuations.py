@@ -91,8 +91,8 @@ def ragged(nodes: Nodes, rows: int, label: torch.Tensor, eos_id: int) -> Continu
 
 
 def fixed(nodes: Nodes, rows: int, label: torch.Tensor, eos_id: int, width: int) -> Continuations:
-    """Arrays (rows * width,): `width` places for each row, which must not have more; nothing is asked
-    of the device. Arguments are those of `ragged`."""
+    """Arrays (rows * width,): `width` places for each row, which must not have more; nothing is
+    asked of the device. Arguments are those of `ragged`; `label` is (nodes,)."""
     beams = len(nodes.fan_N) // rows
     device = label.device
     size_N = nodes.fan_N + nodes.is_end_N

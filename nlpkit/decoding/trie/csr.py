@@ -74,7 +74,7 @@ def flatten(sequences: Iterable[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]
 
 
 def checked(flat: np.ndarray, length: np.ndarray, vocabulary_size: int) -> Sequences:
-    """`Sequences` that lie one after another.
+    """`Sequences` that lie one after another: `flat` (tokens of all), `length` (sequences,).
 
     Raises DataError for a token outside the vocabulary, lengths that do not add up, and a sequence
     of more than MOST_TOKENS.
@@ -241,7 +241,10 @@ def boundaries(first_child: Any, root: int = 0) -> list[int]:
 
 
 def gather(flat: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """The runs `flat[start : start + length]` one after the other."""
+    """The runs `flat[start : start + length]` one after the other, in the order of `start`.
+
+    `start` and `length` are int64 (runs,); the result is of the type of `flat`.
+    """
     gathered = np.empty(int(length.sum()), flat.dtype)
     done = 0
     for first in range(0, len(start), CHUNK):

@@ -80,14 +80,17 @@ def label_type(vocabulary_size: int) -> np.dtype:
 
 
 def to_marisa(keys: Iterable[bytes]) -> np.ndarray:
-    """The keys, read once, as the bytes (uint8) of a marisa trie that gives them back in the order
-    of their bytes."""
+    """The keys, read once, as a marisa trie that gives them back in the order of their bytes: uint8
+    (bytes of the file,)."""
     trie = marisa_trie.BinaryTrie(iter(keys), order=marisa_trie.LABEL_ORDER)
     return np.frombuffer(trie.tobytes(), np.uint8)
 
 
 def from_marisa(data: np.ndarray, vocabulary_size: int) -> Sequences:
-    """The keys of `to_marisa`, sorted. Raises ValueError where they are no sequences of tokens."""
+    """The keys of `to_marisa`, sorted; `data` is uint8 (bytes,).
+
+    Raises ValueError where the bytes are no marisa trie, or the keys no sequences of tokens.
+    """
     trie = marisa_trie.BinaryTrie()
     try:
         trie.frombytes(data.tobytes())
@@ -116,7 +119,8 @@ def compiled_path(path: str | Path) -> Path:
 
 
 def compiled(path: Path, header: Header, keys: np.ndarray) -> Csr:
-    """The compiled arrays of a trie, mapped from the file beside it or made anew from its `keys`.
+    """The compiled arrays of a trie, mapped from the file beside it or made anew from its `keys`,
+    the uint8 (bytes,) of `to_marisa`.
 
     Raises SettingsError where that file is damaged, or was compiled from another trie than that of
     `header`, and where the trie does not hold as many keys as `header` says.

@@ -171,7 +171,7 @@ class TrieTable:
     def follow(
         self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
     ) -> torch.Tensor:
-        """See `Constraint.follow`."""
+        """See `Constraint.follow`. The nodes: (B, K')."""
         return candidates.state_BC.gather(1, chosen_BK)
 
     def nodes(self, state_N: torch.Tensor) -> Nodes:
@@ -181,7 +181,7 @@ class TrieTable:
         return Nodes(state_N, first_N, (next_N >> 1) - first_N, (own_N & 1).bool())
 
     def is_end(self, state_N: torch.Tensor) -> torch.Tensor:
-        """Whether a key ends at the states."""
+        """Whether a key ends at the states: bool (N,)."""
         return self.nodes(state_N).is_end_N
 
     def allowed(self, state: int) -> list[int]:

@@ -85,8 +85,8 @@ class TokenTrie:
         vocabulary_hash: str = "",
         values: Iterable[str] | None = None,
     ) -> TokenTrie:
-        """As `from_sequences`, of sequences that lie one after another in `flat`: integers of any
-        width."""
+        """As `from_sequences`, of sequences that lie one after another: `flat` (tokens of all),
+        `lengths` (sequences,), integers of any width."""
         keys = checked(np.asarray(flat), np.asarray(lengths, np.int64), vocabulary_size)
         order, is_new = sort(keys, vocabulary_size)
         own = None if values is None else Values.grouped(values, order, np.flatnonzero(is_new))
@@ -139,7 +139,8 @@ class TokenTrie:
         )
 
     def keys(self, keys: Sequence[int] | np.ndarray) -> list[tuple[int, ...]]:
-        """The tokens of keys by their ids."""
+        """The tokens of keys by their ids, in the order given. Raises IndexError for an id outside
+        [0, len(self))."""
         ids = np.asarray(keys, np.int64)
         if len(ids) and not (ids.min() >= 0 and ids.max() < len(self)):
             raise IndexError(f"expected keys in [0, {len(self)})")

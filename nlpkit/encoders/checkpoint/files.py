@@ -82,8 +82,8 @@ def tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def check_finite(where: Any, name: str, tensor: torch.Tensor) -> None:
-    """Raises SettingsError that names the file `where` and the tensor if there is a NaN or an
-    infinite number in it. Whole numbers pass.
+    """Raises SettingsError that names the file `where` and the tensor, of any shape, if there is a
+    NaN or an infinite number in it. Whole numbers pass.
 
     One pass over the tensor without a copy: a NaN goes through the least and the largest.
     """

@@ -61,7 +61,10 @@ def check_limits(config: Any) -> None:
 
 class Reading:
     """The methods of both tasks; `config` has the settings max_passage, max_question, max_answer
-    and no_answer."""
+    and no_answer.
+
+    Raises SettingsError where the encoder takes fewer tokens than the settings ask for.
+    """
 
     monitor = "cmrc_f1"
     group = "length"
@@ -108,7 +111,10 @@ class Reading:
             raise SettingsError(message, hint="set a smaller max_question or max_answer")
 
     def read(self, record: dict[str, Any]) -> Example:
-        """`question`, `passages` or `context`, and where there is gold `answers`."""
+        """`question`, `passages` or `context`, and where there is gold `answers`.
+
+        Raises RecordError for a field of another form, or a question over `max_question` tokens.
+        """
         question = self.tokenizer.token_ids(_question(record))
         if len(question) > self.config.max_question:
             limit = f"expected at most {self.config.max_question} tokens, got {len(question)}"

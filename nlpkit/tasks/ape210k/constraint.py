@@ -121,7 +121,7 @@ class EquationConstraint:
         norm: Norm = "full",
         depth: int | None = None,
     ) -> Candidates:
-        """See `Constraint`."""
+        """See `Constraint`. The state of an end is that of the beam that it ends."""
         state_BKS, legal_BKS = self._successors(state_BK.clamp_min(0))
         legal_logits_BKS = logits_BKV[..., self._token_S].masked_fill(~legal_BKS, NEGATIVE_INFINITY)
         score_BC, beam_BC, place_BC = top_candidates(
@@ -133,7 +133,7 @@ class EquationConstraint:
     def follow(
         self, state_BK: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
     ) -> torch.Tensor:
-        """See `Constraint`."""
+        """See `Constraint`. Grammar row, open brackets and tokens left in one number: (B, K')."""
         return candidates.state_BC.gather(1, chosen_BK)
 
     def _successors(self, state_BK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -118,7 +118,10 @@ Batch = Seq2SeqBatch[Example]
 
 
 class Task(task.Task[Example, Batch, Prediction]):
-    """See the module docstring."""
+    """See the module docstring.
+
+    Raises SettingsError where `max_equation` leaves no tokens of the encoder for a problem.
+    """
 
     Config = Settings
     monitor = "accuracy"
@@ -154,7 +157,7 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def read(self, record: dict[str, Any]) -> Example:
         """`text` and, where there is gold, `equation`, `answer` (a number or arithmetic), or
-        both."""
+        both. Raises RecordError for a field of another form."""
         encoding, numbers = self.tokens.problem(read_text(record))
         example = Example(encoding, numbers, read_gold(record), None)
         try:

@@ -196,7 +196,8 @@ class ConditionVectors(nn.Module):
             nn.init.normal_(self.labels.weight[1:], std=SPREAD)
 
     def forward(self, condition: torch.Tensor) -> torch.Tensor:
-        """condition_BC of `ConditionSpace.tensor`."""
+        """condition_BC; `condition` is what `ConditionSpace.tensor` gives: float32 (B, D) or
+        int64 (B, A)."""
         if self.labels is not None:
             return self.labels(condition).sum(1)
         return nn.functional.silu(self.project((condition - self.mean_D) / self.deviation_D))

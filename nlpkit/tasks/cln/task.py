@@ -184,7 +184,11 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
 
     def read(self, record: dict[str, Any]) -> Example:
         """`label` or `vector`; to train `text`; where a text is to begin with something,
-        `prefix`."""
+        `prefix`.
+
+        Raises RecordError for a field of another form, an empty text, a text that does not begin
+        with its prefix, or a condition that the run does not know.
+        """
         condition = read_condition(record)
         text = read_string(record, "text")
         prefix = read_string(record, "prefix")

@@ -164,7 +164,7 @@ class EntityBase:
         return self.trie.get(casefold(name).text)
 
     def entities_of(self, alias: int) -> np.ndarray:
-        """The rows of the entities that go by an alias."""
+        """The rows of the entities that go by an alias: (entities,), in the order of the file."""
         return self.entities[self.first[alias] : self.first[alias + 1]]
 
     def row(self, alias: int, id_: str) -> int | None:
@@ -172,11 +172,11 @@ class EntityBase:
         return next((row for row in self.entities_of(alias).tolist() if self.id(row) == id_), None)
 
     def id(self, row: int) -> str:
-        """The entity's id."""
+        """The id that the file gives the entity of a row."""
         return self.lines.of(row)[0]
 
     def name(self, row: int) -> str:
-        """The entity's name."""
+        """What the file calls the entity of a row; it need not be its alias in a text."""
         return self.lines.of(row)[1]
 
     def description(self, row: int) -> str:

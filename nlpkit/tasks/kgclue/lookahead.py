@@ -148,7 +148,7 @@ class LookAhead:
     def follow(
         self, state_BKS: torch.Tensor, candidates: Candidates, chosen_BK: torch.Tensor
     ) -> torch.Tensor:
-        """See `Constraint`."""
+        """See `Constraint`. The states of the module docstring: (B, K', S)."""
         node_BK = candidates.state_BC.gather(1, chosen_BK)
         token_BK = candidates.token_BC.gather(1, chosen_BK)
         before_BKS = take(state_BKS, candidates.beam_BC.gather(1, chosen_BK))

@@ -147,7 +147,10 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
         return self._tables
 
     def read(self, record: dict[str, Any]) -> Example:
-        """`question` and, where there is gold, `answer`."""
+        """`question` and, where there is gold, `answer`.
+
+        Raises RecordError for a field of another form.
+        """
         question = record.get("question")
         gold = read_gold(record)
         if not isinstance(question, str):

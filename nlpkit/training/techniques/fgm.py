@@ -34,7 +34,8 @@ class Technique:
     def backward(
         self, step: TrainingStep, inner: Callable[..., torch.Tensor], micro_batches: MicroBatches
     ) -> torch.Tensor:
-        """Gradients and sums of losses at the changed table, which is put back afterwards."""
+        """sums_2, of losses and of examples, (2,), at the changed table,
+        which is put back afterwards; the gradients are left in the parameters."""
         if self.epsilon == 0:
             return inner(micro_batches)
         table = token_table(step.state.model)
