@@ -147,10 +147,13 @@ class Task(Protocol[E, B, P]):
         """Whether the settings leave a threshold to be tuned on dev."""
         return False
 
-    def tune(self, pairs: Iterable[tuple[P, P]]) -> tuple[Any, list[P]]:
-        """Settings with the thresholds tuned on loose (gold, prediction) pairs, and those
-        predictions cut to them."""
-        return self.config, [prediction for _, prediction in pairs]
+    def tune(self, pairs: Iterable[tuple[P, P]]) -> Any:
+        """Settings with the thresholds tuned on loose (gold, prediction) pairs."""
+        return self.config
+
+    def cut(self, prediction: P, settings: Any) -> P:
+        """What of a loose prediction remains under the thresholds of tuned settings."""
+        return prediction
 
     def restrict_to_annotated(self, example: E, prediction: P) -> P:
         """What of a prediction the example's gold can decide on: a line may be annotated for some

@@ -35,7 +35,7 @@ MAY = {
     },
     "training": {
         *("errors", "jsonl", "config", "text", "optim", "encoders", "task", "tasks"),
-        *("inference", "run"),
+        *("inference", "run", "evaluation.thresholds"),
     },
     "evaluation": {
         *("errors", "jsonl", "config", "encoders", "task", "tasks", "inference", "run"),

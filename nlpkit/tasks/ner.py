@@ -34,7 +34,7 @@ from nlpkit.config import EvenSize, Length, Score, Share
 from nlpkit.encoders.base import encode
 from nlpkit.errors import DataError, RecordError
 from nlpkit.evaluation.metrics import MicroF1
-from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
+from nlpkit.evaluation.thresholds import above, threshold_for, tune_threshold
 from nlpkit.formats.entities import Entity, Prediction, parse_entities
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text, text_windows
@@ -256,16 +256,16 @@ class Task(task.Task[Example, Batch, Prediction]):
         """Whether the threshold was left open."""
         return self.config.threshold is None
 
-    def tune(
-        self, pairs: Iterable[tuple[Prediction, Prediction]]
-    ) -> tuple[Settings, list[Prediction]]:
+    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> Settings:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
-        threshold, kept = tune_threshold(
+        threshold = tune_threshold(
             pairs, self.facts, lambda prediction: prediction.entities, self._fact
         )
-        return replace(self.config, threshold=threshold), [
-            Prediction(entities) for entities in kept
-        ]
+        return replace(self.config, threshold=threshold)
+
+    def cut(self, prediction: Prediction, settings: Settings) -> Prediction:
+        """The entities above the threshold."""
+        return Prediction(above(settings.threshold, prediction.entities))
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """(label, start, end) under its label; under `match = "tokens"` (label, tokens)."""

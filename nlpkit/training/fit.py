@@ -19,6 +19,7 @@ import torch
 
 from nlpkit.config import build
 from nlpkit.errors import SettingsError
+from nlpkit.evaluation.thresholds import untuned_half
 from nlpkit.inference.batching import split
 from nlpkit.inference.devices import from_main, peak_memory
 from nlpkit.inference.predictor import Predictor
@@ -31,6 +32,7 @@ from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.model_card import model_card
 from nlpkit.training.plan import Data, Plan, build_run, load_data
 from nlpkit.training.settings import TrainConfig
+from nlpkit.training.split import tuning_half
 from nlpkit.training.state import TrainState
 from nlpkit.training.step import TrainingStep
 
@@ -76,6 +78,7 @@ def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
         facts=sum(len(task.facts(example.gold)) for example in whole),
         lost=sum(_count_lost(task, example) for example in whole),
         tunes=task.tunes,
+        tuning_half=tuning_half(data.dev) if task.tunes else [],
     )
 
 
@@ -118,7 +121,8 @@ class Fit:
 
     `examples` are the windows of the training data, `facts` how many facts their gold states,
     `lost` how many of these no model can learn. `tunes` is whether evaluation tunes a threshold: as
-    it was set, since a tuned threshold looks like one that the user gave.
+    it was set, since a tuned threshold looks like one that the user gave. `tuning_half` are the
+    lines of dev on which the threshold of `f1_untuned_half` is tuned.
     """
 
     accelerator: Any
@@ -132,6 +136,7 @@ class Fit:
     facts: int
     lost: int
     tunes: bool
+    tuning_half: list[bool]
     started: float = field(default_factory=time.monotonic)
     finished: bool = False
 
@@ -161,7 +166,8 @@ class Fit:
         )  # it may have grown too long
 
     def evaluate(self) -> dict[str, Any]:
-        """Metrics on dev, where open thresholds are tuned too. One process does it and tells the
+        """Metrics on dev, where open thresholds are tuned too; the best so far also says what a
+        threshold is worth on lines that it has not seen. One process does it and tells the
         others."""
         found = self._evaluate() if self.accelerator.is_main_process else None
         metrics, self.run.task.config = from_main(found)
@@ -176,11 +182,15 @@ class Fit:
             task.restrict_to_annotated(*pair) for pair in zip(self.dev, predictions, strict=True)
         ]
         golds = [example.gold for example in self.dev]
-        config, tuned = task.config, {}
-        if self.tunes:
-            config, predictions = task.tune(zip(golds, predictions, strict=True))
-            tuned = {"threshold": round(config.threshold, 4)}
-        return {**task.score(zip(golds, predictions, strict=True)), **tuned}, config
+        pairs = list(zip(golds, predictions, strict=True))
+        if not self.tunes:
+            return task.score(pairs), task.config
+        config = task.tune(pairs)
+        metrics = task.score((gold, task.cut(loose, config)) for gold, loose in pairs)
+        metrics["threshold"] = round(config.threshold, 4)
+        if metrics[task.monitor] > self.state.best:
+            metrics |= untuned_half(task, pairs, self.tuning_half)
+        return metrics, config
 
     def events(self) -> Iterator[Event]:
         """Trains to the end, or until `state.interrupted` is set; writes the best model and

@@ -1,4 +1,4 @@
-"""A tenth of the training data kept for evaluation, where no dev file is given.
+"""A tenth of the training data kept for evaluation, where no dev file is given; and dev in halves.
 
 What belongs together stays on one side: lines that share a passage, context, text or group, directly
 or through other lines. Otherwise a model would be evaluated on texts that it was trained on.
@@ -29,7 +29,9 @@ def split_by_content(paths: Sequence[str | Path]) -> tuple[Records, Records]:
     lines = [line for path in paths for line in read_lines(path)]
     keys = [shared_keys(line.record_here()) or [line.raw] for line in lines]
     dev: set[int] = set()
-    for _, members in sorted(groups_of(keys)):
+    for hashed, members in sorted(groups_of(keys)):
+        if hashed % DEV_SHARE:
+            continue
         if len(dev) + len(members) > DEV_MOST:
             break
         dev.update(members)
@@ -44,6 +46,18 @@ def split_by_content(paths: Sequence[str | Path]) -> tuple[Records, Records]:
     return records_of(train_lines), records_of(dev_lines)
 
 
+def tuning_half(dev: Records) -> list[bool]:
+    """Whether each line of dev is in the half to tune on. A group of lines stays together."""
+    keys = []
+    for _, record in dev.pairs:
+        keys.append(shared_keys(record) or [dumps(record)])
+    is_in = [False] * len(keys)
+    for hashed, members in groups_of(keys):
+        for number in members:
+            is_in[number] = hashed // DEV_SHARE % 2 == 0  # dev may have multiples of it alone
+    return is_in
+
+
 def shared_keys(record: dict[str, Any]) -> list[bytes]:
     """What a record may have in common with others: its `group`, else its passages and texts."""
     if record.get("group") is not None:
@@ -55,7 +69,7 @@ def shared_keys(record: dict[str, Any]) -> list[bytes]:
 
 
 def groups_of(keys: Sequence[Sequence[bytes]]) -> list[tuple[int, list[int]]]:
-    """(hash, numbers of the lines) of the groups that may become dev.
+    """(hash, numbers of the lines) of every group.
 
     Lines that share a key are of one group; `keys` has those of every line. The hash is the least
     of the group's keys.
@@ -79,6 +93,5 @@ def groups_of(keys: Sequence[Sequence[bytes]]) -> list[tuple[int, list[int]]]:
     hashed = []
     for numbers in members.values():
         least = min(hashes[number] for number in numbers)
-        if least % DEV_SHARE == 0:
-            hashed.append((least, numbers))
+        hashed.append((least, numbers))
     return hashed

@@ -207,7 +207,8 @@ def test_tuning_never_scores_worse_than_the_threshold_of_the_loss(trained):
         )
         for loose in (True, False)
     )
-    _, tuned = trained.task.tune(zip(golds, loose, strict=True))
+    settings = trained.task.tune(zip(golds, loose, strict=True))
+    tuned = [trained.task.cut(prediction, settings) for prediction in loose]
     scores = [
         trained.task.score(zip(golds, p, strict=True))[trained.task.monitor]
         for p in (tuned, strict)

@@ -232,9 +232,13 @@ def test_a_finished_or_foreign_folder_is_not_overwritten(ragged, tmp_path):
 
 def test_patience_stops_early_and_the_best_model_is_kept(ragged, tmp_path):
     fit = fit_of(plan(ragged, tmp_path / "run", epochs=30, patience=2, learning_rate=1e-12))
-    values = [event.value for event in fit.events() if isinstance(event, Evaluation)]
+    evaluations = [event for event in fit.events() if isinstance(event, Evaluation)]
+    values = [event.value for event in evaluations]
     assert 3 <= len(values) < 30
     assert fit.summary()["value"] == max(values)
+    for event in evaluations:
+        assert ("f1_untuned_half" in event.metrics) == event.is_best
+    assert 0 <= fit.run.config["result"]["metrics"]["f1_untuned_half"] <= 1
 
 
 def test_interrupting_saves_once_and_exits_130(ragged, tmp_path):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from nlpkit.errors import DataError
 from nlpkit.training import split
-from nlpkit.training.split import groups_of, split_by_content
+from nlpkit.training.dataset import Records
+from nlpkit.training.split import groups_of, split_by_content, tuning_half
 
 
 def split_of(tmp_path, records):
@@ -80,10 +81,18 @@ def test_groups_are_the_connected_ones(keys):
 
 
 def all_groups(keys):
-    """The groups without the choice of a tenth."""
-    share = split.DEV_SHARE
-    split.DEV_SHARE = 1
-    try:
-        return groups_of([[key.encode() for key in own] for own in keys])
-    finally:
-        split.DEV_SHARE = share
+    return groups_of([[key.encode() for key in own] for own in keys])
+
+
+def test_dev_has_two_halves_that_share_nothing(tmp_path):
+    records = [{"text": f"句子{n // 2}", "n": n % 2} for n in range(4000)]
+    _, dev = split_by_content([write_lines(tmp_path / "data.jsonl", records)])
+    is_in = tuning_half(dev)
+    assert 0.3 < sum(is_in) / len(is_in) < 0.7
+    sides = [
+        {record["text"] for (_, record), own in zip(dev.pairs, is_in, strict=True) if own == side}
+        for side in (True, False)
+    ]
+    assert not sides[0] & sides[1]
+    reversed_dev = Records(dev.pairs[::-1], dev.sha256)
+    assert tuning_half(reversed_dev) == is_in[::-1]

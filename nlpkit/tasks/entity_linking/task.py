@@ -45,7 +45,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.encoders.base import encode
-from nlpkit.evaluation.thresholds import LOOSE_THRESHOLD, threshold_for
+from nlpkit.evaluation.thresholds import LOOSE_THRESHOLD, above, threshold_for
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text
 from nlpkit.layers.span_decoding import spans_above
@@ -252,24 +252,16 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
         """Whether the thresholds were left open."""
         return self.config.threshold is None
 
-    def tune(
-        self, pairs: Iterable[tuple[Prediction, Prediction]]
-    ) -> tuple[Settings, list[Prediction]]:
+    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> Settings:
         """The two thresholds with the best F1 on (gold, loose prediction) pairs."""
-        pairs = list(pairs)
-        threshold, nil_threshold = tune_mentions(pairs)
+        threshold, nil_threshold = tune_mentions(list(pairs))
         threshold = max(LOOSE_THRESHOLD, threshold)  # nothing is known of what lies below
-        cut = [
-            Prediction(
-                [
-                    m.decided(nil_threshold)
-                    for m in prediction.mentions
-                    if (m.score or 0.0) > threshold
-                ]
-            )
-            for _, prediction in pairs
-        ]
-        return replace(self.config, threshold=threshold, nil_threshold=nil_threshold), cut
+        return replace(self.config, threshold=threshold, nil_threshold=nil_threshold)
+
+    def cut(self, prediction: Prediction, settings: Settings) -> Prediction:
+        """The mentions above the threshold, each decided between NIL and its best entity."""
+        kept = above(settings.threshold, prediction.mentions)
+        return Prediction([mention.decided(settings.nil_threshold or 0.0) for mention in kept])
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
         """(start, end, entity or NIL) under its kind: NIL, ambiguous (its name is that of several)

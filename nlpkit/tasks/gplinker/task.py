@@ -39,7 +39,7 @@ from torch import nn
 from nlpkit import task
 from nlpkit.config import EvenSize, Length, Score, Share
 from nlpkit.evaluation.metrics import MicroF1
-from nlpkit.evaluation.thresholds import threshold_for, tune_threshold
+from nlpkit.evaluation.thresholds import above, threshold_for, tune_threshold
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text, text_windows
 from nlpkit.formats.triples import (
@@ -228,14 +228,16 @@ class Task(task.Task[Example, Batch, Prediction]):
         """Whether the threshold was left open."""
         return self.config.threshold is None
 
-    def tune(
-        self, pairs: Iterable[tuple[Prediction, Prediction]]
-    ) -> tuple[Settings, list[Prediction]]:
+    def tune(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> Settings:
         """The threshold with the best F1 on (gold, loose prediction) pairs."""
-        threshold, kept = tune_threshold(
+        threshold = tune_threshold(
             pairs, self.facts, lambda prediction: prediction.spo_list, self._fact
         )
-        return replace(self.config, threshold=threshold), [Prediction(triples) for triples in kept]
+        return replace(self.config, threshold=threshold)
+
+    def cut(self, prediction: Prediction, settings: Settings) -> Prediction:
+        """The triples above the threshold."""
+        return Prediction(above(settings.threshold, prediction.spo_list))
 
     def restrict_to_annotated(self, example: Example, prediction: Prediction) -> Prediction:
         """Without triples of predicates that the line was not annotated for."""
