@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cli.folders import modules_of
 from cli.output import write
 from cli.tasks import task_names
 
@@ -54,10 +55,23 @@ def completion(
 ) -> None:
     """Print what a shell needs to complete commands, tasks, encoders, settings and runs; for bash
     put it into ~/.bashrc: source <(nlpkit completion bash)."""
-    if words is None or not words:
+    if not words:
         write([SCRIPTS[shell].encode()])
         return
-    found = candidates(context.find_root().command, words)
+    offer(context.find_root().command, words)
+
+
+def asked(arguments: list[str]) -> list[str]:
+    """The words that a shell's script asks about at a TAB; none where the program was called for
+    something else. Typer would take twice as long to find them."""
+    if arguments[:1] != ["completion"] or arguments[2:3] != ["--"]:
+        return []
+    return arguments[3:] if arguments[1] in SCRIPTS else []
+
+
+def offer(command: Any, words: list[str]) -> None:
+    """Writes the `candidates`, one a line."""
+    found = candidates(command, words)
     write([f"{one}\n".encode(errors="surrogateescape") for one in found])
 
 
@@ -188,17 +202,8 @@ def _sections() -> list[str]:
     return sorted({setting.key.partition(".")[0] for setting in read_settings()})
 
 
-def _files_of(package: str) -> list[str]:
-    """The modules beside a package's, without importing it."""
-    import pkgutil
-
-    folder = Path(__file__).parents[1] / package
-    names = [module.name for module in pkgutil.iter_modules([str(folder)])]
-    return sorted(name for name in names if not name.startswith("_"))
-
-
 def _recipes() -> list[str]:
-    return _files_of("data_recipes")
+    return modules_of("data_recipes")
 
 
 def _encoders() -> list[str]:

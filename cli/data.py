@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli.folders import modules_of
 from cli.output import write_json, write_records
 
 Option = typer.Option
@@ -18,7 +19,7 @@ app = typer.Typer(
 
 @app.command()
 def convert(
-    recipe: Annotated[str, typer.Argument(help="The data set, e.g. duie, news_sro, cluener.")],
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(modules_of('data_recipes'))}.")],
     raw: Annotated[
         list[str] | None, typer.Argument(help="Raw files, also .gz and .xz; default: stdin.")
     ] = None,

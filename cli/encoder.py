@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from cli.output import write_json
 from cli.pretrain import pretrain
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 app = typer.Typer(help="Inspect and pretrain encoders.", no_args_is_help=True)
 app.command()(pretrain)
@@ -55,12 +55,17 @@ def list_() -> None:
 def show(report: dict[str, Any]) -> None:
     """JSON on stdout where it is piped, a table on stderr where a person looks."""
     if sys.stdout.isatty():
+        from rich.console import Console
+
         Console(stderr=True).print(_table(report))
     else:
         write_json(report)
 
 
 def _table(report: dict[str, Any]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(show_header=False)
     for key, value in report.items():
         table.add_row(key, escape(_text(value)))

@@ -88,7 +88,12 @@ def options(
 
 def main() -> None:
     """The entry point of `nlpkit`."""
-    sys.exit(run(app))
+    words = completion.asked(sys.argv[1:])
+
+    def answer(standalone_mode: bool) -> None:
+        completion.offer(typer.main.get_command(app), words)
+
+    sys.exit(run(answer if words else app))
 
 
 def run(command: Any) -> int:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cli.processes import launch
-
 if TYPE_CHECKING:
     from nlpkit.pretraining.pretrain import Pretraining
     from nlpkit.pretraining.settings import PretrainPlan
@@ -65,7 +63,11 @@ def pretrain(
         resume=resume,
         force=force,
     )
-    return launch(device, processes) if processes > 1 else perform(plan, device)
+    if processes > 1:
+        from cli.processes import launch
+
+        return launch(device, processes)
+    return perform(plan, device)
 
 
 def perform(plan: PretrainPlan, device: str) -> int:

@@ -20,8 +20,10 @@ import typer
 
 import nlpkit
 from cli.output import write_json
-from nlpkit import config
 from nlpkit.errors import SettingsError, did_you_mean
+
+if typing.TYPE_CHECKING:
+    from nlpkit import config
 
 SOURCE = Path(nlpkit.__file__).parent
 _OPERATORS: dict[type, Any] = {ast.Pow: operator.pow, ast.Sub: operator.sub}
@@ -153,6 +155,8 @@ def describe_type(node: ast.expr) -> tuple[str, str]:
 
 def _named(name: str) -> tuple[str, str]:
     """A builtin type, or one of the kinds of numbers in `nlpkit.config`."""
+    from nlpkit import config
+
     kind = getattr(config, name, None)
     arguments = typing.get_args(kind)
     if not arguments:
@@ -162,6 +166,8 @@ def _named(name: str) -> tuple[str, str]:
 
 def _range(call: ast.expr) -> config.Range:
     """`Range(...)` as it stands in a type; its arguments are numbers, or names of `nlpkit.config`."""
+    from nlpkit import config
+
     assert isinstance(call, ast.Call)
     given = [_number(argument) for argument in call.args]
     named = {str(keyword.arg): _number(keyword.value) for keyword in call.keywords}
@@ -170,6 +176,8 @@ def _range(call: ast.expr) -> config.Range:
 
 def _number(node: ast.expr) -> Any:
     """A number, a name of `nlpkit.config`, or one of these to the power of, or less, another."""
+    from nlpkit import config
+
     if isinstance(node, ast.Name):
         return getattr(config, node.id)
     if isinstance(node, ast.BinOp):

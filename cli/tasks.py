@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import pkgutil
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import nlpkit
+from cli.folders import modules_of
 from cli.output import write_json
 
 FOLDER = Path(nlpkit.__file__).parent / "tasks"
@@ -35,8 +35,7 @@ def tasks() -> None:
 
 def task_names() -> list[str]:
     """Those of `nlpkit.tasks.names`, which would import torch."""
-    found = [module.name for module in pkgutil.iter_modules([str(FOLDER)])]
-    return sorted(name for name in found if not name.startswith("_"))
+    return modules_of("nlpkit/tasks")
 
 
 def read_task(name: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.processes import launch
 from cli.seeds import train_seeds
+from cli.tasks import task_names
 
 if TYPE_CHECKING:
     from nlpkit.training.plan import Plan
@@ -17,7 +17,7 @@ Option = typer.Option
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="The task, e.g. gplinker or ner.")],
+    task: Annotated[str, typer.Argument(help=f"One of {', '.join(task_names())}.")],
     data: Annotated[list[str], Option(help="Training data, JSONL; may be given several times.")],
     dev: Annotated[
         list[str] | None, Option(help="Data to evaluate on; default: a tenth of --data.")
@@ -39,7 +39,11 @@ def train(
     kb: Annotated[str | None, Option(help="The knowledge base of a task that has one.")] = None,
     config: Annotated[Path | None, Option(help="Settings as TOML.")] = None,
     set_: Annotated[
-        list[str] | None, Option("--set", help="A setting: section.key=value; may be repeated.")
+        list[str] | None,
+        Option(
+            "--set",
+            help="A setting: section.key=value; may be repeated. nlpkit settings lists them.",
+        ),
     ] = None,
     resume: Annotated[
         Literal["auto", "never"], Option(help="Continue the unfinished run in --out.")
@@ -52,7 +56,7 @@ def train(
     processes: Annotated[int, Option(min=1, help="Processes that share every batch.")] = 1,
 ) -> int:
     """Train a task on JSONL and write a run directory; the last line on stdout says where and how
-    good."""
+    good. nlpkit tasks says what every task takes and gives."""
     flags: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
     flags |= {"learning_rate": learning_rate, "seed": seed, "kb": kb}
 
@@ -63,6 +67,8 @@ def train(
 
     def one(plan: Plan, *changes: str) -> int:
         if processes > 1:
+            from cli.processes import launch
+
             return launch(device, processes, *changes)
         return rehearse(plan) if dry_run else perform(plan)
 
