@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
@@ -215,7 +215,8 @@ class KnowledgeBase:
         raise SettingsError("the knowledge base of this task is no trie")
 
 
-class AsksRun:
+@runtime_checkable
+class AsksRun(Protocol):
     """A trait of a task: a metric that another trained model gives, as a classifier's of texts."""
 
     asked_setting: ClassVar[str]
@@ -236,4 +237,4 @@ class AsksRun:
 
         `ask` gives the other run's predictions for some records, in order.
         """
-        raise NotImplementedError
+        ...

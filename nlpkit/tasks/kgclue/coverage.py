@@ -78,27 +78,36 @@ class Coverage:
         return self._keep(levels, [level.lcs_LT[:, -1].clone() for level in levels])
 
     def add_named(self) -> None:
-        """Compares the keys of all subjects that stand in the row's question, in one piece."""
+        """Compares the keys of all subjects that stand in the row's question, in one piece.
+
+        The question is looked up in the trie from all its places at once. Level by level a node is
+        a string that stands somewhere in the question, and `goes_on_LT` says at which tokens it
+        could go on: behind each of its occurrences. At the root these are all tokens. So a string
+        that stands there twice is one node, and its keys are compared once.
+        """
         rows, width = self.question_BT.shape
         row_L, node_L = (
             torch.arange(rows, device=self.question_BT.device),
             self.table.start(rows)[:, 0],
         )
         lcs_LT = self.question_BT.new_zeros(rows, width + 1)
-        levels, goes_on_LT = [Level(row_L, node_L, lcs_LT, row_L)], self.question_BT >= 0
+        levels = [Level(row_L, node_L, lcs_LT, row_L)]
+        goes_on_LT = self.question_BT >= 0
         while len(node_L):
+            # One J for each node and place where it may go on; it stays where the trie has a child.
             from_J, place_J = goes_on_LT.nonzero().T
             child_J = self.table.advance(node_L[from_J], self.question_BT[row_L[from_J], place_J])
             from_J, place_J, child_J = (x_J[child_J >= 0] for x_J in (from_J, place_J, child_J))
+            # (row, node) as one number: those that were reached at several places become one node.
+            # Any of them will do as the parent, since a node has one parent.
             pair_L, first_J = (row_L[from_J] * len(self.table.first_child) + child_J).unique(
                 return_inverse=True
             )
             parent_L = torch.zeros_like(pair_L).scatter_(0, first_J, from_J)
             row_L, node_L = row_L[parent_L], pair_L % len(self.table.first_child)
+            # Each goes on one token further. The last place of all is padding, where nothing does.
             goes_on_LT = torch.zeros(len(node_L), width, dtype=torch.bool, device=node_L.device)
-            goes_on_LT[first_J, (place_J + 1).clamp_max(width - 1)] = (
-                True  # the last place of all is padding
-            )
+            goes_on_LT[first_J, (place_J + 1).clamp_max(width - 1)] = True
             goes_on_LT &= self.question_BT[row_L] >= 0
             lcs_LT = extended(
                 levels[-1].lcs_LT[parent_L], self.question_BT[row_L], self.table.label[node_L]
