@@ -7,9 +7,9 @@ by length, decoded in batches, merged and written in the order it came.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -167,32 +167,46 @@ def _windows(lines: Iterable[Line], size: int) -> Iterator[list[Any]]:
 
 
 class _Ahead:
-    """A queue between two threads that is full with `most` items, or with items of WINDOW_BYTES."""
+    """A queue between two threads that is full with `most` items, or with items of WINDOW_BYTES.
+
+    Who puts waits on `room` where it is full, and is woken where half of it is free: a thread that
+    is woken for every item costs more than the item. `waits` is set before the queue is looked at
+    again, and read after an item is taken, so that no wake is missed.
+    """
 
     def __init__(self, most: int):
         self.most = most
-        self.items: deque[tuple[Any, int]] = deque()
-        self.bytes = 0
-        self.changed = threading.Condition()
+        self.items: queue.SimpleQueue[tuple[Any, int]] = queue.SimpleQueue()
+        self.bytes_put = 0
+        self.bytes_got = 0
+        self.room = threading.Condition()
+        self.waits = False
 
     def put(self, item: Any, size: int) -> None:
         """Waits until there is room; one item has room in any case."""
-        with self.changed:
-            while self.items and (len(self.items) == self.most or self.bytes > WINDOW_BYTES):
-                self.changed.wait()
-            self.items.append((item, size))
-            self.bytes += size
-            self.changed.notify()
+        if self._holds(self.most, WINDOW_BYTES + 1):
+            with self.room:
+                self.waits = True
+                while self._holds(self.most, WINDOW_BYTES + 1):
+                    self.room.wait()
+                self.waits = False
+        self.bytes_put += size
+        self.items.put((item, size))
 
     def get(self, deadline: float | None) -> Any:
         """The next item, or None where none comes before the deadline, a time of `monotonic`."""
-        with self.changed:
-            while not self.items:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return None
-                self.changed.wait(left)
-            item, size = self.items.popleft()
-            self.bytes -= size
-            self.changed.notify()
-            return item
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            item, size = self.items.get(timeout=left)
+        except queue.Empty:
+            return None
+        self.bytes_got += size
+        if self.waits and not self._holds(self.most // 2 + 1, WINDOW_BYTES // 2):
+            with self.room:
+                self.room.notify()
+        return item
+
+    def _holds(self, items: int, size: int) -> bool:
+        """Whether it has so many items, or any and so many bytes."""
+        count = self.items.qsize()
+        return count >= items or (count > 0 and self.bytes_put - self.bytes_got >= size)

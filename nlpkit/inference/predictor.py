@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -23,8 +23,7 @@ MAX_TOKENS = 8192  # of a batch, padding included
 Long = Literal["fail", "split", "cut"]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one record: a prediction, or the error that kept it from one.
 
     `example` is the record as the task read it, None where it could not be read. `is_cut` says that

@@ -17,8 +17,9 @@ from nlpkit.decoding.trie.csr import MOST_TOKENS
 from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import DataError
 from nlpkit.jsonl import Line, read_lines
+from nlpkit.text.backend import vocabulary_hash
 from nlpkit.text.folding import casefold
-from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
+from nlpkit.text.tokenizer import Tokenizer
 
 AT_ONCE = 4096  # lines tokenized together
 SHOWN = 3  # places that a message names
