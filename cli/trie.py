@@ -72,7 +72,7 @@ def info(
     """What a trie holds, or how a prefix goes on in it; JSON when piped, else a table."""
     from nlpkit.decoding.trie.token_trie import TokenTrie
     from nlpkit.encoders import load_tokenizer
-    from nlpkit.text.tokenizer import vocabulary_hash
+    from nlpkit.text.backend import vocabulary_hash
 
     if complete is None:
         show(_describe(file, TokenTrie.load(file)))

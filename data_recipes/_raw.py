@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from data_recipes._signs import hint_for, recipe_of_line
 from nlpkit.errors import DataError, RecordError, shown
-from nlpkit.jsonl import Line, parse_json, read_lines
+from nlpkit.json_value import parse_json
+from nlpkit.jsonl import Line, read_lines
 
 Record = dict[str, Any]
 Value = TypeVar("Value")

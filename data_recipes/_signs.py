@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nlpkit.errors import RecordError
-from nlpkit.jsonl import parse_json
+from nlpkit.json_value import parse_json
 
 Record = dict[str, Any]
 

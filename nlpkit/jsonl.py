@@ -13,7 +13,6 @@ import errno
 import gzip
 import json
 import lzma
-import math
 import os
 import re
 import zlib
@@ -26,9 +25,10 @@ from typing import IO, Any
 import orjson
 
 from nlpkit.errors import DataError, NlpkitError, RecordError, shown
+from nlpkit.json_value import STRING, decoded, parse_json
 
 BOM = b"\xef\xbb\xbf"
-ENCODING_HINT = "write it as UTF-8 first, for example: iconv -f GB18030 -t UTF-8 FILE"
+_TOKEN = re.compile(STRING + rb"|[{}\[\],:]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +62,6 @@ class Line:
             raise error.at(self.where) from None
 
 
-def decoded(raw: bytes) -> str:
-    """UTF-8 bytes as text. Raises RecordError where they are none, as in a file of GBK or
-    UTF-16."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        message = f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start + 1} of the line"
-        raise RecordError(message, hint=ENCODING_HINT) from None
-
-
 def read_text(path: str | Path, error: type[NlpkitError] = DataError) -> str:
     """The whole text of a file, with `\\n` as line end and without a byte order mark.
 
@@ -87,48 +77,6 @@ def read_text(path: str | Path, error: type[NlpkitError] = DataError) -> str:
     except DataError as found:
         raise error(found.message, found.hint) from None
     return "\n".join(line.removesuffix("\r") for line in lines)
-
-
-def parse_json(raw: bytes) -> Any:
-    """The value of some JSON, whole numbers of any size exact. A number that no float holds, and a
-    whole number of more digits than Python reads, becomes a `Decimal`, which no field expects.
-
-    orjson makes a float of an integer beyond 64 bits and refuses a number beyond a float. Where
-    one may stand, orjson checks the text with zeros in their places, and Python's own parser
-    reads the numbers. Raises RecordError.
-    """
-    try:
-        if not _LARGE.search(raw):
-            return orjson.loads(raw)
-        orjson.loads(_TOKEN_OR_NUMBER.sub(_small, raw))
-        return json.loads(raw, parse_int=_exact, parse_float=_finite)
-    except (orjson.JSONDecodeError, json.JSONDecodeError) as error:
-        decoded(raw)  # what is not even text is said to be no text
-        raise RecordError(f"not valid JSON: {error}") from None
-    except RecursionError:
-        raise RecordError("not valid JSON: nested too deeply") from None
-
-
-_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
-_LARGE = re.compile(rb"[0-9]{19}|[0-9][eE]\+?[0-9]{3}")  # in a string too; that costs time alone
-_TOKEN_OR_NUMBER = re.compile(_STRING + rb"|[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_TOKEN = re.compile(_STRING + rb"|[{}\[\],:]")
-_MOST_DIGITS = 4300  # that Python reads
-
-
-def _small(match: re.Match[bytes]) -> bytes:
-    """A string, or a number that orjson can read, as it is; 0 for one that it may not."""
-    token = match[0]
-    return b"0" if token[:1] != b'"' and _LARGE.search(token) and token[:1] != b"0" else token
-
-
-def _exact(text: str) -> int | Decimal:
-    return int(text) if len(text) <= _MOST_DIGITS else Decimal(text)
-
-
-def _finite(text: str) -> float | Decimal:
-    value = float(text)
-    return value if math.isfinite(value) else Decimal(text)
 
 
 def open_binary(path: str | Path) -> IO[bytes]:

@@ -10,16 +10,11 @@ resumes from.
 
 Every file is written to a temporary name, flushed and renamed; nothing is ever unpickled.
 
-What a prediction depends on is checked when a run is loaded, from one file to the next: the header
-of the weights has a hash of them and of the rest of the header, which has a hash of what counts in
-`config.json`, which has the hashes of all other files. So a checkpoint that is written in the midst
-of a training always fits, and a damaged file is refused by its name. Who changed a file on purpose
-says so with `--set run.check=false`.
+How the files are checked when a run is loaded: see `run_files`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from dataclasses import asdict, dataclass
@@ -38,17 +33,11 @@ from nlpkit.errors import SettingsError, shown
 from nlpkit.formats.typed import read_json
 from nlpkit.inference.precision import choose, has_bfloat16
 from nlpkit.jsonl import write_atomic
-from nlpkit.text.tokenizer import Tokenizer, read_backend, vocabulary_hash
+from nlpkit.run_files import CHANGING, check_files, essence, file_sha256
+from nlpkit.text.backend import read_backend, vocabulary_hash
+from nlpkit.text.tokenizer import Tokenizer
 
 PACKAGES = ("nlpkit", "torch", "transformers", "tokenizers", "jieba", "numpy")
-CHANGING = {
-    "config.json",
-    "model.safetensors",
-    "metrics.jsonl",
-    "README.md",
-    "checkpoint.safetensors",
-}
-"""Files of a run that a training writes more than once, or that no prediction depends on."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +91,7 @@ class Run:
         plain = {
             "settings": asdict(self.task.config),
             "metrics": metrics,
-            "config_sha256": _essence(self.config),
+            "config_sha256": essence(self.config),
         }
         save_tensors(self.folder / "model.safetensors", self.model.state_dict(), plain)
 
@@ -116,7 +105,7 @@ class Run:
             return
         names = sorted(path.name for path in self.folder.iterdir() if path.is_file())
         known = [name for name in names if name not in CHANGING and not name.startswith(".")]
-        self.config["files"] = {name: _file_sha256(self.folder / name) for name in known}
+        self.config["files"] = {name: file_sha256(self.folder / name) for name in known}
 
     def save_history(self, history: list[dict[str, Any]]) -> None:
         """Writes `metrics.jsonl`."""
@@ -172,7 +161,7 @@ def load(
     own = {section: _settings_in(plain, path)}
     check = values.get("run", {})
     if resolve({"run": Settings}, {"run": check})["run"].check:
-        _check_files(folder, config, plain)
+        check_files(folder, config, plain)
     sections = {section: task_class.Config, "run": Settings}
     settings = resolve(sections, own, values, tasks.kb_values(section, kb))
     encoder = _build_encoder(config["encoder"]["spec"], weights, folder / "config.json")
@@ -233,45 +222,6 @@ def _fill(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> Non
     except RuntimeError as error:
         problem = str(error).splitlines()[1].strip()
         raise SettingsError(f"{path}: does not fit the settings: {problem}") from None
-
-
-def _check_files(folder: Path, config: dict[str, Any], plain: dict[str, Any]) -> None:
-    """Raises SettingsError that names a file which is not as it was when the model was saved. A run
-    of an earlier version has no hashes, and is not checked."""
-    hint = "if it was changed on purpose: --set run.check=false"
-    expected = plain.get("config_sha256")
-    if expected is None:
-        return
-    if _essence(config) != expected:
-        raise SettingsError(f"{folder}/config.json: not as the training wrote it", hint)
-    for name, sha256 in config["files"].items():
-        path = folder / name
-        if not path.exists():
-            raise SettingsError(f"{path}: missing")
-        if _file_sha256(path) != sha256:
-            raise SettingsError(f"{path}: not as the training wrote it", hint)
-
-
-def _essence(config: dict[str, Any]) -> str:
-    """A hash of what counts in a config when the run predicts."""
-    parts = {name: config.get(name) for name in ("task", "tokenizer_sha256", "files")}
-    parts["encoder"] = config["encoder"]["spec"]
-    parts["precision"] = config["settings"].get("train", {}).get("precision")
-    if "precision_choice" in config:
-        parts["precision_choice"] = config["precision_choice"]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    """Of its bytes. Raises SettingsError where it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
 
 
 def _bare_encoder(source: Path, device: str | torch.device, values: Values) -> Run:

@@ -10,7 +10,7 @@ from nlpkit import encoders, tasks
 from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import read_jsonl
 from nlpkit.run import Run, describe
-from nlpkit.text.tokenizer import vocabulary_hash
+from nlpkit.text.backend import vocabulary_hash
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 SHAPE = encoders.ShapeConfig(

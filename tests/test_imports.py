@@ -8,22 +8,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAY = {
     "errors": set(),
-    "jsonl": {"errors"},
+    "json_value": {"errors"},
+    "jsonl": {"errors", "json_value"},
     "config": {"errors", "jsonl"},
     "text": {"errors", "jsonl"},
     "optim": {"errors"},
     "decoding": {"errors", "jsonl"},
-    "formats": {"errors", "jsonl", "text"},
+    "formats": {"errors", "json_value", "jsonl", "text"},
     "layers": {"errors", "text", "decoding", "encoders.base"},
     "encoders": {"errors", "jsonl", "config", "text", "layers"},
     "task": {"errors", "formats", "text"},
     "tasks": {
         *("errors", "jsonl", "config", "text", "formats", "layers", "encoders", "decoding"),
-        *("task", "evaluation.metrics", "evaluation.thresholds"),
+        *("json_value", "task", "evaluation.metrics", "evaluation.thresholds"),
     },
     "samples": {"errors", "text", "tasks.ape210k.arithmetic"},
     "inference": {"errors", "jsonl", "text", "layers", "decoding", "task", "run"},
+    "run_files": {"errors"},
     "run": {
+        "run_files",
         "errors",
         "jsonl",
         "config",
@@ -88,7 +91,7 @@ def test_a_module_imports_only_what_lies_below(path):
     inside -= {"__version__"}
     own = ".".join(parts[1:])
     if parts[0] == "data_recipes":
-        assert inside <= {"jsonl", "errors"}
+        assert inside <= {"json_value", "jsonl", "errors"}
     elif own in LEAVES:
         assert all(is_among(name, LEAVES[own]) for name in inside)
     elif parts[1] != "__init__":
@@ -145,7 +148,7 @@ def test_files_and_functions_stay_short():
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
                 assert node.end_lineno - first.lineno < 45, f"{path}: {node.name}"
-        assert len(text.splitlines()) <= 370, path
+        assert len(text.splitlines()) <= 300, path
 
 
 def test_there_are_no_packages_among_the_tests():

@@ -21,7 +21,8 @@ from torch import nn
 
 from nlpkit.encoders.shipped import RECORD, TOKENIZER, checkpoints, folder_of
 from nlpkit.errors import SettingsError, did_you_mean
-from nlpkit.text.tokenizer import Tokenizer, read_backend
+from nlpkit.text.backend import read_backend
+from nlpkit.text.tokenizer import Tokenizer
 
 PACKAGE = "nlpkit.encoders"
 

@@ -26,6 +26,8 @@ from torch import nn
 
 from nlpkit.config import Depth, Rate, Size
 from nlpkit.encoders import base
+from nlpkit.layers.gated_convolution import GatedConvolution
+from nlpkit.layers.shared_dropout import shared_dropout
 from nlpkit.text.words import BUCKETS, TAGS, word_features, word_starts
 
 UNKNOWN = 1
@@ -163,101 +165,6 @@ class Encoder(nn.Module, base.Encoder):
         )
 
 
-class GatedConvolution(nn.Module):
-    """One gated dilated convolution of width 3 (see the module docstring); padding stays zero."""
-
-    def __init__(self, size: int, dilation: int, dropout: float):
-        super().__init__()
-        self.dilation, self.dropout = dilation, dropout
-        self.weight = nn.Parameter(torch.randn(2 * size, 3 * size) * (3 * size) ** -0.5)
-        self.bias = nn.Parameter(torch.zeros(2 * size))
-
-    def forward(self, hidden_BTH: torch.Tensor, mask_BT1: torch.Tensor) -> torch.Tensor:
-        """(B, T, H) -> (B, T, H), zeros where the mask is 0."""
-        keep_B1H = dropout_mask(hidden_BTH, self.dropout, self.training)
-        parts = (hidden_BTH, self.weight, self.bias, mask_BT1, keep_B1H, self.dilation)
-        if torch.is_grad_enabled():
-            return _GatedConvolution.apply(*parts)
-        return _gated_convolution(*parts)[0]  # no graph of autograd, so that it can be traced
-
-
-def _gated_convolution(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    mask: torch.Tensor,
-    keep: torch.Tensor | None,
-    dilation: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(y, seen, both, weight as it was used) of the module docstring's formula.
-
-    `x`, `y` are (B, T, H), `weight` (2H, 3H), `mask` (B, T, 1), `keep` (B, 1, H), the dropout of
-    the new state h. `seen` is [x(t - d); x(t); x(t + d)], (B, T, 3H); `both` is
-    [sigmoid(g); keep * h], (B, T, 2H).
-    """
-    batch, length, size = x.shape
-    weight = weight.to(x.dtype)
-    seen = x.new_zeros(batch, length, 3 * size)
-    seen[..., size : 2 * size] = x
-    # Both slices are empty where the distance is longer than the text.
-    seen[:, dilation:, :size] = x[:, :-dilation]
-    seen[:, :-dilation, 2 * size :] = x[:, dilation:]
-    both = torch.addmm(bias.to(x.dtype), seen.view(-1, 3 * size), weight.t())
-    both = both.view(batch, length, 2 * size)
-    # In place on the two halves: no copy of either is made.
-    gate, new = both[..., :size].sigmoid_(), both[..., size:]
-    if keep is not None:
-        new.mul_(keep)
-    return torch.lerp(x, new, gate).mul_(mask), seen, both, weight
-
-
-class _GatedConvolution(torch.autograd.Function):
-    """The layer as one matrix product over the three shifted states, with its gradient by hand.
-
-    autograd's own elementwise passes and copies take several times as long as the products on a
-    CPU. With s = sigmoid(g), n = keep * h, y = x + s * (n - x), and dy the gradient of the loss by
-    y (0 where the mask is 0):
-
-        dn = s * dy,   dh = keep * dn,   dg = (n - x) * dy * s * (1 - s),
-        d[seen] = [dg; dh] W,   dx = (1 - s) * dy + what d[seen] has for x at its three places
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Any, weight: Any, bias: Any, mask: Any, keep: Any, dilation: int
-    ) -> torch.Tensor:
-        y, seen, both, weight = _gated_convolution(x, weight, bias, mask, keep, dilation)
-        ctx.save_for_backward(seen, weight, both, mask, keep)
-        ctx.dilation = dilation
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:
-        seen, weight, both, mask, keep = ctx.saved_tensors
-        batch, length, double = both.shape
-        dilation, size = ctx.dilation, double // 2
-        gate, new, x = both[..., :size], both[..., size:], seen[..., size : 2 * size]
-        grad = grad * mask
-        # [dg; dh] is filled half by half, so that it is one matrix without a copy.
-        grad_both = torch.empty_like(both)
-        grad_gate, grad_new = grad_both[..., :size], grad_both[..., size:]
-        torch.mul(grad, gate, out=grad_new)  # dn
-        grad_x = grad - grad_new  # (1 - s) * dy
-        # (n - x) * (1 - s) * dy * s: the sigmoid's own slope is in the last two factors
-        torch.sub(new, x, out=grad_gate).mul_(grad_x).mul_(gate)
-        if keep is not None:
-            grad_new.mul_(keep)  # dh
-        flat = grad_both.view(-1, double)
-        grad_weight, grad_bias = flat.t() @ seen.view(-1, 3 * size), flat.sum(0)
-        grad_seen = (flat @ weight).view(batch, length, 3 * size)
-        # What x(t) gave to its neighbours comes back from them, shifted the other way.
-        grad_x += grad_seen[..., size : 2 * size]
-        if dilation < length:
-            grad_x[:, :-dilation] += grad_seen[:, dilation:, :size]
-            grad_x[:, dilation:] += grad_seen[:, :-dilation, 2 * size :]
-        return grad_x, grad_weight, grad_bias, None, None, None
-
-
 class BiLSTM(nn.Module):
     """x + W [LSTM forwards; LSTM backwards], the backward one over each text from its own end:
     padding is not seen."""
@@ -285,18 +192,3 @@ def _mirror(mask_BT1: torch.Tensor) -> torch.Tensor:
         mask_BT1.shape
     )
     return torch.where(position_BT1 < length_B11, length_B11 - 1 - position_BT1, position_BT1)
-
-
-def dropout_mask(hidden_BTH: torch.Tensor, rate: float, training: bool) -> torch.Tensor | None:
-    """A dropout mask (B, 1, H) shared by all positions of a text, None for none: cheap, and no word
-    leaks past it."""
-    if not (training and rate):
-        return None
-    draw = torch.rand(hidden_BTH.shape[0], 1, hidden_BTH.shape[2], device=hidden_BTH.device)
-    return (draw >= rate).to(hidden_BTH.dtype) / (1 - rate)
-
-
-def shared_dropout(hidden_BTH: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
-    """Dropout with `dropout_mask`."""
-    mask_B1H = dropout_mask(hidden_BTH, rate, training)
-    return hidden_BTH if mask_B1H is None else hidden_BTH * mask_B1H

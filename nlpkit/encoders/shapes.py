@@ -11,7 +11,7 @@ from nlpkit.config import Length, Range, Rate, Size
 from nlpkit.encoders.by_name import build, load, set_dropout, settings_of
 from nlpkit.encoders.shipped import TOKENIZER
 from nlpkit.errors import SettingsError
-from nlpkit.text.tokenizer import read_backend
+from nlpkit.text.backend import read_backend
 
 
 @dataclass(frozen=True)

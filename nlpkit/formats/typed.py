@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nlpkit.errors import DataError, RecordError, SettingsError, shown
-from nlpkit.jsonl import open_binary, parse_json
+from nlpkit.json_value import parse_json
+from nlpkit.jsonl import open_binary
 
 T = TypeVar("T")
 

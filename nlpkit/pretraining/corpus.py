@@ -30,7 +30,7 @@ import tokenizers
 
 from nlpkit.errors import DataError, SettingsError
 from nlpkit.jsonl import Line, read_lines, write_atomic
-from nlpkit.text.tokenizer import vocabulary_hash
+from nlpkit.text.backend import vocabulary_hash
 from nlpkit.text.words import word_lengths
 
 HELD_OUT = 1000  # one line in so many

@@ -46,7 +46,7 @@ from nlpkit.pretraining.objectives import (
     replaced_batch,
 )
 from nlpkit.pretraining.settings import PretrainPlan
-from nlpkit.text.tokenizer import vocabulary_hash
+from nlpkit.text.backend import vocabulary_hash
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
 from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.state import TrainState

@@ -148,9 +148,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         if MASK not in self.vocabulary:
             raise SettingsError(f"the encoder's vocabulary has no {MASK}")
         self.mask_id = self.vocabulary[MASK]
-        self.special = [
-            i for token, i in self.vocabulary.items() if re.fullmatch(r"\[\w+\]", token)
-        ]
+        is_special = re.compile(r"\[\w+\]").fullmatch
+        self.special = [i for token, i in self.vocabulary.items() if is_special(token)]
         self.listed = min(config.candidates, len(self.vocabulary) - len(self.special))
 
     def read(self, record: dict[str, Any]) -> Example:
@@ -172,9 +171,8 @@ class Task(task.Task[Example, Batch, Prediction]):
                 raise RecordError(
                     f'field "answer": expected {len(places)} tokens, one a mask, got {len(tokens)}'
                 )
-            gold = _filled(
-                text, [Mask(*place, token) for place, token in zip(places, tokens, strict=True)]
-            )
+            pairs = zip(places, tokens, strict=True)
+            gold = _filled(text, [Mask(*place, token) for place, token in pairs])
         return Example(self._with_masks(self.tokenizer.encode(text), places), gold)
 
     def _with_masks(self, encoding: Encoding, places: list[tuple[int, int]]) -> Encoding:
@@ -208,9 +206,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         is_mask_BT = tokens.token_ids_BT.eq(self.mask_id)
         targets_N = None
         if targets:
-            ids = [
-                self._target(examples[row], column) for row, column in is_mask_BT.nonzero().tolist()
-            ]
+            places = is_mask_BT.nonzero().tolist()
+            ids = [self._target(examples[row], column) for row, column in places]
             targets_N = torch.tensor(ids, dtype=torch.int64)
         return Batch(encodings, tokens, is_mask_BT, targets_N)
 
@@ -229,9 +226,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         found: list[list[Mask]] = [[] for _ in batch.encodings]
         token_ids_BT, open_BT = batch.tokens.token_ids_BT.clone(), batch.is_mask_BT.clone()
         while open_BT.any():
-            logits_NV = model.logits(
-                replace(batch.tokens, token_ids_BT=token_ids_BT), open_BT
-            ).float()
+            tokens = replace(batch.tokens, token_ids_BT=token_ids_BT)
+            logits_NV = model.logits(tokens, open_BT).float()
             logits_NV[:, self.special] = -torch.inf
             best_NK, ids_NK = logits_NV.softmax(-1).topk(self.listed)
             done: set[int] = set()
@@ -240,9 +236,8 @@ class Task(task.Task[Example, Batch, Prediction]):
                 row, column = places[number]
                 if row not in done:
                     done.add(row)
-                    found[row].append(
-                        self._mask(batch.encodings[row], column, best_NK[number], ids_NK[number])
-                    )
+                    best = best_NK[number], ids_NK[number]
+                    found[row].append(self._mask(batch.encodings[row], column, *best))
                     token_ids_BT[row, column] = ids_NK[number, 0]
                     open_BT[row, column] = False
         return [_filled(e.text, masks) for e, masks in zip(batch.encodings, found, strict=True)]

@@ -15,7 +15,8 @@ from nlpkit.errors import DataError
 from nlpkit.inference.devices import from_main
 from nlpkit.inference.precision import choose
 from nlpkit.run import Run, describe
-from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
+from nlpkit.text.backend import vocabulary_hash
+from nlpkit.text.tokenizer import Tokenizer
 from nlpkit.training.dataset import Records, read_records
 from nlpkit.training.folder import refuse_differences
 from nlpkit.training.settings import TrainConfig

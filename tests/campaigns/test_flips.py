@@ -12,7 +12,7 @@ from nlpkit import encoders, run, tasks
 from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import NlpkitError
 from nlpkit.jsonl import dumps
-from nlpkit.text.tokenizer import vocabulary_hash
+from nlpkit.text.backend import vocabulary_hash
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from nlpkit.inference.predictor import predict_examples
 from nlpkit.layers.vae import Latent, divergence
 from nlpkit.run import Run, load
 from nlpkit.tasks.cln.task import Settings, Task
-from nlpkit.text.tokenizer import vocabulary_hash
+from nlpkit.text.backend import vocabulary_hash
 
 TEXTS = ["云在山上走。", "月亮落下去了！", "他没有来", "雨停了，船开了。"]
 

@@ -179,7 +179,7 @@ def test_it_predicts_without_gold(trained):
 
 
 def test_a_saved_run_predicts_the_same(trained):
-    from nlpkit.text.tokenizer import vocabulary_hash
+    from nlpkit.text.backend import vocabulary_hash
 
     trained.run.config["tokenizer_sha256"] = vocabulary_hash(trained.run.tokenizer.backend)
     trained.run.save_new()

@@ -19,13 +19,7 @@ grid is the same for any states: nothing is asked of the device, and one CUDA gr
 depth. A share beyond the children (.) and the programs of a dead beam end at once. `renorm` has no
 pieces: its shares add up log Z as they go.
 
-A key is a 64-bit number that sorts by value, and where values are equal by place, the lower one
-first:
-
-    bits 63..32  the bits of the float32, the lower 31 flipped where it is negative      31..0  2**31 - 1 - place
-
-So equal scores come in the order of their beams, equal logits of a beam in that of their tokens, an
-end last.
+How a value and its place make a key: see `kernel_keys`.
 
 Source: https://arxiv.org/abs/1805.02867 (the normaliser in parts, each with its own largest logit).
 Legend: B rows, K beams, N = B * K, V vocabulary, S shares, P pieces (of log Z in `renorm`: shares),
@@ -43,6 +37,7 @@ from triton import next_power_of_2 as power_of_2
 from triton.language import topk  # Triton has it from 3.4 on, which torch brings from 2.8 on
 
 from nlpkit.decoding.constraint import Candidates, Norm
+from nlpkit.decoding.trie.kernel_keys import NOTHING, best_of_both, key_of, place_of, value_of
 
 MOST_COUNT = 128  # candidates a row that the kernels are made for
 BLOCK = 512  # continuations of a share, looked at at once
@@ -53,8 +48,6 @@ MOST_KEYS = 8192  # of a row, where that leaves a beam a share
 TILE = 1024  # keys of a row, looked at at once: at least those of a beam
 
 NEGATIVE_INFINITY = tl.constexpr(float("-inf"))
-PLACES = tl.constexpr(0x7FFFFFFF)
-NOTHING = tl.constexpr((0x807FFFFF - (1 << 32)) << 32)  # the key of -inf at the last place
 
 
 class Nodes(NamedTuple):
@@ -188,9 +181,9 @@ def _with_continuations(
         place < fan, tl.load(label_F + place, mask=place < fan, other=0).to(tl.int32), eos
     )
     logit = tl.load(logits_V + token, mask=place < end, other=NEGATIVE_INFINITY).to(tl.float32)
-    key = tl.where(place < end, _key(logit, place), NOTHING)
+    key = tl.where(place < end, key_of(logit, place), NOTHING)
     top, total = _with(logit, top, total)
-    return _best_of_both(best_T, topk(key, best_T.shape[0])), top, total
+    return best_of_both(best_T, topk(key, best_T.shape[0])), top, total
 
 
 @triton.jit
@@ -209,12 +202,12 @@ def _merge(
         key_KL = tl.load(
             key_NST + row * beams * L + place_KL, mask=(beam_K < beams)[:, None], other=NOTHING
         )
-        score_KL = _or_dead(_value(key_KL) + base_K[:, None])
-        best_T = _best_of_both(best_T, topk(tl.reshape(_key(score_KL, place_KL), [TILE_K * L]), T))
-    score_T, place_T = _value(best_T), _place(best_T)
+        score_KL = _or_dead(value_of(key_KL) + base_K[:, None])
+        best_T = best_of_both(best_T, topk(tl.reshape(key_of(score_KL, place_KL), [TILE_K * L]), T))
+    score_T, place_T = value_of(best_T), place_of(best_T)
     is_one_T = score_T > NEGATIVE_INFINITY
     beam_T = tl.where(is_one_T, place_T // L, 0)
-    chosen_T = _place(tl.load(key_NST + row * beams * L + place_T, mask=is_one_T, other=NOTHING))
+    chosen_T = place_of(tl.load(key_NST + row * beams * L + place_T, mask=is_one_T, other=NOTHING))
     node_T = tl.load(state_N + row * beams + beam_T, mask=is_one_T, other=0)
     first_T, fan_T, _ = _node(first_child, node_T, is_one_T)
     token_T = tl.load(label + first_T + chosen_T, mask=is_one_T & (chosen_T < fan_T), other=0).to(
@@ -280,30 +273,6 @@ def _or_zero(top_X):
 def _or_dead(score_X):
     """-inf for what is no finite number."""
     return tl.where(tl.abs(score_X) < float("inf"), score_X, NEGATIVE_INFINITY)
-
-
-@triton.jit
-def _best_of_both(one_T, other_T):
-    """The larger half of the keys of both."""
-    return topk(tl.reshape(tl.join(one_T, other_T), [2 * one_T.shape[0]]), one_T.shape[0])
-
-
-@triton.jit
-def _key(value_X, place_X):
-    bits_X = value_X.to(tl.int32, bitcast=True)
-    ordered_X = bits_X ^ ((bits_X >> 31) & PLACES)
-    return (ordered_X.to(tl.int64) << 32) | (place_X ^ PLACES).to(tl.int64)
-
-
-@triton.jit
-def _value(key_X):
-    ordered_X = (key_X >> 32).to(tl.int32)
-    return (ordered_X ^ ((ordered_X >> 31) & PLACES)).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _place(key_X):
-    return (key_X & PLACES).to(tl.int32) ^ PLACES
 
 
 INTERPRETED = not isinstance(_look, triton.JITFunction)  # on a CPU, for tests

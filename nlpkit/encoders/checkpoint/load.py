@@ -29,7 +29,7 @@ from nlpkit.encoders.language_head import published_head_name
 from nlpkit.encoders.transformer import FAMILIES
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
-from nlpkit.text.tokenizer import vocabulary_hash
+from nlpkit.text.backend import vocabulary_hash
 
 OUTPUT_LAYER = "cls.predictions.decoder.weight"
 

@@ -14,7 +14,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from nlpkit.encoders.checkpoint.files import read_json
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import read_text
-from nlpkit.text.tokenizer import SPECIAL_TOKENS, check_backend, read_backend
+from nlpkit.text.backend import SPECIAL_TOKENS, check_backend, read_backend
 
 _HAN_WORD = re.compile(r"[\u3400-\u9fff]{2,}")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit.errors import DataError, RecordError, shown
-from nlpkit.jsonl import Line, decoded, open_binary, read_lines
+from nlpkit.json_value import decoded
+from nlpkit.jsonl import Line, open_binary, read_lines
 from nlpkit.text.folding import casefold
 
 SHORTENED = (

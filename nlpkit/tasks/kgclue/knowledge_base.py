@@ -31,7 +31,8 @@ from nlpkit.decoding.trie.csr import MOST_TOKENS
 from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import DataError, SettingsError, shown
 from nlpkit.jsonl import read_lines
-from nlpkit.text.tokenizer import Tokenizer, vocabulary_hash
+from nlpkit.text.backend import vocabulary_hash
+from nlpkit.text.tokenizer import Tokenizer
 
 SUFFIX = ".trie"  # of what is compiled already
 AT_ONCE = 4096  # triples tokenized together

@@ -126,7 +126,7 @@ def test_a_changed_or_missing_knowledge_base_is_refused(file, tokenizer):
 
 def test_a_trie_of_something_else_is_refused(tmp_path, tokenizer):
     from nlpkit.decoding.trie.token_trie import TokenTrie
-    from nlpkit.text.tokenizer import vocabulary_hash
+    from nlpkit.text.backend import vocabulary_hash
 
     TokenTrie.from_sequences([(5, 6)], 10_000, vocabulary_hash(tokenizer.backend)).save(
         tmp_path / "names.trie"
