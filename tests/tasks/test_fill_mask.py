@@ -102,8 +102,9 @@ def test_what_does_not_fit_is_said(task, record, message):
 
 
 def test_a_vocabulary_without_masks_is_refused():
+    vocabulary = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3}
     backend = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2}, unk_token="[UNK]")
+        tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"),
     )
     with pytest.raises(SettingsError, match=r"no \[MASK\]"):
         Task(Settings(), Tokenizer(backend), None)
