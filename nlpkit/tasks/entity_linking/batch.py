@@ -6,7 +6,6 @@ NIL, F features.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +21,9 @@ from nlpkit.tasks.entity_linking.generative import Key, Writing
 from nlpkit.tasks.entity_linking.kb import Match
 from nlpkit.tasks.entity_linking.mentions import Mention, Prediction
 from nlpkit.text.batch import TensorFields
-from nlpkit.text.tokenizer import Encoding, Span, TokenBatch, Tokenizer
+from nlpkit.text.tokenizer import LENGTH_STEP, Encoding, Span, TokenBatch, Tokenizer
 
 Piece = tuple[list[int], TokenBatch]  # rows of entities, and their descriptions
-WIDTH = 16  # tokens by which descriptions of one piece differ at most
 TOGETHER = 256  # descriptions of a piece at most
 
 
@@ -223,23 +221,20 @@ class Collator:
                     yield Asked(row, tokens, *found)
 
     def descriptions(self, rows: Sequence[int]) -> list[Piece]:
-        """Descriptions of entities as the encoder reads them, those of like length together: most
-        are short."""
-        encodings = {row: self.tokenizer.encode(self.lexicon.kb.description(row)) for row in rows}
-        ordered = sorted(rows, key=lambda row: len(encodings[row]))
+        """Descriptions of entities as the encoder reads them, in pieces of one padded length: most
+        are short, and how far one is padded does not depend on the others."""
+        by_length: dict[int, list[tuple[int, Encoding]]] = {}
+        for row in rows:
+            whole = self.tokenizer.encode(self.lexicon.kb.description(row))
+            encoding = whole.slice(1, min(len(whole), self.max_description) - 1)
+            length = -(-len(encoding) // LENGTH_STEP)
+            by_length.setdefault(length, []).append((row, encoding))
         pieces = []
-        for _, group in itertools.groupby(
-            ordered, key=lambda row: -(-len(encodings[row]) // WIDTH)
-        ):
-            some = list(group)
-            for chunk in (
-                some[first : first + TOGETHER] for first in range(0, len(some), TOGETHER)
-            ):
-                cut = [
-                    e.slice(1, min(len(e), self.max_description) - 1)
-                    for e in map(encodings.__getitem__, chunk)
-                ]
-                pieces.append((chunk, self.tokenizer.collate(cut)))
+        for _, some in sorted(by_length.items()):
+            for first in range(0, len(some), TOGETHER):
+                chunk = some[first : first + TOGETHER]
+                tokens = self.tokenizer.collate([encoding for _, encoding in chunk])
+                pieces.append(([row for row, _ in chunk], tokens))
         return pieces
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from nlpkit.encoders.base import encode
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.layers.prefix_lm import PrefixLM
+from nlpkit.layers.steady_linear import FEW
 from nlpkit.tasks.entity_linking.batch import Asked, Batch, Collator, Links, Piece
 from nlpkit.tasks.entity_linking.candidates import MARKS, PRIORS
 from nlpkit.tasks.entity_linking.matcher import Matcher, Side
@@ -27,9 +28,9 @@ from nlpkit.text.tokenizer import TokenBatch
 KEPT = 1 << 14  # descriptions; the one kept longest goes first
 TOGETHER = 256  # pairs that are matched at once
 
-Described = dict[
-    int, tuple[torch.Tensor, torch.Tensor]
-]  # entity -> (states_SD, token_ids_S) of its description
+Vectors = tuple[torch.Tensor, torch.Tensor]  # (states_SD, token_ids_S) of a description
+Described = dict[int, Vectors]  # of each entity
+Kept = dict[tuple[int, torch.dtype], Vectors]  # of each entity, in each type of numbers
 
 
 class MentionModel(nn.Module):
@@ -73,12 +74,12 @@ class Model(MentionModel):
     def __init__(self, encoder: Any, config: Any):
         super().__init__(encoder, config)
         self.matcher = Matcher(encoder.hidden_size, config.size, PRIORS)
-        self.described: Described = {}
+        self.described: Kept = {}
 
     def train(self, mode: bool = True) -> Model:
         """As of any module; forgets the descriptions, since weights change between one mode and the
         other."""
-        self.described.clear()
+        self.described = {}
         return super().train(mode)
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -155,19 +156,45 @@ class Model(MentionModel):
         self, rows: Sequence[int], pieces: Callable[[Sequence[int]], Sequence[Piece]]
     ) -> Side:
         """Descriptions of entities; those that are not kept yet are encoded, as `pieces` gives
-        them, and kept."""
-        device, wanted = self.match.weight.device, set(rows)
-        new = [
-            (some, tokens.to(device))
-            for some, tokens in pieces([r for r in rows if r not in self.described])
-        ]
-        self.described |= {
-            row: (states.clone(), ids) for row, (states, ids) in self.read(new).items()
-        }
-        spare = [row for row in self.described if row not in wanted]
-        for row in spare[: max(0, len(self.described) - KEPT)]:
-            del self.described[row]
-        return beside(self.described, rows)
+        them, and kept.
+
+        `described` is replaced and never changed: another thread may read it meanwhile. Where two
+        encode the same description, they get the same.
+        """
+        device = self.match.weight.device
+        number = _number_type(device, self.match.weight.dtype)
+        described = self.described
+        found = {row: described[row, number] for row in rows if (row, number) in described}
+        missing = [row for row in rows if row not in found]
+        if missing:
+            new = [_filled(piece, device) for piece in pieces(missing)]
+            read = {row: (states.clone(), ids) for row, (states, ids) in self.read(new).items()}
+            found |= read
+            self._keep(found, {(row, number): vectors for row, vectors in read.items()})
+        return beside(found, rows)
+
+    def _keep(self, wanted: Described, new: Kept) -> None:
+        """Keeps descriptions, KEPT of them in all or those that are wanted now."""
+        kept = self.described | new
+        spare = [key for key in kept if key[0] not in wanted]
+        for key in spare[: max(0, len(kept) - KEPT)]:
+            del kept[key]
+        self.described = kept
+
+
+def _number_type(device: torch.device, own: torch.dtype) -> torch.dtype:
+    """The type in which layers compute now: a description in bf16 is another one than in fp32."""
+    is_narrow = torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if is_narrow else own
+
+
+def _filled(piece: Piece, device: torch.device) -> Piece:
+    """A piece with at least FEW rows, its last one several times where it has fewer: how many are
+    encoded together then does not show in the vectors."""
+    rows, tokens = piece
+    spare = max(0, FEW - len(rows))
+    places_D = torch.tensor([*range(len(rows)), *[len(rows) - 1] * spare])
+    return [*rows, *rows[-1:] * spare], tokens.rows(places_D).to(device)
 
 
 class WritingModel(MentionModel):

@@ -4,6 +4,7 @@ check finds."""
 import dataclasses
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from conftest import DRY, SMALL, SMALL_FLAGS, nlpkit, write_lines
 
 from nlpkit import encoders, samples, tasks
 from nlpkit.errors import RecordError, SettingsError
-from nlpkit.inference.predictor import predict_examples
-from nlpkit.jsonl import read_jsonl
+from nlpkit.inference.predictor import Predictor, predict_examples
+from nlpkit.jsonl import dumps, read_jsonl
+from nlpkit.layers.steady_linear import steady
 from nlpkit.samples import entity_linking as sample
 from nlpkit.tasks.entity_linking.batch import Links
 from nlpkit.tasks.entity_linking.link_statistics import PARTS, LinkStatistics, part_of
@@ -179,9 +181,56 @@ def test_kept_descriptions_are_what_encoding_anew_gives(kb, tmp_path):
             model.fit(hidden_BTH, batch.tokens, batch.links, entities) for entities in (kept, new)
         ]
     torch.testing.assert_close(*fits, rtol=1e-5, atol=1e-5)
-    assert sorted(model.described) == batch.links.rows
+    assert sorted(row for row, _ in model.described) == batch.links.rows
     model.eval()
     assert not model.described  # the weights may have changed since
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_description_has_the_same_vectors_whatever_is_encoded_with_it(kb, tmp_path, precision):
+    task, model = prepared(kb, tmp_path / "run")
+    steady(model)
+    everything = list(range(len(task.lexicon.kb)))
+    is_bf16 = precision == torch.bfloat16
+    with torch.inference_mode():
+        model.entities(everything[:3], task._collator.descriptions)  # another type of numbers
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            model.entities(everything, task._collator.descriptions)
+            together = dict(model.described)
+            for size in (1, 2, 3, 5):
+                model.eval()  # forgets
+                for first in range(0, len(everything), size):
+                    rows = everything[::-1][first : first + size]
+                    model.entities(rows, task._collator.descriptions)
+                for key, (states, ids) in model.described.items():
+                    assert torch.equal(states, together[key][0]), (size, key)
+                    assert torch.equal(ids, together[key][1])
+
+
+def test_a_line_gives_the_same_bytes_with_descriptions_kept_or_not_and_in_any_thread(kb, tmp_path):
+    settings = {"threshold": -100.0, "nil_threshold": 0.0, "unknown": False}
+    task, model = prepared(kb, tmp_path / "run", **settings)
+    records = [
+        (number, {"text": record["text"]})
+        for number, (_, record) in enumerate(read_jsonl(GOLDEN / "sample.jsonl"), 1)
+    ]
+    predictor = Predictor(task, model)
+
+    def output(record):
+        (outcome,) = predictor([record])
+        return dumps(outcome.prediction)
+
+    cold = []
+    for record in records:
+        model.eval()  # forgets
+        cold.append(output(record))
+    assert any(b'"candidates":[{' in line for line in cold)
+    assert [output(record) for record in records] == cold
+    model.eval()
+    assert [output(record) for record in records[::-1]] == cold[::-1]
+    model.eval()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(output, records * 5)) == cold * 5
 
 
 def test_no_more_descriptions_are_kept_than_allowed(kb, tmp_path, monkeypatch):
@@ -189,7 +238,7 @@ def test_no_more_descriptions_are_kept_than_allowed(kb, tmp_path, monkeypatch):
     task, model = prepared(kb, tmp_path / "run")
     for rows in ([0, 1], [2, 3], [0, 1, 2, 3, 4]):
         model.entities(rows, task._collator.descriptions)
-        assert set(rows) <= set(model.described)
+        assert set(rows) <= {row for row, _ in model.described}
         assert len(model.described) <= max(3, len(rows))
 
 
