@@ -239,7 +239,11 @@ def test_refusals(text, tmp_path):
     ("arguments", "code", "message"),
     [
         (["--set=pretrain.lenght=3"], 2, 'did you mean "length"'),
-        (["--set=pretrain.mask_share=1.5"], 2, "pretrain.mask_share: expected a number below 1, got 1.5"),
+        (
+            ["--set=pretrain.mask_share=1.5"],
+            2,
+            "pretrain.mask_share: expected a number below 1, got 1.5",
+        ),
         (
             ["--set=pretrain.replaced_share=0.8"],
             2,
@@ -247,7 +251,11 @@ def test_refusals(text, tmp_path):
         ),
         (["--start", "dgcnn"], 2, "no masked-LM head"),
         (["--tokens", "0"], 2, "tokens: expected at least 1"),
-        (["--set=pretrain.optimizer=sgd"], 2, "pretrain.optimizer: expected one of adamw, muon, got"),
+        (
+            ["--set=pretrain.optimizer=sgd"],
+            2,
+            "pretrain.optimizer: expected one of adamw, muon, got",
+        ),
         (["--set=pretrain.schedule=rising"], 2, "schedule"),
         (
             ["--set=pretrain.length=9999", "--set=pretrain.batch_tokens=9999"],
