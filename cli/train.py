@@ -107,7 +107,7 @@ def make_plan(
         task=task,
         data=tuple(data),
         dev=tuple(dev or ()),
-        out=out or Path("runs") / tasks.canonical(task),
+        out=out or Path("runs") / tasks.section_name(task),
         encoder=encoder or named,
         values=tuple(values),
         device=device,

@@ -33,6 +33,7 @@ Values = dict[str, dict[str, Any]]
 
 RENAMED = {
     "ape210k.beams": "ape210k.beam_size",
+    "cln.beams": "cln.beam_size",
     "kgclue.balance": "kgclue.logit_adjustment",
     "kgclue.beams": "kgclue.beam_size",
     "mrc_seq2seq.beams": "mrc_seq2seq.beam_size",

@@ -49,7 +49,7 @@ def save_run(name, folder, **given):
     places = [(f"sample:{n}", record) for n, record in enumerate(records_of(name), 1)]
     config = task_class.prepare(task_class.Config(**settings), places, folder)
     task = task_class(config, tokenizer, folder)
-    about = describe(name, "small", {tasks.canonical(name): config}, {})
+    about = describe(name, "small", {tasks.section_name(name): config}, {})
     about["encoder"]["spec"] = encoder.spec()
     about["tokenizer_sha256"] = vocabulary_hash(backend)
     run = Run(folder, about, task, tokenizer, task.build_model(encoder).eval())

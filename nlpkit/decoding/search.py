@@ -130,11 +130,11 @@ def last_ends(
     return constraint.step(only_end_BKV, score_BK, state_BK, count, "full")
 
 
-def nothing(rows: int, beams: int, max_length: int, device: torch.device) -> Hypotheses:
+def nothing(rows: int, beam_size: int, max_length: int, device: torch.device) -> Hypotheses:
     """No sequence yet."""
-    tokens_BKL = torch.full((rows, beams, max_length), -1, device=device)
-    score_BK = torch.full((rows, beams), NEGATIVE_INFINITY, device=device)
-    none_BK = torch.zeros((rows, beams), dtype=torch.int64, device=device)
+    tokens_BKL = torch.full((rows, beam_size, max_length), -1, device=device)
+    score_BK = torch.full((rows, beam_size), NEGATIVE_INFINITY, device=device)
+    none_BK = torch.zeros((rows, beam_size), dtype=torch.int64, device=device)
     return Hypotheses(tokens_BKL, score_BK, none_BK, none_BK - 1)
 
 
@@ -154,13 +154,13 @@ def with_ends(
 ) -> Hypotheses:
     """The best of what was found and of the ends among the first K candidates, which continue
     `tokens_BKL`."""
-    beams = found.score_BK.shape[1]
-    end_BK = (options.score_BC / divisor).masked_fill(~is_end_BC, NEGATIVE_INFINITY)[:, :beams]
-    tokens_BML = torch.cat([found.tokens_BKL, take(tokens_BKL, options.beam_BC[:, :beams])], 1)
+    beam_size = found.score_BK.shape[1]
+    end_BK = (options.score_BC / divisor).masked_fill(~is_end_BC, NEGATIVE_INFINITY)[:, :beam_size]
+    tokens_BML = torch.cat([found.tokens_BKL, take(tokens_BKL, options.beam_BC[:, :beam_size])], 1)
     score_BM = torch.cat([found.score_BK, end_BK], 1)
     length_BM = torch.cat([found.length_BK, torch.full_like(found.length_BK, length)], 1)
-    state_BM = torch.cat([found.state_BK, options.state_BC[:, :beams]], 1)
-    score_BK, kept_BK = score_BM.topk(beams)
+    state_BM = torch.cat([found.state_BK, options.state_BC[:, :beam_size]], 1)
+    score_BK, kept_BK = score_BM.topk(beam_size)
     none_BK = score_BK == NEGATIVE_INFINITY
     return Hypotheses(
         take(tokens_BML, kept_BK).masked_fill(none_BK[..., None], -1),

@@ -95,7 +95,7 @@ def check_data(
     Raises SettingsError, and DataError for a file without any line.
     """
     task_class = tasks.load(name)
-    section = tasks.canonical(name)
+    section = tasks.section_name(name)
     kb_values = tasks.kb_values(section, kb)
     config = resolve({section: task_class.Config}, parse_pairs(pairs), kb_values)[section]
     tokenizer = encoders.load_tokenizer(encoder)

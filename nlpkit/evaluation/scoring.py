@@ -39,7 +39,7 @@ def scoring_task(
     if folder is not None:
         loaded = run.load(folder, resolve_device(device), kb, values)
         return loaded.task, loaded
-    section, task_class = tasks.canonical(str(name)), tasks.load(str(name))
+    section, task_class = tasks.section_name(str(name)), tasks.load(str(name))
     kb_values = tasks.kb_values(section, kb)
     config = resolve({section: task_class.Config}, values, kb_values)[section]
     return task_class(config, encoders.load_tokenizer("tiny"), None), None

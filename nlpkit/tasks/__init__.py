@@ -18,14 +18,14 @@ def names() -> list[str]:
     )
 
 
-def canonical(name: str) -> str:
+def section_name(name: str) -> str:
     """The name of a task's file and section of settings: `-` and `_` are the same."""
     return name.replace("-", "_")
 
 
 def load(name: str) -> Any:
     """The class `Task` of the task `name`. Raises SettingsError for an unknown one."""
-    wanted = canonical(name)
+    wanted = section_name(name)
     if wanted not in names():
         raise SettingsError(
             f'unknown task "{name}"{did_you_mean(wanted, names())}',
@@ -41,7 +41,7 @@ def kb_values(name: str, path: str | None) -> dict[str, dict[str, Any]]:
     """
     if path is None:
         return {}
-    return {canonical(name): load_with_kb(name).kb_settings(path)}
+    return {section_name(name): load_with_kb(name).kb_settings(path)}
 
 
 def load_with_kb(name: str) -> Any:
@@ -50,7 +50,7 @@ def load_with_kb(name: str) -> Any:
     if not issubclass(task_class, KnowledgeBase):
         with_kb = [other for other in names() if issubclass(load(other), KnowledgeBase)]
         raise SettingsError(
-            f"task {canonical(name)} has no knowledge base",
+            f"task {section_name(name)} has no knowledge base",
             hint=f"tasks that have one: {', '.join(with_kb)}",
         )
     return task_class

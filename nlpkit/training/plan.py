@@ -49,7 +49,7 @@ class Plan:
         sections = {
             "train": TrainConfig,
             "encoder": encoders.settings_of(self.encoder),
-            tasks.canonical(self.task): tasks.load(self.task).Config,
+            tasks.section_name(self.task): tasks.load(self.task).Config,
         }
         return resolve(sections, *self.values)
 
@@ -109,7 +109,7 @@ def load_parts(plan: Plan, data: Data, accelerator: Any) -> Parts:
     Seeds torch's generator, since weights may be drawn at random. Raises SettingsError.
     """
     settings = plan.settings()
-    name = tasks.canonical(plan.task)
+    name = tasks.section_name(plan.task)
     torch.manual_seed(settings["train"].seed)
     head = tasks.load(name).needs_head(settings[name])
     encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=head)

@@ -77,14 +77,14 @@ class _Folding(dict[int, str]):
 _FOLDING = _Folding()
 
 
-def fold(text: str) -> str:
+def halfwidth_lower(text: str) -> str:
     """The text in half width and lower case, every character in its place."""
     return text.translate(_FOLDING)
 
 
 def normalise(answer: str) -> str:
     """What of an answer is compared; of one that is nothing but punctuation, the punctuation."""
-    folded = fold(answer)
+    folded = halfwidth_lower(answer)
     return "".join(_COUNTING.findall(folded)) or folded.strip()
 
 

@@ -29,7 +29,7 @@ from nlpkit.formats.finding import Finding
 from nlpkit.tasks._mrc.answers import (
     Prediction,
     exact_match,
-    fold,
+    halfwidth_lower,
     length_group,
     normalise,
     parse_prediction,
@@ -143,10 +143,10 @@ class Reading:
     def _places(self, passage: Encoding, gold: Prediction | None) -> Iterator[tuple[Span, bool]]:
         """Where the accepted answers stand in a passage, in characters, cut to the longest; and
         whether they were."""
-        text = fold(passage.text)
+        text = halfwidth_lower(passage.text)
         for answer in gold.accepted if gold else ():
             for span in filter(
-                None, map(passage.token_span, occurrences(text, fold(answer.strip())))
+                None, map(passage.token_span, occurrences(text, halfwidth_lower(answer.strip())))
             ):
                 cut = span[0], min(span[1], span[0] + self.max_answer)
                 yield passage.char_span(cut), cut != span
@@ -166,7 +166,7 @@ class Reading:
         if found:
             return f"longer than {self.max_answer} tokens"
         is_there = any(
-            fold(answer.strip()) in fold(passage.text)
+            halfwidth_lower(answer.strip()) in halfwidth_lower(passage.text)
             for answer in gold.accepted
             for passage in passages
         )

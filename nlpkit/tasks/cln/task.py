@@ -89,7 +89,7 @@ class Settings:
     search: Literal["sample", "beams"] = "sample"
     """Draw the texts, or take the likeliest that a beam search finds, by the mean log-probability
     of their tokens."""
-    beams: Size = 4
+    beam_size: Size = 4
     """Of the search; at least `samples` are taken."""
     temperature: Annotated[float, Range(above=0, most=1e9)] = 1.0
     """Logits are divided by it: below 1 the likely becomes likelier."""

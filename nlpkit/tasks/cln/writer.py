@@ -70,9 +70,9 @@ class Writer:
             row_R.device,
         )
         if config.search == "beams":
-            beams = max(config.beams, config.samples)
+            beam_size = max(config.beam_size, config.samples)
             return beam_search(
-                decoder, constraint, len(rows), beams, config.max_length, length_normalised=True
+                decoder, constraint, len(rows), beam_size, config.max_length, length_normalised=True
             )
         return sample(
             decoder,

@@ -10,7 +10,7 @@ from nlpkit.tasks._mrc.answers import (
     Prediction,
     bag_f1,
     exact_match,
-    fold,
+    halfwidth_lower,
     length_group,
     normalise,
     parse_prediction,
@@ -45,8 +45,8 @@ def test_what_is_compared(answer, compared):
 
 @given(st.text())
 def test_folding_keeps_every_place_and_is_done_once(text):
-    assert len(fold(text)) == len(text)
-    assert fold(fold(text)) == fold(text)
+    assert len(halfwidth_lower(text)) == len(text)
+    assert halfwidth_lower(halfwidth_lower(text)) == halfwidth_lower(text)
 
 
 def test_figures_by_hand():
