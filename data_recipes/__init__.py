@@ -47,7 +47,8 @@ def recipes() -> list[str]:
 def load(recipe: str) -> ModuleType:
     """The module of a recipe; `-` and `_` in its name are the same. Raises SettingsError for an
     unknown one."""
-    name, known = recipe.replace("-", "_"), recipes()
+    name = recipe.replace("-", "_")
+    known = recipes()
     if name not in known:
         message = f'data convert: unknown recipe "{recipe}"{did_you_mean(name, known)}'
         raise SettingsError(message, hint=f"recipes: {', '.join(known)}")

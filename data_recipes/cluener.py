@@ -56,7 +56,8 @@ def _spans(text: str, places: dict[str, Any]) -> Iterator[tuple[int, int]]:
                 and all(type(offset) is int for offset in span)
             ):
                 raise RecordError(f'span of "{string}": expected [first, last], got {span!r}')
-            start, end = span[0], span[1] + 1
+            start = span[0]
+            end = span[1] + 1
             if start < 0 or text[start:end] != string or not string:
                 raise RecordError(
                     f'span {span} is "{text[max(start, 0) : end]}" in the text: expected "{string}"'

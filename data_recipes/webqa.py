@@ -70,17 +70,20 @@ def _record(raw: Any) -> Record:
         evidences = field(raw, "evidences", list)
         passages = [_join(field(evidence, "evidence_tokens", list)) for evidence in evidences]
         answers = [_join(tokens) for e in evidences for tokens in field(e, "golden_answers", list)]
-        question, name = _join(field(raw, "question_tokens", list)), raw.get("q_key")
+        question = _join(field(raw, "question_tokens", list))
+        name = raw.get("q_key")
     elif isinstance(raw, dict) and "evidences" in raw:
         evidences = list(field(raw, "evidences", dict).values())
         passages = [field(evidence, "evidence", str) for evidence in evidences]
         answers = [answer for evidence in evidences for answer in field(evidence, "answer", list)]
-        question, name = field(raw, "question", str), raw.get("id")
+        question = field(raw, "question", str)
+        name = raw.get("id")
     else:
         told = field(raw, "passages", list)
         passages = [field(passage, "passage", str) for passage in told]
         answers = [field(passage, "answer", str) for passage in told]
-        question, name = field(raw, "question", str), raw.get("id")
+        question = field(raw, "question", str)
+        name = raw.get("id")
     accepted = [
         answer for answer in dict.fromkeys(answers) if answer.strip() and answer != NO_ANSWER
     ]

@@ -145,7 +145,8 @@ class Encoder(nn.Module, base.Encoder):
         return embedded_BTE if project is None else project(embedded_BTE)
 
     def _new_head(self) -> LanguageHead:
-        config, embedding_VE = self.model.config, self.model.embeddings.word_embeddings.weight
+        config = self.model.config
+        embedding_VE = self.model.embeddings.word_embeddings.weight
         vocabulary, embedding_size = embedding_VE.shape
         return LanguageHead(
             config.hidden_size,

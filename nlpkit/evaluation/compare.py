@@ -55,7 +55,8 @@ class Comparison:
     """
 
     def __init__(self, systems: Sequence[System], metric: str | None, chance: Chance):
-        self.systems, self.chance = list(systems), chance
+        self.systems = list(systems)
+        self.chance = chance
         self.metric = metric or default_metric(systems[0])
         rules = {_rule(system) for system in systems}
         if len(rules) > 1:
@@ -98,7 +99,9 @@ class Comparison:
         return found
 
     def _difference(self, number: int) -> dict[str, Any]:
-        first, second, chance = self.counts[0], self.counts[number], self.chance
+        first = self.counts[0]
+        second = self.counts[number]
+        chance = self.chance
         difference = second.value - first.value
         drawn_D = self.drawn_DS[:, number] - self.drawn_DS[:, 0]
         ahead_N = right_share(second) - right_share(first)
@@ -115,7 +118,8 @@ class Comparison:
 
     def _by_group(self, number: int) -> dict[str, Any]:
         """F1 of the facts of every group, from the lines that have some of it."""
-        first, second = _by_groups(self.systems[0]), _by_groups(self.systems[number])
+        first = _by_groups(self.systems[0])
+        second = _by_groups(self.systems[number])
         found = {}
         for group in dict.fromkeys([*first, *second]):
             pair = [_of_group(first, group), _of_group(second, group)]
@@ -149,7 +153,8 @@ class Comparison:
             line = first.lines[index]
             right, wrong = (second, first) if ahead_N[index] > 0 else (first, second)
             predictions = {system.name: system.seeds[0][index][1] for system in (first, second)}
-            raw, record = line.raw, line.record()
+            raw = line.raw
+            record = line.record()
             added = {"right": right.name, "wrong": wrong.name, "predictions": predictions}
             for key, value in added.items():
                 raw = with_field(raw, record, key, value)

@@ -68,7 +68,8 @@ def _training(sources: Sequence[Path]) -> Section | None:
             config = read_config(run)
             if "data" not in config:
                 continue
-            train, data = config["settings"]["train"], config["data"]
+            train = config["settings"]["train"]
+            data = config["data"]
             result = config.get("result", {})
             rows.append(
                 [

@@ -200,10 +200,8 @@ def check_triples(
             yield Finding("unknown predicate", f'"{triple.predicate}"{near}', triple.key)
         here = True
         for role, string in (("subject", triple.subject), ("object", triple.object)):
-            count, whole = (
-                len(occurrences(windows[0].text, string)),
-                any(window.find(string) for window in windows),
-            )
+            count = len(occurrences(windows[0].text, string))
+            whole = any(window.find(string) for window in windows)
             if not whole:
                 kind = (
                     "not of whole tokens, or longer than a window" if count else "not in the text"

@@ -129,7 +129,10 @@ class GlobalPointer(nn.Module):
         initial_score: float = 0.0,
     ):
         super().__init__()
-        self.heads, self.head_size, self.rotary, self.ordered = heads, head_size, rotary, ordered
+        self.heads = heads
+        self.head_size = head_size
+        self.rotary = rotary
+        self.ordered = ordered
         self.project = nn.Linear(hidden_size, 2 * head_size * (1 if efficient else heads))
         lecun_normal_(self.project)
         self.ends = nn.Linear(2 * head_size, 2 * heads) if efficient else None
@@ -189,7 +192,8 @@ def multilabel_loss(scores: PairScores, gold_N4: torch.Tensor) -> tuple[torch.Te
         return gold_BP, others_BP
     b_N, p_N, i_N, j_N = gold_N4.unbind(1)
     row_keys_R, row_N = torch.unique(b_N * scores.heads + p_N, return_inverse=True)
-    b_R, p_R = row_keys_R // scores.heads, row_keys_R % scores.heads
+    b_R = row_keys_R // scores.heads
+    p_R = row_keys_R % scores.heads
     scores_RTT = scores.rows(b_R, p_R).double()
     gold_scores_N = scores_RTT[row_N, i_N, j_N]
     others_RTT = scores_RTT.index_put(

@@ -35,7 +35,8 @@ class Latent(nn.Module):
         super().__init__()
         self.posterior = nn.Linear(hidden_size, 2 * numbers)
         self.project = nn.Linear(numbers, size, bias=False)
-        self.free, self.annealing = free, annealing
+        self.free = free
+        self.annealing = annealing
         self.seen: torch.Tensor
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 

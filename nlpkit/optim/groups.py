@@ -74,7 +74,8 @@ def parameter_groups(
     Raises SettingsError where a pattern of `rates` fits no parameter, or only ones that an earlier
     pattern took.
     """
-    patterns, used = parse_rates(rates), set()
+    patterns = parse_rates(rates)
+    used = set()
     encoder: Any = model.encoder
     hidden = {id(module.weight) for module in encoder.modules() if isinstance(module, nn.Linear)}
     undecayed = {

@@ -64,8 +64,11 @@ class Pretraining:
     """
 
     def __init__(self, plan: PretrainPlan, accelerator: Any):
-        self.plan, self.config, self.accelerator = plan, plan.config, accelerator
-        self.started, self.finished = time.monotonic(), False
+        self.plan = plan
+        self.config = plan.config
+        self.accelerator = accelerator
+        self.started = time.monotonic()
+        self.finished = False
         if accelerator.device.type == "cpu":
             keep_freed_memory()
         torch.manual_seed(self.config.seed)
@@ -88,7 +91,8 @@ class Pretraining:
 
     def _load_corpus(self) -> Corpus:
         """The texts, encoded by the main process while the others wait."""
-        texts, is_main = list(self.plan.texts), self.accelerator.is_main_process
+        texts = list(self.plan.texts)
+        is_main = self.accelerator.is_main_process
         if is_main:
             corpus = load_corpus(self.folder, texts, self.backend)
         self.accelerator.wait_for_everyone()
@@ -147,7 +151,8 @@ class Pretraining:
         )
 
     def _held_out(self) -> list[np.ndarray]:
-        length, tokens = self.config.length - 2, self.corpus.held_out
+        length = self.config.length - 2
+        tokens = self.corpus.held_out
         count = min(HELD_OUT_BLOCKS, len(tokens) // length)
         if not count:
             raise SettingsError(

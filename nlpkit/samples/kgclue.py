@@ -71,7 +71,9 @@ def knowledge_base(count: int, seed: int) -> Iterator[str]:
 
 def _names(count: int, seed: int) -> Iterator[tuple[list[Fact], list[Fact]]]:
     """(what is asked for, all facts) of every name."""
-    world, known, left = World(f"kgclue {seed}"), set[str](), count
+    world = World(f"kgclue {seed}")
+    known = set[str]()
+    left = count
     while left > 0:
         kind = world.random.choice(list(FACTS))
         name = Cast(world).name(f"{kind}1")

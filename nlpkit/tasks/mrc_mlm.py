@@ -116,10 +116,7 @@ class Model(nn.Module):
 
 
 class Task(Reading, task.Task[Example, Batch, Prediction]):
-    """See the module docstring.
-
-    Raises SettingsError where the encoder's vocabulary has no [MASK].
-    """
+    """See the module docstring. Raises SettingsError for a vocabulary without [MASK]."""
 
     Config = Settings
 
@@ -185,7 +182,8 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
 
     def _walk(self, log_probs_RLV: torch.Tensor, windows: Sequence[Window]) -> list[list[Span]]:
         """The piece of every window that a walk from token to token comes to."""
-        passages, device = [[window.token_ids] for window in windows], log_probs_RLV.device
+        passages = [[window.token_ids] for window in windows]
+        device = log_probs_RLV.device
         constraint = PassageConstraint(passages, self.tokenizer.sep_id, device=device)
         found = beam_search(Positions(log_probs_RLV), constraint, len(windows), 1, self.max_answer)
         ends = zip(found.state_BK[:, 0].tolist(), found.length_BK[:, 0].tolist(), strict=True)

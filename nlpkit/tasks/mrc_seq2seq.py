@@ -101,7 +101,10 @@ class Voters:
     def __init__(
         self, decoder: CachedDecoder, first_RV: torch.Tensor, group_R: torch.Tensor, groups: int
     ):
-        self.decoder, self.first_RV, self.group_R, self.groups = decoder, first_RV, group_R, groups
+        self.decoder = decoder
+        self.first_RV = first_RV
+        self.group_R = group_R
+        self.groups = groups
 
     def first(self) -> torch.Tensor:
         """log p of the first token of every group: (B, V)."""

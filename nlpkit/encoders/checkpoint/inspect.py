@@ -127,7 +127,8 @@ def _architecture(
 ) -> str:
     """One of FAMILIES, or roberta. Where the tensors leave a choice it makes no difference to the
     encoder."""
-    word, claim = prefix.rstrip(".").rpartition(".")[2], claimed.get("model_type")
+    word = prefix.rstrip(".").rpartition(".")[2]
+    claim = claimed.get("model_type")
     if _POSITIONS not in body:
         # A RoFormer computes its rotary positions. Others without position embeddings (NEZHA has
         # relative ones) would load as one without a word.

@@ -82,7 +82,8 @@ class EquationConstraint:
         double_star: bool = True,
         device: Any = "cpu",
     ):
-        self.eos_id, self._left = eos_id, _NO_LIMIT if max_length is None else max_length
+        self.eos_id = eos_id
+        self._left = _NO_LIMIT if max_length is None else max_length
         if unknown := sorted(set(symbols) - set(_SYMBOLS)):
             raise SettingsError(
                 f"equation: unknown symbols: expected some of {_SYMBOLS}, got {''.join(unknown)}"
@@ -91,7 +92,8 @@ class EquationConstraint:
             raise SettingsError("equation: expected digits, and both parentheses or none")
         grammar = GRAMMAR if double_star else {**GRAMMAR, "star": _OPERAND}
         distinct = sorted({token for row in operands for token in row})
-        kinds, tokens = [*symbols, *(_WHOLE for _ in distinct)], [*symbols.values(), *distinct]
+        kinds = [*symbols, *(_WHOLE for _ in distinct)]
+        tokens = [*symbols.values(), *distinct]
         next_GA = [[_next(grammar[row], kind) for kind in kinds] for row in _ROWS]
         self._next_GA = torch.tensor(next_GA, device=device)
         self._opens_A = torch.tensor(
@@ -139,9 +141,11 @@ class EquationConstraint:
     def _successors(self, state_BK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """For every symbol the state it leads to, for the end the state itself, and whether it is
         legal."""
-        row_BK, left_BK = state_BK & ((1 << _OPEN_BIT) - 1), state_BK >> _LEFT_BIT
+        row_BK = state_BK & ((1 << _OPEN_BIT) - 1)
+        left_BK = state_BK >> _LEFT_BIT
         open_BK = (state_BK >> _OPEN_BIT) & ((1 << (_LEFT_BIT - _OPEN_BIT)) - 1)
-        next_BKA, open_BKA = self._next_GA[row_BK], open_BK[..., None] + self._opens_A
+        next_BKA = self._next_GA[row_BK]
+        open_BKA = open_BK[..., None] + self._opens_A
         left_BKA = (left_BK - 1)[..., None].expand_as(next_BKA)
         needs_BKA = open_BKA + self._lacks_G[next_BKA.clamp_min(0)]
         legal_BKA = (

@@ -128,7 +128,8 @@ class NumberTokens:
     """
 
     def __init__(self, tokenizer: Tokenizer, marked: bool):
-        self.tokenizer, ids = tokenizer, tokenizer.backend.get_vocab()
+        self.tokenizer = tokenizer
+        ids = tokenizer.backend.get_vocab()
         self.symbols = {symbol: ids[symbol] for symbol in SYMBOLS if symbol in ids}
         if missing := set(SYMBOLS) - set("^%") - set(self.symbols):
             raise SettingsError(f"the encoder's vocabulary has no {' '.join(sorted(missing))}")
@@ -138,8 +139,10 @@ class NumberTokens:
     def problem(self, text: str) -> tuple[Encoding, list[Number]]:
         """[CLS] problem [SEP] with its marks, and its numbers; all tokens of a number have its
         span."""
-        rows, last = [(self.tokenizer.cls_id, 0, 0)], 0
-        found, marks = find_numbers(text), list(self.marks.values())
+        rows = [(self.tokenizer.cls_id, 0, 0)]
+        last = 0
+        found = find_numbers(text)
+        marks = list(self.marks.values())
         for index, ((start, end), one) in enumerate(found):
             shown = one.text[1:-1] if one.text.startswith("(") else one.text
             digits = [self.symbols.get(character, self.unknown_id) for character in shown]

@@ -101,7 +101,8 @@ def longest_copies(texts: Sequence[str], training: Sequence[str]) -> list[int]:
     """
     codes_N, owner_N = _joined([*texts, *training])
     longest = np.zeros(len(texts), dtype=np.int64)
-    place_M, number_M = np.flatnonzero(codes_N), np.zeros(np.count_nonzero(codes_N), dtype=np.int64)
+    place_M = np.flatnonzero(codes_N)
+    number_M = np.zeros(np.count_nonzero(codes_N), dtype=np.int64)
     length = 0
     while len(place_M):
         key_M = number_M * 0x110001 + codes_N[place_M + length]

@@ -160,7 +160,8 @@ class Collator:
             asked = [
                 some for row, example in enumerate(examples) for some in self._asked(row, example)
             ]
-            links, pairs = Links.of(asked), self._pairs(examples, asked)
+            links = Links.of(asked)
+            pairs = self._pairs(examples, asked)
         aliases = [np.array([match.alias for match in e.matches], np.int64) for e in examples]
         features = [
             self.lexicon.features(a, e.shapes, e.without)

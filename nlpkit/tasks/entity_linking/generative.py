@@ -49,12 +49,12 @@ class Writing:
 
     def source(self, encoding: Encoding, span: Span) -> list[int]:
         """The text around a mention, which is given in tokens, with [SEP] before and after it."""
-        ids, (first, end), sep_id = encoding.token_ids_T.tolist(), span, self.tokenizer.sep_id
-        before, name, after = (
-            ids[max(1, first - AROUND) : first],
-            ids[first:end][:NAME],
-            ids[end:-1][:AROUND],
-        )
+        ids = encoding.token_ids_T.tolist()
+        first, end = span
+        sep_id = self.tokenizer.sep_id
+        before = ids[max(1, first - AROUND) : first]
+        name = ids[first:end][:NAME]
+        after = ids[end:-1][:AROUND]
         return [*before, sep_id, *name, sep_id, *after]
 
     def keys(self, rows: Iterable[int]) -> list[Key]:
@@ -63,7 +63,8 @@ class Writing:
         They are equal only where ids have the same tokens.
         """
         lines = [self.kb.lines.of(row) for row in rows]
-        sep_id, tokens = self.tokenizer.sep_id, self._tokens
+        sep_id = self.tokenizer.sep_id
+        tokens = self._tokens
         keys = [(*tokens(name, NAME), sep_id, *tokens(told, MEANING)) for _, name, told in lines]
         count = Counter(keys)
         ids = [
@@ -83,7 +84,8 @@ class Writing:
         """The fit of every key, of (source, keys) of each mention; the keys begin with that of
         NIL."""
         sources, keys_M = zip(*asked, strict=True)
-        size, end_id = self.tokenizer.backend.get_vocab_size(), self.tokenizer.cls_id
+        size = self.tokenizer.backend.get_vocab_size()
+        end_id = self.tokenizer.cls_id
         tries = [TokenTrie.from_sequences(set(keys), size) for keys in keys_M]
         table = concat([TrieTable.of(trie, end_id, device) for trie in tries])
         decoder = CachedDecoder(encoder, collate_sources(sources, self.tokenizer).to(device))

@@ -188,7 +188,8 @@ class Text:
     """The lines of entities as `Values` has them, made as they come."""
 
     def __init__(self) -> None:
-        self.data, self.ends = bytearray(), array("q")
+        self.data = bytearray()
+        self.ends = array("q")
 
     def add(self, entity: KbEntity) -> None:
         """One entity more."""

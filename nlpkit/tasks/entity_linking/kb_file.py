@@ -74,7 +74,8 @@ def parse_entity(record: dict[str, Any], longest: int) -> KbEntity:
     id_ = record.get("subject_id")
     if not isinstance(id_, (str, int)) or isinstance(id_, bool) or str(id_).strip() == "":
         raise RecordError(f'field "subject_id": expected an id, got {shown(id_)}')
-    name, aliases = record.get("subject"), record.get("alias", [])
+    name = record.get("subject")
+    aliases = record.get("alias", [])
     if not isinstance(name, str):
         raise RecordError(f'field "subject": expected a string, got {shown(name)}')
     if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
