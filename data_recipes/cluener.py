@@ -37,11 +37,12 @@ def _record(raw: Record) -> Record:
     record = {name: value for name, value in raw.items() if name != "label"}
     if has_gold(raw, "label"):
         labels = field(raw, "label", dict)
-        spans = sorted(
-            (*span, label) for label in labels for span in _spans(text, field(labels, label, dict))
-        )
+        spans = []
+        for label in labels:
+            for span in _spans(text, field(labels, label, dict)):
+                spans.append((*span, label))
         record["entities"] = [
-            {"start": start, "end": end, "label": label} for start, end, label in spans
+            {"start": start, "end": end, "label": label} for start, end, label in sorted(spans)
         ]
     return record
 

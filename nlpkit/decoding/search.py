@@ -51,14 +51,12 @@ class Hypotheses:
         rows = zip(
             self.tokens_BKL.tolist(), self.score_BK.tolist(), self.length_BK.tolist(), strict=True
         )
-        return [
-            [
-                (y[:length], score)
-                for y, score, length in zip(*row, strict=True)
-                if score > NEGATIVE_INFINITY
-            ]
-            for row in rows
-        ]
+        found = []
+        for row in rows:
+            sequences = zip(*row, strict=True)
+            alive = [(y[:n], score) for y, score, n in sequences if score > NEGATIVE_INFINITY]
+            found.append(alive)
+        return found
 
 
 def beam_search(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -209,11 +210,11 @@ def _by_groups(system: System) -> dict[str, Counts]:
     """The counts of F1 of every group, of every seed."""
     seeds = [group_counts(system.task, pairs) for pairs in system.seeds]
     nothing = np.zeros(len(system.lines))
-    groups = dict.fromkeys(group for found in seeds for group in found)
-    return {
-        group: _stacked([found.get(group, (nothing, nothing)) for found in seeds])
-        for group in groups
-    }
+    counts = {}
+    for group in dict.fromkeys(chain.from_iterable(seeds)):
+        of_seeds = [found.get(group, (nothing, nothing)) for found in seeds]
+        counts[group] = _stacked(of_seeds)
+    return counts
 
 
 def _of_group(groups: dict[str, Counts], group: str) -> Counts:

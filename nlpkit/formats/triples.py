@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,8 @@ def check_triples(
 
 def triple_pool(triples: Iterable[Iterable[Triple]]) -> Pool:
     """The strings seen as subject and as object of every predicate."""
-    return build_pool(pair for some in triples for triple in some for pair in _roles(triple))
+    every = chain.from_iterable(triples)
+    return build_pool(pair for triple in every for pair in _roles(triple))
 
 
 def replace_strings(
@@ -228,7 +230,9 @@ def replace_strings(
 ) -> tuple[str, list[Triple]]:
     """Another text and its triples: some subjects and objects are others that were seen in the same
     role."""
-    strings = {string: role for triple in triples for role, string in _roles(triple)}
+    strings = {}
+    for triple in triples:
+        strings |= {string: role for role, string in _roles(triple)}
     chosen = draw(text, strings, pool, rate, random)
     renamed = [
         Triple(chosen.get(t.subject, t.subject), t.predicate, chosen.get(t.object, t.object))

@@ -78,11 +78,9 @@ def parameter_groups(
     used = set()
     encoder: Any = model.encoder
     hidden = {id(module.weight) for module in encoder.modules() if isinstance(module, nn.Linear)}
-    undecayed = {
-        id(parameter)
-        for module in model.modules()
-        for parameter in getattr(module, "undecayed", ())
-    }
+    undecayed = set()
+    for module in model.modules():
+        undecayed |= {id(parameter) for parameter in getattr(module, "undecayed", ())}
     groups: dict[tuple[float, float, bool], Group] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

@@ -98,8 +98,7 @@ def _fact(world: World, kind: str, name: str, meaning: str, predicate: str) -> F
     object_, question = FACTS[kind][predicate]
     cast = Cast(world)
     numbered = re.sub(r"<(\w+)>", r"<\g<1>1>", object_)
-    value, words = (
-        "".join(piece.text for piece in fill(text, cast)) for text in (numbered, question)
-    )
+    value = "".join(piece.text for piece in fill(numbered, cast))
+    words = "".join(piece.text for piece in fill(question, cast))
     subject = f"{name}（{meaning}）" if meaning else name
     return subject, predicate, value, f"{world.random.choice(LEADS)}{name}{words}？"

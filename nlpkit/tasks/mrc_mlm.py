@@ -130,14 +130,14 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """A row for every window."""
         end_id = self.tokenizer.sep_id
-        rows = [
-            [*self.masks, end_id, *e.question, end_id, *w.token_ids]
-            for e in examples
-            for w in e.windows
-        ]
+        rows = []
+        wanted = []
+        for example in examples:
+            for window in example.windows:
+                rows.append([*self.masks, end_id, *example.question, end_id, *window.token_ids])
+                wanted.append(torch.tensor([*window.target, end_id]))
         targets_RL = None
         if targets:
-            wanted = [torch.tensor([*w.target, end_id]) for e in examples for w in e.windows]
             targets_RL = nn.utils.rnn.pad_sequence(wanted, True, -1)
         return Batch(
             list(examples), collate_sources(rows, self.tokenizer), groups(examples), targets_RL
@@ -174,11 +174,11 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         found = best_spans(
             log_probs_RLV, passages, self.tokenizer.sep_id, LISTED, length_normalised=True
         )
-        rows = zip(*(part.tolist() for part in found), strict=True)
-        return [
-            [(i, i + length) for s, i, length in zip(*row, strict=True) if s > -torch.inf]
-            for row in rows
-        ]
+        spans = []
+        for row in zip(*(part.tolist() for part in found), strict=True):
+            places = zip(*row, strict=True)
+            spans.append([(i, i + length) for s, i, length in places if s > -torch.inf])
+        return spans
 
     def _walk(self, log_probs_RLV: torch.Tensor, windows: Sequence[Window]) -> list[list[Span]]:
         """The piece of every window that a walk from token to token comes to."""

@@ -238,9 +238,10 @@ def _folder(source: str | Path, *, weights: bool = True, pickle: bool = False) -
 def _dissect(folder: Path, pickle: bool) -> tuple[list[Path], Anatomy]:
     claimed = read_json(folder / "config.json")
     files = weight_files(folder, pickle)
-    return files, dissect(
-        claimed, {name: header for path in files for name, header in headers(path)}
-    )
+    found = {}
+    for path in files:
+        found |= dict(headers(path))
+    return files, dissect(claimed, found)
 
 
 def _vocabulary(folder: Path, rows: int | None) -> tuple[dict[str, Any], list[str]]:

@@ -126,11 +126,10 @@ class Reading:
         places = [
             sorted(self._places(passage, gold), key=lambda place: place[1]) for passage in passages
         ]
-        windows = [
-            Window(number, window, target_of(window, places[number]))
-            for number, passage in enumerate(passages)
-            for window in self._windows(passage, len(question))
-        ]
+        windows = []
+        for number, passage in enumerate(passages):
+            for window in self._windows(passage, len(question)):
+                windows.append(Window(number, window, target_of(window, places[number])))
         lost = self._lost(gold, passages, places)
         return Example(question, windows, gold, self.beside + len(question), lost)
 
@@ -165,11 +164,9 @@ class Reading:
             return "" if self._can_be_told(passages, places) else UNKNOWN
         if found:
             return f"longer than {self.max_answer} tokens"
-        is_there = any(
-            fold(answer.strip()) in fold(passage.text)
-            for answer in gold.accepted
-            for passage in passages
-        )
+        texts = [fold(passage.text) for passage in passages]
+        accepted = [fold(answer.strip()) for answer in gold.accepted]
+        is_there = any(answer in text for answer in accepted for text in texts)
         return "not of whole tokens" if is_there else "in no passage"
 
     def _can_be_told(

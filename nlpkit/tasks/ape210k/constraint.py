@@ -91,20 +91,21 @@ class EquationConstraint:
         if not set(_DIGITS) & set(symbols) or ("(" in symbols) != (")" in symbols):
             raise SettingsError("equation: expected digits, and both parentheses or none")
         grammar = GRAMMAR if double_star else {**GRAMMAR, "star": _OPERAND}
-        distinct = sorted({token for row in operands for token in row})
+        distinct = sorted(set[int]().union(*operands))
         kinds = [*symbols, *(_WHOLE for _ in distinct)]
         tokens = [*symbols.values(), *distinct]
-        next_GA = [[_next(grammar[row], kind) for kind in kinds] for row in _ROWS]
+        next_GA = []
+        for row in _ROWS:
+            next_GA.append([_next(grammar[row], kind) for kind in kinds])
         self._next_GA = torch.tensor(next_GA, device=device)
         self._opens_A = torch.tensor(
             [(kind == "(") - (kind == ")") for kind in kinds], device=device
         )
         self._lacks_G = torch.tensor([int(")" not in grammar[row]) for row in _ROWS], device=device)
         self._token_S = torch.tensor([*tokens, eos_id], device=device)
-        allowed = [
-            [True] * len(symbols) + [token in row for token in distinct]
-            for row in map(set, operands)
-        ]
+        allowed = []
+        for own in map(set, operands):
+            allowed.append([True] * len(symbols) + [token in own for token in distinct])
         self._allowed_BA = torch.tensor(allowed or [[True] * len(symbols)], device=device)
 
     def start(self, rows: int) -> torch.Tensor:

@@ -180,11 +180,13 @@ class NumberTokens:
         if ordered:
             places = [*self.marks, *(one.text for one in numbers)]
             expression = normal_form(expression, lambda one: [*places, one.text].index(one.text))
-        pieces = [[piece] if piece in self.marks else [*piece] for piece in written(expression)]
+        tokens: list[str] = []
+        for piece in written(expression):
+            tokens += [piece] if piece in self.marks else piece
         known = {**self.symbols, **self.marks}
-        if missing := {token for piece in pieces for token in piece} - known.keys():
+        if missing := set(tokens) - known.keys():
             raise EquationError(f"the encoder's vocabulary has no {' '.join(sorted(missing))}")
-        return [known[token] for piece in pieces for token in piece]
+        return [known[token] for token in tokens]
 
     def copies(self, token_ids: Sequence[int]) -> list[int]:
         """The marks among some tokens."""

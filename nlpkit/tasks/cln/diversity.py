@@ -60,9 +60,8 @@ def _grams(text: str, order: int) -> Counter[str]:
 def _precisions(texts: Sequence[str], order: int) -> list[float]:
     """p_n of every text with all others as references."""
     counts = [_grams(text, order) for text in texts]
-    best: dict[str, list[int]] = defaultdict(
-        lambda: [0, 0]
-    )  # the two highest counts of an n-gram in a text
+    # the two highest counts of an n-gram in a text
+    best: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for count in counts:
         for gram, number in count.items():
             best[gram] = sorted([*best[gram], number])[1:]
@@ -71,10 +70,10 @@ def _precisions(texts: Sequence[str], order: int) -> list[float]:
         second, first = best[gram]
         return second if number == first else first
 
-    shared = [
-        sum(min(number, elsewhere(gram, number)) for gram, number in count.items())
-        for count in counts
-    ]
+    shared = []
+    for count in counts:
+        kept = [min(number, elsewhere(gram, number)) for gram, number in count.items()]
+        shared.append(sum(kept))
     return [
         (number or SMOOTHING) / count.total() if count else 0.0
         for number, count in zip(shared, counts, strict=True)

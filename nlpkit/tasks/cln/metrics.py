@@ -73,15 +73,16 @@ def score_texts(
     if not texts:
         return metrics
     metrics |= {"texts": len(texts), "length": sum(map(len, texts)) / len(texts)}
-    agreed = [
-        verdict in gold.labels
-        for gold, found in pairs
-        if gold.labels and isinstance(found, Assessed)
-        for verdict in found.verdicts
-    ]
+    agreed = []
+    for gold, found in pairs:
+        if gold.labels and isinstance(found, Assessed):
+            agreed += [verdict in gold.labels for verdict in found.verdicts]
     if agreed:
         metrics["agreement"] = sum(agreed) / len(agreed)
-    formed = [fits(text, gold.form) for gold, found in pairs if gold.form for text in found.texts]
+    formed = []
+    for gold, found in pairs:
+        if gold.form:
+            formed += [fits(text, gold.form) for text in found.texts]
     if formed:
         metrics["form_accuracy"] = sum(formed) / len(formed)
     metrics["distinct_1"] = distinct(texts, 1)
@@ -117,10 +118,8 @@ def _of_the_model(assessed: Sequence[Assessed]) -> dict[str, Any]:
     tokens = sum(prediction.tokens for prediction in assessed)
     if not tokens:
         return {}
-    nats, wrong = (
-        sum(values) / tokens
-        for values in zip(*((p.nats, p.wrong_nats) for p in assessed), strict=True)
-    )
+    nats = sum(prediction.nats for prediction in assessed) / tokens
+    wrong = sum(prediction.wrong_nats for prediction in assessed) / tokens
     return {
         "likelihood": round(math.exp(-nats), 6),
         "perplexity": round(math.exp(min(nats, 700)), 6),

@@ -90,8 +90,8 @@ class Writing:
         table = concat([TrieTable.of(trie, end_id, device) for trie in tries])
         decoder = CachedDecoder(encoder, collate_sources(sources, self.tokenizer).to(device))
         found = beam_search(decoder, table, len(asked), max(map(len, tries)), table.depth)
-        score_of_M = [{tuple(tokens): score for tokens, score in row} for row in found.lists()]
-        return [
-            [score_of[key] - score_of[()] for key in keys]
-            for keys, score_of in zip(keys_M, score_of_M, strict=True)
-        ]
+        fits = []
+        for keys, row in zip(keys_M, found.lists(), strict=True):
+            score_of = {tuple(tokens): score for tokens, score in row}
+            fits.append([score_of[key] - score_of[()] for key in keys])
+        return fits

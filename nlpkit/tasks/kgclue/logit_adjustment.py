@@ -32,10 +32,10 @@ class LogitAdjustment:
         for sequence, count in counted if strength else ():
             for place, token in enumerate(sequence):
                 after.setdefault(tuple(sequence[:place]), Counter())[token] += count
-        self._added = {
-            prefix: [(token, strength * math.log1p(count)) for token, count in counts.items()]
-            for prefix, counts in after.items()
-        }
+        self._added = {}
+        for prefix, counts in after.items():
+            added = [(token, strength * math.log1p(count)) for token, count in counts.items()]
+            self._added[prefix] = added
 
     def adjustments(self, tokens: Sequence[int], start: int, end: int) -> Iterator[Adjustment]:
         """Of the sequence `tokens[start:end]`; places are those in `tokens`."""
