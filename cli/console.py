@@ -146,9 +146,8 @@ def opening_lines(fit: Fit) -> list[str]:
     data = fit.run.config["data"]
     lines = [f"{data['train_lines']} lines to train on, {data['dev_lines']} to evaluate on"]
     if fit.lost:
-        lines.append(
-            f"{fit.lost} of {fit.facts} gold facts can't be learned from (nlpkit data check says why)"
-        )
+        lost = f"{fit.lost} of {fit.facts} gold facts can't be learned from"
+        lines.append(f"{lost} (nlpkit data check says why)")
     return lines
 
 

@@ -133,8 +133,9 @@ def run(command: Any) -> int:
 
 
 def open_streams() -> None:
-    """UTF-8 whatever the locale; and streams that were closed, as a daemon's, get something in their
-    places: what goes to stderr is lost, and reading stdin and writing stdout fail as they should.
+    """UTF-8 whatever the locale; and streams that were closed, as a daemon's, get something in
+    their places: what goes to stderr is lost, and reading stdin and writing stdout fail as they
+    should.
 
     Without it the next file that is opened would become the missing stream.
     """

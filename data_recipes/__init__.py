@@ -5,8 +5,9 @@
     nlpkit data convert duie train_data.json --set complete_for=seen > train.jsonl
 
 A recipe is a module with `convert(paths, **options)`, a generator of records (or of lines of text,
-for a knowledge base); no paths, or `-`, is stdin. What it leaves out is counted on stderr. Its keyword-only parameters are its options on the command line: one that is False by default
-is a switch, any other takes a string.
+for a knowledge base); no paths, or `-`, is stdin. What it leaves out is counted on stderr. Its
+keyword-only parameters are its options on the command line: one that is False by default is a
+switch, any other takes a string.
 """
 
 from __future__ import annotations

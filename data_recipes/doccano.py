@@ -34,8 +34,8 @@ from data_recipes._relations import NO_CHARACTER, Entity, entity_record, triple
 from nlpkit.errors import RecordError, SettingsError, shown
 
 ASTRAL = (
-    "texts with an emoji or another character of two UTF-16 units: offsets are taken as characters; "
-    "where doccano counted units say --set offsets=utf16"
+    "texts with an emoji or another character of two UTF-16 units: "
+    "offsets are taken as characters; where doccano counted units say --set offsets=utf16"
 )
 
 

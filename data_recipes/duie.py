@@ -24,9 +24,10 @@ The lines of two models' code are read too, as lists or a line each:
                 "subj_char_span": [1, 3], "obj_char_span": [5, 7]}]}       the spans become `subject_span`, `object_span`
 
 A slot that is empty is no slot. A triple without a subject or an object, and a span that is not
-that of its string, are left out and counted. Lines already in the output form (`object_extra`) are read as well. Other fields are kept. A test
-line without `spo_list` passes without gold. That a triple's strings occur in the text is not
-checked here: `nlpkit data check` reports those that don't.
+that of its string, are left out and counted. Lines already in the output form (`object_extra`) are
+read as well. Other fields are kept. A test line without `spo_list` passes without gold. That a
+triple's strings occur in the text is not checked here: `nlpkit data check` reports those that
+don't.
 
 Source: Li et al., DuIE: A Large-Scale Chinese Dataset for Information Extraction, NLPCC 2019 (1.0);
 the relation extraction task of the Language and Intelligence Challenge 2020 (2.0), where every slot

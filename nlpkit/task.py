@@ -72,8 +72,8 @@ class Task(Protocol[E, B, P]):
     group: ClassVar[str]
     """What `eval --by` groups by: the second part of every value of `facts`."""
     couples_examples: ClassVar[bool] = False
-    """Whether the loss of an example depends on the others of its batch, as a contrastive loss does.
-    The batch of a step is then never cut to smaller ones, which would change the loss."""
+    """Whether the loss of an example depends on the others of its batch, as a contrastive loss
+    does. The batch of a step is then never cut to smaller ones, which would change the loss."""
 
     config: Any
 

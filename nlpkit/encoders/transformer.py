@@ -184,9 +184,8 @@ def _build(config: dict[str, Any], attn_implementation: str | None) -> Any:
     family = config.get("model_type")
     if family not in FAMILIES:
         near = did_you_mean(str(family), FAMILIES)
-        raise SettingsError(
-            f"encoder: unknown model_type: expected one of {', '.join(FAMILIES)}, got {family}{near}"
-        )
+        expected = f"expected one of {', '.join(FAMILIES)}, got {family}{near}"
+        raise SettingsError(f"encoder: unknown model_type: {expected}")
     try:
         return _model(
             getattr(transformers, FAMILIES[family] + "Config"), config, attn_implementation

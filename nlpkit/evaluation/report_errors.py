@@ -207,7 +207,8 @@ def worst_lines(comparison: Comparison, number: int) -> Section:
                 system.task, line.where, line.record(), *best_pairs(comparison, number)[index]
             )
         )
-    note = f"{len(ranked)} of {len(system.lines)} lines have errors; the {len(shown)} with the most of them."
+    share = f"{len(ranked)} of {len(system.lines)} lines have errors"
+    note = f"{share}; the {len(shown)} with the most of them."
     return Section(f"Errors of {system.name}", note, [Texts(shown)])
 
 

@@ -96,7 +96,8 @@ def _proposal(one: Any) -> str:
 
 
 def segments(text: str, marks: Sequence[Mark]) -> list[tuple[str, list[Mark], list[Mark]]]:
-    """The text cut where marks begin and end: (piece, the marks over it, those that end with it)."""
+    """The text cut where marks begin and end: (piece, the marks over it, those that end with
+    it)."""
     edges = {0, len(text)}
     for mark in marks:
         edges |= {mark.start, mark.end}

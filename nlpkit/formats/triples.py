@@ -157,13 +157,12 @@ def _types(value: Any) -> list[str]:
 
 def _check_against(schema: Schema, predicate: str, types: list[str], where: str) -> None:
     if predicate not in schema:
-        raise DataError(
-            f'{where}: predicate "{predicate}" is not in the schema{did_you_mean(predicate, schema)}'
-        )
+        near = did_you_mean(predicate, schema)
+        raise DataError(f'{where}: predicate "{predicate}" is not in the schema{near}')
     if schema[predicate] and types and types not in schema[predicate]:
         allowed = " or ".join("-".join(pair) for pair in schema[predicate])
-        clash = f'types of "{predicate}" clash with the schema: expected {allowed}, got {"-".join(types)}'
-        raise DataError(f"{where}: {clash}")
+        clash = f'types of "{predicate}" clash with the schema'
+        raise DataError(f"{where}: {clash}: expected {allowed}, got {'-'.join(types)}")
 
 
 def read_schema(path: str | Path) -> Schema:
@@ -230,7 +229,7 @@ def replace_strings(
 ) -> tuple[str, list[Triple]]:
     """Another text and its triples: some subjects and objects are others that were seen in the same
     role."""
-    strings = {}
+    strings: dict[str, tuple[str, str]] = {}
     for triple in triples:
         strings |= {string: role for role, string in _roles(triple)}
     chosen = draw(text, strings, pool, rate, random)

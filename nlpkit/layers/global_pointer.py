@@ -15,7 +15,8 @@ pairs N:
 is computed exactly, not as a difference of two sums that cancel. For the efficient scores, a head
 without gold pairs in a text, which is nearly every head, needs no T x T tensor of its own:
 
-    sum_ij exp(a_ij + u_i + v_j) = sum_i exp(u_i + max_j a_ij) * sum_j exp(a_ij - max_j a_ij) exp(v_j)
+    sum_ij exp(a_ij + u_i + v_j)
+        = sum_i exp(u_i + max_j a_ij) * sum_j exp(a_ij - max_j a_ij) exp(v_j)
 
 is one (T x T) @ (T x P) product for all heads of the text, done in float64, where |scores| up to
 100 cannot underflow.
@@ -230,8 +231,8 @@ def overlap_loss(scores: PairScores, gold_N4: torch.Tensor) -> torch.Tensor:
 
 
 def log_one_plus_sum(values: torch.Tensor) -> torch.Tensor:
-    """log(1 + sum of exp(value)) over the last dimension: (..., N) to (...,). The 1 keeps it and its
-    gradient finite where all are -inf."""
+    """log(1 + sum of exp(value)) over the last dimension: (..., N) to (...,). The 1 keeps it and
+    its gradient finite where all are -inf."""
     return torch.cat([values, values.new_zeros(*values.shape[:-1], 1)], -1).logsumexp(-1)
 
 

@@ -9,7 +9,9 @@ The source sees the source, the target the source and itself up to here (`attent
 logits are those of the masked-LM head. The end is predicted and never read. The loss of an example
 is
 
-    loss_b = - sum_t log p(target_t | source, target_<t)       in nats, the end included; / count_b for the mean
+    loss_b = - sum_t log p(target_t | source, target_<t)
+
+in nats, the end included; divided by count_b it is the mean.
 
 Training can show the model a target with some tokens replaced (`disturbed`), so that it learns to
 go on after errors. Or it reads its own guesses (TeaForN, `passes` = N): in every further pass the

@@ -37,7 +37,8 @@ def with_rows(cells: Sequence[np.ndarray]) -> torch.Tensor:
 def pairs_in_rows(
     s_rows_S: torch.Tensor, o_rows_O: torch.Tensor, most: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Indices (N,) of subjects and (N,) of objects: all pairs of one text, in pieces of N <= `most`.
+    """Indices (N,) of subjects and (N,) of objects: all pairs of one text, in pieces of N <=
+    `most`.
 
     Takes the text of every subject, (S,), and of every object, (O,), both sorted.
     """

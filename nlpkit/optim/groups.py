@@ -1,7 +1,8 @@
 r"""Parameter groups: a learning rate for every layer, patterns for the rest, no weight decay on
 vectors, nor on what a module names `undecayed`.
 
-    rate(parameter) = learning_rate * layer_decay ** (depth of the top layer - depth of the parameter) * multiplier
+    rate(parameter) = multiplier * learning_rate * layer_decay ** layers_above
+    layers_above    = depth of the top layer - depth of the parameter
 
 where the multiplier is that of the first pattern (a regular expression searched in the parameter's
 name) that fits. Everything outside the encoder (the head) counts as one layer above it.

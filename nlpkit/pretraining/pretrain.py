@@ -1,7 +1,8 @@
 """Pretraining put together: corpus, encoder, trainer, held-out figures, and files that are a
 checkpoint at every stop.
 
-    config.json tokenizer.json model.safetensors    the encoder with its masked-LM head, as `transformers` reads it too
+    config.json tokenizer.json model.safetensors     the encoder with its masked-LM head, as
+                                                     `transformers` reads it too
     pretraining.json                                 settings, texts, versions, and what was reached
     metrics.jsonl README.md                          a line for each evaluation; model card
     checkpoint.safetensors corpus/                   of a training that is not finished

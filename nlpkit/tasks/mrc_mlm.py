@@ -4,7 +4,8 @@ passage.
     [CLS] [MASK] x (L + 1) [SEP] question [SEP] passage [SEP]
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
-    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
+    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43,
+         "alternatives": []}}
 
 The masks are the answer's tokens and its end; the loss of a window (`_mrc.reading`) is the sum over
 them: the mean would make too much of windows that answer nothing. A window where the end is

@@ -114,7 +114,8 @@ def dissect(claimed: dict[str, Any], stored: Mapping[str, Header]) -> Anatomy:
 def _no_encoder(prefixes: list[str], names: Iterable[str]) -> str:
     if prefixes:
         return f"expected one encoder in the weights, got {len(prefixes)}: {_some(prefixes)}"
-    return f"the weights are no BERT-family encoder: expected {_WORDS} and {_QUERY}, got {_some(names)}"
+    expected = f"expected {_WORDS} and {_QUERY}, got {_some(names)}"
+    return f"the weights are no BERT-family encoder: {expected}"
 
 
 def _own_name(name: str, prefix: str) -> str:

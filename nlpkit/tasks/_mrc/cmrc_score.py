@@ -10,8 +10,8 @@ exactly where they are equal in lower case without punctuation; other spaces and
 
 Source: cmrc2018_evaluate.py of https://github.com/ymcui/cmrc2018 (mixed_segmentation, find_lcs,
 calc_f1_score, calc_em_score).
-Differs from it: it cuts words by NLTK, which is not needed here, so contractions stay whole; and two
-answers that are both empty match, since in that set every question has an answer.
+Differs from it: it cuts words by NLTK, which is not needed here, so contractions stay whole; and
+two answers that are both empty match, since in that set every question has an answer.
 """
 
 from __future__ import annotations

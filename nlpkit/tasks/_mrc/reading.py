@@ -3,7 +3,8 @@ its decoding.
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
          `context` in the place of `passages` is a single passage; `answers` is for training and evaluation
-    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
+    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43,
+         "alternatives": []}}
 
 A passage is read in overlapping windows, and the windows of a question are decoded together: each
 is a source of its own, whatever passage it belongs to, and `predict --long` has nothing to do. The
@@ -172,7 +173,8 @@ class Reading:
     def _can_be_told(
         self, passages: Sequence[Encoding], places: Sequence[Sequence[tuple[Span, bool]]]
     ) -> bool:
-        """Whether an accepted answer, not cut, is told by its tokens from all else in the passages."""
+        """Whether an accepted answer, not cut, is told by its tokens from all else in the
+        passages."""
         whole = [Window(number, passage) for number, passage in enumerate(passages)]
         for window, some in zip(whole, places, strict=True):
             for place, is_cut in some:

@@ -21,8 +21,8 @@ so that no beam runs into a dead end, and still every expression of at most that
 written.
 
 Source: the equations of https://kexue.fm/archives/7809 (Ape210K), written out here.
-Legend: B rows, K beams, G rows of the grammar, A symbols and whole numbers, S symbols (these and the
-end), V vocabulary, C candidates.
+Legend: B rows, K beams, G rows of the grammar, A symbols and whole numbers, S symbols (these and
+the end), V vocabulary, C candidates.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The numbers of a problem: where they stand in its text, and how an equation copies them.
 
     "李东用24元的(1/6)买书"  --find_numbers-->  24 at [3, 5), (1/6) at [7, 12)
-    "x=24*(1/6)"  --parse, copied-->  [Number(a), Number(b), "*"]     a and b are names given to the two numbers
+    "x=24*(1/6)"  --parse, copied-->  [Number(a), Number(b), "*"]
+
+where a and b are names given to the two numbers.
 
 A number of the equation is the text's where their values are equal, so that copying never changes
 what an equation is worth. Where several numbers of the text are equal, the equation's take turns:
@@ -55,8 +57,8 @@ _SPACES = str.maketrans("\u3000\u00a0\u2009\u202f", "    ")
 def find_numbers(text: str) -> list[tuple[Span, Number]]:
     """((start, end), number) in characters, half-open, in order.
 
-    Numbers are 3.14, 5%, (1/3), 2(1/3), `2 1/3` and 1,000, also in full width. A full-width comma or
-    stop belongs to a number between full-width digits only: elsewhere it parts sentences.
+    Numbers are 3.14, 5%, (1/3), 2(1/3), `2 1/3` and 1,000, also in full width. A full-width comma
+    or stop belongs to a number between full-width digits only: elsewhere it parts sentences.
     """
     plain = _WIDE_POINT.sub(lambda match: ",."["，．".index(match[0])], text)
     plain = plain.translate(WIDE).translate(_SPACES)

@@ -4,10 +4,12 @@ copied.
     distinct-n       different n-grams of characters / all n-grams of characters, over all texts
     self-BLEU        the mean over the texts of BLEU-4 with all other texts as its references:
                          BLEU = min(1, e^(1 - r / c)) (p_1 p_2 p_3 p_4)^(1/4)
-                     c is the text's length, r that of the reference nearest to it (the shorter of two), p_n the share
-                     of its n-grams that stand in a reference, each no more often than in the one that has it most;
-                     where none does, 0.1 stand for their number; of a text under four characters it is 0
-    copied           the length of the longest string of characters that a text shares with one of the training texts
+                     c is the text's length, r that of the reference nearest to it (the shorter of
+                     two), p_n the share of its n-grams that stand in a reference, each no more
+                     often than in the one that has it most; where none does, 0.1 stand for their
+                     number; of a text under four characters it is 0
+    copied           the length of the longest string of characters that a text shares with one of
+                     the training texts
 
 Everything is exact, and counted in characters; no text is compared with another directly.
 

@@ -1,12 +1,16 @@
 r"""Generated texts: what a prediction holds, and the metrics of texts and of their model.
 
-perplexity        exp(sum of -log p(token | before, condition) / tokens), the ends counted, over the gold texts
-wrong_perplexity  the same under another condition (`ConditionSpace.wrong`): what the condition is worth
+perplexity        exp(sum of -log p(token | before, condition) / tokens), the ends counted, over the
+                  gold texts
+wrong_perplexity  the same under another condition (`ConditionSpace.wrong`): what the condition is
+                  worth
 likelihood        1 / perplexity: the geometric mean of p
-agreement         share of the generated texts to which a classifier gives a label of their condition
+agreement         share of the generated texts to which a classifier gives a label of their
+                  condition
 form_accuracy     share of those whose condition names a form of poems that have that form exactly
 distinct_1, distinct_2, self_bleu       see `diversity`
-copied_12         share of the texts that have 12 characters or more in a row from one of the training texts
+copied_12         share of the texts that have 12 characters or more in a row from one of the
+                  training texts
 copied_mean       the longest such string, in characters, the mean over the texts
 length            characters, the mean over the texts
 """

@@ -196,5 +196,6 @@ def refuse_change(kb: str, source: str) -> None:
     if kb and Path(kb).exists() and file_hash(kb) != source:
         raise SettingsError(
             f"{kb}: the knowledge base changed after training, or is another one",
-            hint="train again with it; or put it elsewhere: the run keeps a copy of the one it was trained with",
+            hint="train again with it; or put it elsewhere: "
+            "the run keeps a copy of the one it was trained with",
         )

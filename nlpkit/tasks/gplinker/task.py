@@ -194,7 +194,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         return Model(encoder, len(self.predicates), self.config)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
-        """The triples above the threshold; those of equal strings count once, with the best score."""
+        """The triples above the threshold; those of equal strings count once, with the best
+        score."""
         threshold = threshold_for(self.config.threshold, loose)
         found: list[list[Triple]] = [[] for _ in batch.encodings]
         for place in model.triples(batch.tokens, threshold, loose):

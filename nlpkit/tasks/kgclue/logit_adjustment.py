@@ -3,7 +3,7 @@ data has them.
 
 Of a sequence that has to be predicted the loss is that of the softmax of
 
-    logit(v) + strength * log(1 + count(prefix v))        count of the training sequences that begin so
+    logit(v) + strength * log(1 + count(prefix v))    count of the training sequences that begin so
 
 and predictions are made without the second term. With strength 1 the logits then hold what the
 input says of v, over what the training data says without it: log of the counts is log p_train(v |
