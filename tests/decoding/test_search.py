@@ -152,7 +152,7 @@ def test_no_gram_comes_twice(seed, size):
 
 def test_wrong_settings():
     for beams, max_length in ((0, 3), (1, -1)):
-        with pytest.raises(SettingsError, match="beams >= 1"):
+        with pytest.raises(SettingsError, match="beam_size >= 1"):
             beam_search(TinyModel(1), Free(V, EOS), 1, beams, max_length)
     with pytest.raises(SettingsError, match="at least 1"):
         NoRepeat(TinyModel(1), 0)
