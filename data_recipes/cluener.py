@@ -1,6 +1,7 @@
 """CLUENER2020 to `ner`: texts with named entities of ten kinds.
 
-    in   {"text": "许蓁到云泽，许蓁笑了", "label": {"name": {"许蓁": [[0, 1], [6, 7]]}, "address": {"云泽": [[3, 4]]}}}
+    in   {"text": "许蓁到云泽，许蓁笑了", "label": {"name": {"许蓁": [[0, 1], [6, 7]]},
+          "address": {"云泽": [[3, 4]]}}}
     out  {"text": "许蓁到云泽，许蓁笑了", "entities": [{"start": 0, "end": 2, "label": "name"},
           {"start": 3, "end": 5, "label": "address"}, {"start": 6, "end": 8, "label": "name"}]}
 

@@ -1,7 +1,8 @@
 """Math23K to `ape210k`: math word problems with their equations and answers, in the fields of
 Ape210K.
 
-    in   {"id": "7", "original_text": "读了(2/3)，还剩20页，全书几页？", "equation": "x=20/(1-(2/3))", "ans": "60"}
+    in   {"id": "7", "original_text": "读了(2/3)，还剩20页，全书几页？", "equation": "x=20/(1-(2/3))",
+          "ans": "60"}
     out  {"id": "7", "text": "读了(2/3)，还剩20页，全书几页？", "equation": "x=20/(1-(2/3))", "answer": "60"}
 
 An object a line, or over several lines as published. Equations have square brackets, `^` and

@@ -1,15 +1,19 @@
 """WebQA and SogouQA to `mrc_seq2seq` and `mrc_mlm`: questions with several passages, of which some
 hold the answer.
 
-    in   {"q_key": "Q_1", "question_tokens": ["雾灯", "的", "作者"], "evidences": [{"evidence_tokens": ["许蓁", "写"],
-          "golden_answers": [["许蓁"]]}, {"evidence_tokens": ["今天"], "golden_answers": [["no_answer"]]}]}
+    in   {"q_key": "Q_1", "question_tokens": ["雾灯", "的", "作者"],
+          "evidences": [
+          {"evidence_tokens": ["许蓁", "写"], "golden_answers": [["许蓁"]]},
+          {"evidence_tokens": ["今天"], "golden_answers": [["no_answer"]]}]}
     out  {"id": "Q_1", "question": "雾灯的作者", "passages": ["许蓁写", "今天"], "answers": ["许蓁"]}
 
 Three formats are told apart by what they hold: Baidu's, an object a line as above; and two that are
 one JSON value,
 
-    me_*.json                      {"Q_1": {"question": "…", "evidences": {"…": {"evidence": "…", "answer": ["…"]}}}}
-    WebQA.json and SogouQA.json    [{"id": …, "question": "…", "passages": [{"passage": "…", "answer": "…"}]}]
+    me_*.json                      {"Q_1": {"question": "…", "evidences": {"…":
+                                   {"evidence": "…", "answer": ["…"]}}}}
+    WebQA.json and SogouQA.json    [{"id": …, "question": "…", "passages": [
+                                   {"passage": "…", "answer": "…"}]}]
 
 The answers are those of all passages, each once; a question of which all passages have none has
 none (`[]`). Which passage was annotated with the answer is not kept: wherever the string stands, it

@@ -1,12 +1,12 @@
 """START HERE: what a task is, and the way of the data.
 
-    JSONL line --read_jsonl--> dict --task.read--> Example --task.collate--> Batch --model--> loss_B          (train)
-                                                                               |
+    JSONL line --read_jsonl--> dict --task.read--> Example --task.collate--> Batch --model--> loss_B
+                                                                               |      (train)
                                                                          task.decode
                                                                                v
     JSONL line <-with_field--- dict <---asdict---------------------------- Prediction
                                                                                |
-                                 Example.gold ------------------ task.score ---+------> metrics               (eval)
+                                 Example.gold ------------------ task.score ---+--> metrics (eval)
 
 A long text is cut into windows (`task.windows`) between `read` and `collate`; `task.merge` joins
 their predictions. Gold and prediction have one type, so that training, `eval` of a model and `eval`

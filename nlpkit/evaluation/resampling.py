@@ -49,7 +49,7 @@ class Counts:
 
     @property
     def seeds(self) -> int:
-        """K."""
+        """K, the number of trainings with seeds of their own."""
         return len(self.above_KN)
 
     @property

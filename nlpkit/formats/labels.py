@@ -43,7 +43,7 @@ def find_labels(records: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
 
 
 def write_labels(folder: Path, labels: Any) -> None:
-    """Writes `labels.json`."""
+    """Writes the labels, in their order, to `labels.json` in the folder of a run."""
     with write_atomic(folder / LABELS) as stream:
         stream.write(json.dumps(labels, ensure_ascii=False).encode() + b"\n")
 

@@ -58,7 +58,7 @@ class PairScores:
 
     @property
     def heads(self) -> int:
-        """P."""
+        """P, the number of heads: of scores that every pair has."""
         return self.pair.shape[1] if self.start_BTP is None else self.start_BTP.shape[2]
 
     def cells(self, b_N: torch.Tensor, i_N: torch.Tensor, j_N: torch.Tensor) -> torch.Tensor:

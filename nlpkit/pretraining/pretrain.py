@@ -275,7 +275,7 @@ class Pretraining:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Writes `RECORD`."""
+    """Writes settings, versions and results to `RECORD`, all or nothing."""
     with write_atomic(folder / RECORD) as stream:
         stream.write(json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n")
 

@@ -190,7 +190,7 @@ class Task(task.Task[Example, Batch, Prediction]):
         return self._prediction(list(total.values()), self.config.candidates)
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
-        """The label."""
+        """The label is the only fact, and its own group."""
         return {prediction.label: prediction.label}
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:

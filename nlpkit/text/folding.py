@@ -42,7 +42,7 @@ class Casefolded:
 
 
 def casefold(text: str) -> Casefolded:
-    """The casefolded text."""
+    """The text in the form of the module docstring, with the place of every character."""
     parts = [casefold_character(character) for character in text]
     return Casefolded("".join(parts), [place for place, part in enumerate(parts) for _ in part])
 

@@ -1,7 +1,8 @@
 """A table of tries for `generate` of transformers, in the place of `prefix_allowed_tokens_fn`, with
 the same results.
 
-    model.generate(**inputs, num_beams=4, logits_processor=[TrieLogitsProcessor(table, num_beams=4)])
+    processor = TrieLogitsProcessor(table, num_beams=4)
+    model.generate(**inputs, num_beams=4, logits_processor=[processor])
 
 Every row walks its tokens from the root, one binary search each, for all rows at once. Illegal
 tokens get -inf, legal ones keep their scores. A row that left the trie, because it is finished or a

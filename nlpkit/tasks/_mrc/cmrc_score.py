@@ -1,6 +1,7 @@
 """Exact match and F1 as the evaluation script of CMRC 2018 counts them.
 
-    gold "1921年建成", prediction "建于1921年"     segments 1921 年 建 成 and 建 于 1921 年, longest common run 1921 年
+    gold "1921年建成", prediction "建于1921年"
+    segments 1921 年 建 成 and 建 于 1921 年, longest common run 1921 年
     precision 2/4, recall 2/4, F1 = 2PR / (P + R) = 0.5
 
 A text becomes segments: every Chinese character is one, what stands between them is cut into words

@@ -2,7 +2,8 @@ r"""Reading comprehension: what its two tasks do alike, which is all but the mod
 its decoding.
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
-         `context` in the place of `passages` is a single passage; `answers` is for training and evaluation
+         `context` in the place of `passages` is a single passage; `answers` is for training and
+         evaluation
     out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43,
          "alternatives": []}}
 

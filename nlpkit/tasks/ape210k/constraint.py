@@ -4,7 +4,7 @@
     operand    = ( number | whole | "(" expression ")" ) ["%"]
     number     = ( "0" | nonzero { digit } ) [ "." digit { digit } ]
     operator   = "+" | "-" | "*" | "/" | "^" | "**"
-    whole      = a token that is a number by itself, such as one for "the second number of the problem"
+    whole      = a token that is a number by itself, such as one for "the second number"
 
 So a sign stands only at the beginning or after "(", nothing is multiplied by standing side by side,
 there is no leading zero and no point without digits on both sides. The symbols are single

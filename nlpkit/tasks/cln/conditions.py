@@ -114,7 +114,7 @@ class ConditionSpace:
         return cls(mean=vectors_ND.mean(0).tolist(), deviation=deviation_D.tolist())
 
     def write(self, folder: Path) -> None:
-        """Writes `conditions.json`."""
+        """Writes labels, or mean and deviation, to `conditions.json`; `read` reads it."""
         with write_atomic(folder / FILE) as stream:
             stream.write(json.dumps(asdict(self), ensure_ascii=False).encode() + b"\n")
 

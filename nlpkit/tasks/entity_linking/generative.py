@@ -1,7 +1,9 @@
 """Entities written token by token: the key of each is generated from a mention in its text, as
 GENRE does.
 
-    [CLS] 我 在 读 [SEP] 雾 灯 [SEP] 这 本 书 [SEP] 雾 灯 [SEP] 作 者 ： 许 蓁 [CLS]     see `nlpkit.layers.prefix_lm`
+    [CLS] 我 在 读 [SEP] 雾 灯 [SEP] 这 本 书 [SEP] 雾 灯 [SEP] 作 者 ： 许 蓁 [CLS]
+
+It is read as in `nlpkit.layers.prefix_lm`.
 
 The key is the entity's name and how its description begins; where namesakes begin alike, their ids
 too. NIL is the empty key. What a mention may be written as is a trie of its own: the keys of its

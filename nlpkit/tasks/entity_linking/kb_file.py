@@ -1,9 +1,11 @@
 """Knowledge bases as they come: CCKS2019 and CCKS2020 (JSON lines), or plain columns; read as a
 stream.
 
-    {"alias": ["雾灯"], "subject_id": "7", "subject": "雾灯", "type": ["Work"], "data": [{"predicate": "作者",
-     "object": "许蓁"}]}
-    7 <TAB> 雾灯 <TAB> 夜雾里的灯|雾中灯 <TAB> 许蓁的小说       id, name; then, if wanted, aliases and a description
+    {"alias": ["雾灯"], "subject_id": "7", "subject": "雾灯", "type": ["Work"],
+     "data": [{"predicate": "作者", "object": "许蓁"}]}
+    7 <TAB> 雾灯 <TAB> 夜雾里的灯|雾中灯 <TAB> 许蓁的小说
+
+The columns are id and name; then, if wanted, aliases and a description.
 
 Which of the two a file is its first character says. A name is an alias of itself.
 

@@ -199,7 +199,7 @@ def compile_triples(triples: Iterable[Triple], tokenizer: Tokenizer) -> TokenTri
 
 
 def key_tokens(name: Name, predicate: str, tokenizer: Tokenizer) -> list[int]:
-    """The tokens of one key."""
+    """The tokens of one key: `subject [SEP] predicate [SEP] meaning`, without an end."""
     base, predicate_ids, meaning = map(tokenizer.token_ids, (name.base, predicate, name.meaning))
     return [*base, tokenizer.sep_id, *predicate_ids, tokenizer.sep_id, *meaning]
 
