@@ -47,13 +47,11 @@ class TrainingDisplay:
         shown: bool,
         per_step: tuple[int, str] | None = None,
     ):
-        self.state, self.opening, self.shown, self.per_step, self.console = (
-            state,
-            opening,
-            shown,
-            per_step,
-            console(),
-        )
+        self.state = state
+        self.opening = opening
+        self.shown = shown
+        self.per_step = per_step
+        self.console = console()
         columns = [
             TextColumn("{task.description}"),
             BarColumn(),
@@ -67,7 +65,8 @@ class TrainingDisplay:
             disable=not (shown and sys.stderr.isatty()),
         )
         self.last = self.started = time.monotonic()
-        self.first, self.count = state.step, 0
+        self.first = state.step
+        self.count = 0
 
     def __enter__(self) -> TrainingDisplay:
         for line in self.opening:
@@ -105,7 +104,8 @@ class TrainingDisplay:
                 text = text if self.per_step is None else f"loss {event.loss:.4f}"
                 speed = f"{self.count / passed:,.0f} {unit}/s, {self._left(event.step)} left"
                 self.say(f"step {event.step}/{event.steps} {text} {speed}")
-            self.last, self.count = time.monotonic(), 0
+            self.last = time.monotonic()
+            self.count = 0
 
     def _left(self, step: int) -> str:
         """The time that the rest takes at the speed so far."""
@@ -146,9 +146,8 @@ def opening_lines(fit: Fit) -> list[str]:
     data = fit.run.config["data"]
     lines = [f"{data['train_lines']} lines to train on, {data['dev_lines']} to evaluate on"]
     if fit.lost:
-        lines.append(
-            f"{fit.lost} of {fit.facts} gold facts can't be learned from (nlpkit data check says why)"
-        )
+        lost = f"{fit.lost} of {fit.facts} gold facts can't be learned from"
+        lines.append(f"{lost} (nlpkit data check says why)")
     return lines
 
 
@@ -196,7 +195,8 @@ def on_interrupt(state: TrainState) -> Iterator[None]:
 
 def show_rehearsal(fit: Fit, examples: int, peak: float) -> None:
     """The table of `--dry-run`."""
-    data, err = fit.run.config["data"], console()
+    data = fit.run.config["data"]
+    err = console()
     table = Table("rate", "decay", "weights", "tensors", "for example", title="parameter groups")
     for group in fit.state.groups:
         row = (

@@ -1,7 +1,8 @@
 """The command line: every command, and how an error becomes one line and an exit code.
 
-0 done   1 unexpected failure   2 usage or settings   3 bad input data   4 finished, some lines skipped
-5 a quality gate not met   130 Ctrl-C   141 the reader of a pipe went away
+0 done   1 unexpected failure   2 usage or settings   3 bad input data
+4 finished, some lines skipped   5 a quality gate not met   130 Ctrl-C
+141 the reader of a pipe went away
 """
 
 from __future__ import annotations
@@ -133,8 +134,9 @@ def run(command: Any) -> int:
 
 
 def open_streams() -> None:
-    """UTF-8 whatever the locale; and streams that were closed, as a daemon's, get something in their
-    places: what goes to stderr is lost, and reading stdin and writing stdout fail as they should.
+    """UTF-8 whatever the locale; and streams that were closed, as a daemon's, get something in
+    their places: what goes to stderr is lost, and reading stdin and writing stdout fail as they
+    should.
 
     Without it the next file that is opened would become the missing stream.
     """

@@ -64,7 +64,8 @@ def wait_for_all(started: list[subprocess.Popen[bytes]]) -> int | None:
     """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     before_term = signal.signal(signal.SIGTERM, lambda *_: _end(started))
-    failed, deadline = None, float("inf")
+    failed = None
+    deadline = float("inf")
     try:
         while any(process.poll() is None for process in started):
             if failed is None:

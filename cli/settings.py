@@ -140,7 +140,8 @@ def describe_type(node: ast.expr) -> tuple[str, str]:
         return _named(node.id)
     if not isinstance(node, ast.Subscript):
         return ast.unparse(node), ""
-    name, inside = ast.unparse(node.slice), node.slice
+    name = ast.unparse(node.slice)
+    inside = node.slice
     parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
     outer = ast.unparse(node.value)
     if outer == "Literal":

@@ -51,7 +51,8 @@ def build(
         text_keys = TextKeys(keys, own)
         trie = text_keys.trie()
         if text_keys.empty:
-            count, first = len(text_keys.empty), text_keys.empty[0]
+            count = len(text_keys.empty)
+            first = text_keys.empty[0]
             typer.echo(
                 f"lines without visible text, left out: {count}, the first {first}", err=True
             )

@@ -5,8 +5,9 @@
     nlpkit data convert duie train_data.json --set complete_for=seen > train.jsonl
 
 A recipe is a module with `convert(paths, **options)`, a generator of records (or of lines of text,
-for a knowledge base); no paths, or `-`, is stdin. What it leaves out is counted on stderr. Its keyword-only parameters are its options on the command line: one that is False by default
-is a switch, any other takes a string.
+for a knowledge base); no paths, or `-`, is stdin. What it leaves out is counted on stderr. Its
+keyword-only parameters are its options on the command line: one that is False by default is a
+switch, any other takes a string.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def recipes() -> list[str]:
 def load(recipe: str) -> ModuleType:
     """The module of a recipe; `-` and `_` in its name are the same. Raises SettingsError for an
     unknown one."""
-    name, known = recipe.replace("-", "_"), recipes()
+    name = recipe.replace("-", "_")
+    known = recipes()
     if name not in known:
         message = f'data convert: unknown recipe "{recipe}"{did_you_mean(name, known)}'
         raise SettingsError(message, hint=f"recipes: {', '.join(known)}")

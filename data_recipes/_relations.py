@@ -18,7 +18,7 @@ class Entity(NamedTuple):
 
 
 def entity_record(entity: Entity) -> Record:
-    """An entity of `ner`."""
+    """An entity as `ner` reads it: its span in characters of the text, half-open, and label."""
     return {"start": entity.start, "end": entity.end, "label": entity.label}
 
 

@@ -1,5 +1,5 @@
-"""Which recipe reads a raw record: told from its fields, so that a file given to another recipe gets
-an error that names the right one."""
+"""Which recipe reads a raw record: told from its fields, so that a file given to another recipe
+gets an error that names the right one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Ape210K to `ape210k`: math word problems with their equations and answers.
 
-    in   {"id": "7", "segmented_text": "3 个 5 是 多 少 ？", "original_text": "3个5是多少？", "equation": "x=3*5",
-          "ans": "15"}
+    in   {"id": "7", "segmented_text": "3 个 5 是 多 少 ？", "original_text": "3个5是多少？",
+          "equation": "x=3*5", "ans": "15"}
     out  {"id": "7", "text": "3个5是多少？", "equation": "x=3*5", "answer": "15"}
 
 Only names of fields change and `segmented_text` goes; other fields are kept. Every line stays, also

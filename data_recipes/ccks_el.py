@@ -1,7 +1,8 @@
 """CCKS2019 and CCKS2020 entity linking to `entity_linking`: short texts and the entities that are
 named in them.
 
-    in   {"text_id": "7", "text": "许蓁写了雾灯", "mention_data": [{"kb_id": "19", "mention": "雾灯", "offset": "4"}]}
+    in   {"text_id": "7", "text": "许蓁写了雾灯", "mention_data": [{"kb_id": "19", "mention": "雾灯",
+          "offset": "4"}]}
     out  {"text_id": "7", "text": "许蓁写了雾灯", "mentions": [{"start": 4, "end": 6, "entity": "19"}]}
 
 `kb_id` is `NIL`, or `NIL_` and a type (2020), where the knowledge base has no such entity: `entity`

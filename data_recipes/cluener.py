@@ -1,6 +1,7 @@
 """CLUENER2020 to `ner`: texts with named entities of ten kinds.
 
-    in   {"text": "许蓁到云泽，许蓁笑了", "label": {"name": {"许蓁": [[0, 1], [6, 7]]}, "address": {"云泽": [[3, 4]]}}}
+    in   {"text": "许蓁到云泽，许蓁笑了", "label": {"name": {"许蓁": [[0, 1], [6, 7]]},
+          "address": {"云泽": [[3, 4]]}}}
     out  {"text": "许蓁到云泽，许蓁笑了", "entities": [{"start": 0, "end": 2, "label": "name"},
           {"start": 3, "end": 5, "label": "address"}, {"start": 6, "end": 8, "label": "name"}]}
 
@@ -37,11 +38,12 @@ def _record(raw: Record) -> Record:
     record = {name: value for name, value in raw.items() if name != "label"}
     if has_gold(raw, "label"):
         labels = field(raw, "label", dict)
-        spans = sorted(
-            (*span, label) for label in labels for span in _spans(text, field(labels, label, dict))
-        )
+        spans = []
+        for label in labels:
+            for span in _spans(text, field(labels, label, dict)):
+                spans.append((*span, label))
         record["entities"] = [
-            {"start": start, "end": end, "label": label} for start, end, label in spans
+            {"start": start, "end": end, "label": label} for start, end, label in sorted(spans)
         ]
     return record
 
@@ -56,7 +58,8 @@ def _spans(text: str, places: dict[str, Any]) -> Iterator[tuple[int, int]]:
                 and all(type(offset) is int for offset in span)
             ):
                 raise RecordError(f'span of "{string}": expected [first, last], got {span!r}')
-            start, end = span[0], span[1] + 1
+            start = span[0]
+            end = span[1] + 1
             if start < 0 or text[start:end] != string or not string:
                 raise RecordError(
                     f'span {span} is "{text[max(start, 0) : end]}" in the text: expected "{string}"'

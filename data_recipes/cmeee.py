@@ -1,6 +1,7 @@
 """CMeEE (CBLUE) to `ner`: medical texts with entities of nine kinds, one in another too.
 
-    in   {"text": "患儿发热，咳嗽", "entities": [{"start_idx": 2, "end_idx": 3, "type": "sym", "entity": "发热"}]}
+    in   {"text": "患儿发热，咳嗽", "entities": [{"start_idx": 2, "end_idx": 3, "type": "sym",
+          "entity": "发热"}]}
     out  {"text": "患儿发热，咳嗽", "entities": [{"start": 2, "end": 4, "label": "sym", "text": "发热"}]}
 
 A file is one list, or has an object a line. `end_idx` is the last character, as published; in

@@ -1,14 +1,18 @@
 """Exports of doccano (JSONL) to `ner`, `gplinker` and `classification`.
 
     in   {"id": 7, "text": "许蓁写了雾灯", "label": [[0, 2, "人物"], [4, 6, "作品"]]}
-    out  {"id": 7, "text": "许蓁写了雾灯", "entities": [{"start": 0, "end": 2, "label": "人物"}, {"start": 4, ...}]}
+    out  {"id": 7, "text": "许蓁写了雾灯", "entities": [{"start": 0, "end": 2, "label": "人物"},
+          {"start": 4, ...}]}
 
-    in   {"id": 8, "text": "许蓁写了雾灯", "entities": [{"id": 1, "start_offset": 0, "end_offset": 2, "label": "人物"},
-          {"id": 2, ...}], "relations": [{"id": 3, "from_id": 2, "to_id": 1, "type": "作者"}]}
-    out  {"id": 8, "text": "许蓁写了雾灯", "entities": [...], "spo_list": [{"subject": "雾灯", "predicate": "作者",
-          "object": "许蓁", "subject_type": "作品", "object_type": "人物", "subject_span": [4, 6], "object_span": [0, 2]}]}
+    in   {"id": 8, "text": "许蓁写了雾灯", "entities": [{"id": 1, "start_offset": 0, "end_offset": 2,
+          "label": "人物"}, {"id": 2, ...}],
+          "relations": [{"id": 3, "from_id": 2, "to_id": 1, "type": "作者"}]}
+    out  {"id": 8, "text": "许蓁写了雾灯", "entities": [...], "spo_list": [{"subject": "雾灯",
+          "predicate": "作者", "object": "许蓁", "subject_type": "作品", "object_type": "人物",
+          "subject_span": [4, 6], "object_span": [0, 2]}]}
 
-    in   {"id": 9, "text": "水很清", "label": ["好评"]}             out  {"id": 9, "text": "水很清", "label": "好评"}
+    in   {"id": 9, "text": "水很清", "label": ["好评"]}
+    out  {"id": 9, "text": "水很清", "label": "好评"}
 
 doccano counts characters where a project counts grapheme clusters as one, else UTF-16 units, in
 which an emoji is two; the export does not say which. With `offsets=utf16` they are converted; texts
@@ -34,8 +38,8 @@ from data_recipes._relations import NO_CHARACTER, Entity, entity_record, triple
 from nlpkit.errors import RecordError, SettingsError, shown
 
 ASTRAL = (
-    "texts with an emoji or another character of two UTF-16 units: offsets are taken as characters; "
-    "where doccano counted units say --set offsets=utf16"
+    "texts with an emoji or another character of two UTF-16 units: "
+    "offsets are taken as characters; where doccano counted units say --set offsets=utf16"
 )
 
 

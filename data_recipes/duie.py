@@ -10,23 +10,27 @@ The version is read off every line. In DuIE 1.0 an object is a string; its `post
 In DuIE 2.0 an object is a set of slots. `@value` becomes the object and the other slots go, as they
 are, to `object_extra`; with `slots` each of them becomes a triple of its own instead:
 
-    in   {"text": "许蓁在《雾灯》演船长", "spo_list": [{"predicate": "饰演", "subject": "许蓁", "subject_type": "人物",
-          "object": {"@value": "船长", "inWork": "雾灯"}, "object_type": {"@value": "人物", "inWork": "影视作品"}}]}
-    out  {"text": ..., "spo_list": [{"subject": "许蓁", "predicate": "饰演", "object": "船长", "subject_type": "人物",
-          "object_type": "人物", "object_extra": {"inWork": "雾灯"}}]}
+    in   {"text": "许蓁在《雾灯》演船长", "spo_list": [{"predicate": "饰演", "subject": "许蓁",
+          "subject_type": "人物", "object": {"@value": "船长", "inWork": "雾灯"},
+          "object_type": {"@value": "人物", "inWork": "影视作品"}}]}
+    out  {"text": ..., "spo_list": [{"subject": "许蓁", "predicate": "饰演", "object": "船长",
+          "subject_type": "人物", "object_type": "人物", "object_extra": {"inWork": "雾灯"}}]}
     out  {"text": ..., "spo_list": [{"subject": "许蓁", "predicate": "饰演", "object": "船长", ...},
-          {"subject": "许蓁", "predicate": "饰演.inWork", "object": "雾灯", ..., "object_type": "影视作品"}]}   (slots)
+          {"subject": "许蓁", "predicate": "饰演.inWork", "object": "雾灯", ...,
+           "object_type": "影视作品"}]}   (slots)
 
 The lines of two models' code are read too, as lists or a line each:
 
     CasRel      {"text": "《雾灯》是许蓁的小说", "triple_list": [["雾灯", "作者", "许蓁"]]}
-    TPLinker    {"text": "《雾灯》是许蓁的小说", "relation_list": [{"subject": "雾灯", "predicate": "作者", "object": "许蓁",
-                "subj_char_span": [1, 3], "obj_char_span": [5, 7]}]}       the spans become `subject_span`, `object_span`
+    TPLinker    {"text": "《雾灯》是许蓁的小说", "relation_list": [{"subject": "雾灯",
+                 "predicate": "作者", "object": "许蓁", "subj_char_span": [1, 3],
+                 "obj_char_span": [5, 7]}]}    the spans become `subject_span`, `object_span`
 
 A slot that is empty is no slot. A triple without a subject or an object, and a span that is not
-that of its string, are left out and counted. Lines already in the output form (`object_extra`) are read as well. Other fields are kept. A test
-line without `spo_list` passes without gold. That a triple's strings occur in the text is not
-checked here: `nlpkit data check` reports those that don't.
+that of its string, are left out and counted. Lines already in the output form (`object_extra`) are
+read as well. Other fields are kept. A test line without `spo_list` passes without gold. That a
+triple's strings occur in the text is not checked here: `nlpkit data check` reports those that
+don't.
 
 Source: Li et al., DuIE: A Large-Scale Chinese Dataset for Information Extraction, NLPCC 2019 (1.0);
 the relation extraction task of the Language and Intelligence Challenge 2020 (2.0), where every slot

@@ -1,14 +1,18 @@
 """Exports of Label Studio (JSON, JSON_MIN) to `ner`, `gplinker` and `classification`.
 
     in   [{"id": 7, "data": {"text": "许蓁写了雾灯"}, "annotations": [{"result": [
-           {"id": "a", "type": "labels", "value": {"start": 0, "end": 2, "text": "许蓁", "labels": ["人物"]}},
-           {"id": "b", "type": "labels", "value": {"start": 4, "end": 6, "text": "雾灯", "labels": ["作品"]}},
-           {"type": "relation", "from_id": "b", "to_id": "a", "direction": "right", "labels": ["作者"]}]}]}]
-    out  {"id": 7, "text": "许蓁写了雾灯", "entities": [{"start": 0, "end": 2, "label": "人物"}, {"start": 4, ...}],
-          "spo_list": [{"subject": "雾灯", "predicate": "作者", "object": "许蓁", "subject_type": "作品", ...,
-          "subject_span": [4, 6], "object_span": [0, 2]}]}
+           {"id": "a", "type": "labels", "value": {"start": 0, "end": 2, "text": "许蓁",
+            "labels": ["人物"]}},
+           {"id": "b", "type": "labels", "value": {"start": 4, "end": 6, "text": "雾灯",
+            "labels": ["作品"]}},
+           {"type": "relation", "from_id": "b", "to_id": "a", "direction": "right",
+            "labels": ["作者"]}]}]}]
+    out  {"id": 7, "text": "许蓁写了雾灯", "entities": [{"start": 0, "end": 2, "label": "人物"},
+          {"start": 4, ...}], "spo_list": [{"subject": "雾灯", "predicate": "作者", "object": "许蓁",
+          "subject_type": "作品", ..., "subject_span": [4, 6], "object_span": [0, 2]}]}
 
-    in   [{"id": 8, "text": "许蓁到了", "label": [{"start": 0, "end": 2, "text": "许蓁", "labels": ["人物"]}]}]   (JSON_MIN)
+    in   [{"id": 8, "text": "许蓁到了", "label": [{"start": 0, "end": 2, "text": "许蓁",
+          "labels": ["人物"]}]}]   (JSON_MIN)
 
 A choice becomes `label`. Of several annotations of a text the one marked as ground truth is taken,
 or else the first that was not cancelled. What has no place in a record is left out and counted:

@@ -1,7 +1,8 @@
 r"""Triples of news sentences (`sro_list`) to `gplinker`: only names of fields change.
 
     in   {"text": "许蓁任职云泽船厂\n", "sro_list": [{"subject": "许蓁", "object": "云泽船厂", "relation": "任职"}]}
-    out  {"text": "许蓁任职云泽船厂\n", "spo_list": [{"subject": "许蓁", "predicate": "任职", "object": "云泽船厂"}]}
+    out  {"text": "许蓁任职云泽船厂\n", "spo_list": [{"subject": "许蓁", "predicate": "任职",
+          "object": "云泽船厂"}]}
 
 The text is kept to the character: nearly half of them end with a line break, which is part of the
 text. A test line without `sro_list` passes without gold.

@@ -7,7 +7,8 @@ The output is text, not JSON. Parts are kept as they are but for the space aroun
 are the same strings as in the questions of `nlpcc_kbqa`. A tab inside a part becomes a space. Lines
 with an empty part and lines that come twice in a row are left out; both are counted.
 
-Source: http://tcci.ccf.org.cn/conference/2016/pages/page05_evadata.html (nlpcc-iccpol-2016.kbqa.kb).
+Source: http://tcci.ccf.org.cn/conference/2016/pages/page05_evadata.html
+(nlpcc-iccpol-2016.kbqa.kb).
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def _records(path: str) -> Iterator[Record]:
         if not found:
             message = 'expected "<question id=...>", "<triple id=...>" or "<answer id=...>"'
             raise DataError(f"{line.where}: {message}", hint_for(recipe_of_line(text)))
-        kind, number, value = found[1], int(found[2]), found[3]
+        kind = found[1]
+        number = int(found[2])
+        value = found[3]
         if kind == "question":
             if record:
                 yield record

@@ -1,15 +1,19 @@
 """WebQA and SogouQA to `mrc_seq2seq` and `mrc_mlm`: questions with several passages, of which some
 hold the answer.
 
-    in   {"q_key": "Q_1", "question_tokens": ["雾灯", "的", "作者"], "evidences": [{"evidence_tokens": ["许蓁", "写"],
-          "golden_answers": [["许蓁"]]}, {"evidence_tokens": ["今天"], "golden_answers": [["no_answer"]]}]}
+    in   {"q_key": "Q_1", "question_tokens": ["雾灯", "的", "作者"],
+          "evidences": [
+          {"evidence_tokens": ["许蓁", "写"], "golden_answers": [["许蓁"]]},
+          {"evidence_tokens": ["今天"], "golden_answers": [["no_answer"]]}]}
     out  {"id": "Q_1", "question": "雾灯的作者", "passages": ["许蓁写", "今天"], "answers": ["许蓁"]}
 
 Three formats are told apart by what they hold: Baidu's, an object a line as above; and two that are
 one JSON value,
 
-    me_*.json                      {"Q_1": {"question": "…", "evidences": {"…": {"evidence": "…", "answer": ["…"]}}}}
-    WebQA.json and SogouQA.json    [{"id": …, "question": "…", "passages": [{"passage": "…", "answer": "…"}]}]
+    me_*.json                      {"Q_1": {"question": "…", "evidences": {"…":
+                                   {"evidence": "…", "answer": ["…"]}}}}
+    WebQA.json and SogouQA.json    [{"id": …, "question": "…", "passages": [
+                                   {"passage": "…", "answer": "…"}]}]
 
 The answers are those of all passages, each once; a question of which all passages have none has
 none (`[]`). Which passage was annotated with the answer is not kept: wherever the string stands, it
@@ -70,17 +74,20 @@ def _record(raw: Any) -> Record:
         evidences = field(raw, "evidences", list)
         passages = [_join(field(evidence, "evidence_tokens", list)) for evidence in evidences]
         answers = [_join(tokens) for e in evidences for tokens in field(e, "golden_answers", list)]
-        question, name = _join(field(raw, "question_tokens", list)), raw.get("q_key")
+        question = _join(field(raw, "question_tokens", list))
+        name = raw.get("q_key")
     elif isinstance(raw, dict) and "evidences" in raw:
         evidences = list(field(raw, "evidences", dict).values())
         passages = [field(evidence, "evidence", str) for evidence in evidences]
         answers = [answer for evidence in evidences for answer in field(evidence, "answer", list)]
-        question, name = field(raw, "question", str), raw.get("id")
+        question = field(raw, "question", str)
+        name = raw.get("id")
     else:
         told = field(raw, "passages", list)
         passages = [field(passage, "passage", str) for passage in told]
         answers = [field(passage, "answer", str) for passage in told]
-        question, name = field(raw, "question", str), raw.get("id")
+        question = field(raw, "question", str)
+        name = raw.get("id")
     accepted = [
         answer for answer in dict.fromkeys(answers) if answer.strip() and answer != NO_ANSWER
     ]

@@ -44,8 +44,8 @@ RENAMED = {
 @dataclass(frozen=True)
 class Range:
     """Where a number may lie: from `least` to `most`, both included; above `above` and below
-    `below`, which are not; a `multiple` of an integer. None sets no bound. A number is finite in any
-    case."""
+    `below`, which are not; a `multiple` of an integer. None sets no bound. A number is finite in
+    any case."""
 
     least: float | None = None
     most: float | None = None
@@ -218,6 +218,5 @@ def _choice(value: Any, known: tuple[Any, ...], name: str) -> Any:
     if value in known:
         return value
     names = [str(choice) for choice in known]
-    raise SettingsError(
-        f"{name}: expected one of {', '.join(names)}, got {shown(value)}{did_you_mean(str(value), names)}"
-    )
+    near = did_you_mean(str(value), names)
+    raise SettingsError(f"{name}: expected one of {', '.join(names)}, got {shown(value)}{near}")

@@ -1,12 +1,12 @@
 """START HERE: what a task is, and the way of the data.
 
-    JSONL line --read_jsonl--> dict --task.read--> Example --task.collate--> Batch --model--> loss_B          (train)
-                                                                               |
+    JSONL line --read_jsonl--> dict --task.read--> Example --task.collate--> Batch --model--> loss_B
+                                                                               |      (train)
                                                                          task.decode
                                                                                v
     JSONL line <-with_field--- dict <---asdict---------------------------- Prediction
                                                                                |
-                                 Example.gold ------------------ task.score ---+------> metrics               (eval)
+                                 Example.gold ------------------ task.score ---+--> metrics (eval)
 
 A long text is cut into windows (`task.windows`) between `read` and `collate`; `task.merge` joins
 their predictions. Gold and prediction have one type, so that training, `eval` of a model and `eval`
@@ -72,8 +72,8 @@ class Task(Protocol[E, B, P]):
     group: ClassVar[str]
     """What `eval --by` groups by: the second part of every value of `facts`."""
     couples_examples: ClassVar[bool] = False
-    """Whether the loss of an example depends on the others of its batch, as a contrastive loss does.
-    The batch of a step is then never cut to smaller ones, which would change the loss."""
+    """Whether the loss of an example depends on the others of its batch, as a contrastive loss
+    does. The batch of a step is then never cut to smaller ones, which would change the loss."""
 
     config: Any
 

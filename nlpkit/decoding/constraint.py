@@ -4,9 +4,9 @@ A search keeps K beams for each of B rows. In every step the model scores all to
 looks only at those that are legal for each beam and gives the best of them for the row, and the
 search picks the next beams:
 
-    logits_BKV --constraint.step--> Candidates (B, C) --search--> beam_BK, token_BK --constraint.follow--> state
-                                                                        |
-                                                        model.next(token_BK, beam_BK) --> logits_BKV
+    logits_BKV --constraint.step--> Candidates (B, C) --search--> beam_BK, token_BK
+    beam_BK, token_BK --constraint.follow--> state
+    beam_BK, token_BK --model.next---------> logits_BKV
 
 The state is a tensor, so that reordering beams cannot break it. The first step has one beam a row
 (K = 1). A logit of -inf bans its token: it is no candidate, and a beam of which all legal tokens

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -48,12 +47,16 @@ class PassageConstraint:
     ):
         self.eos_id = eos_id
         self.may_be_empty = may_be_empty
-        self._starts = [
-            list(accumulate([1, *(len(passage) + 1 for passage in row)])) for row in passages
-        ]
-        joined = [
-            [SEPARATOR, *(i for passage in row for i in (*passage, SEPARATOR))] for row in passages
-        ]
+        self._starts = []
+        joined = []
+        for row in passages:
+            starts = [1]
+            tokens = [SEPARATOR]
+            for passage in row:
+                tokens += [*passage, SEPARATOR]
+                starts.append(len(tokens))
+            self._starts.append(starts)
+            joined.append(tokens)
         token_BN = _padded(joined)
         self._token_BN = token_BN.masked_fill(token_BN == eos_id, SEPARATOR).to(device)
         distinct, numbers = [], []

@@ -73,7 +73,8 @@ class Patterned(PerPosition):
         self, legal: torch.Tensor, eos_id: int, kind_BT: torch.Tensor, start_B: torch.Tensor
     ):
         super().__init__(legal, eos_id)
-        self._kind_BT, self._start_B = kind_BT, start_B
+        self._kind_BT = kind_BT
+        self._start_B = start_B
 
     def start(self, rows: int) -> torch.Tensor:
         """The position of the first token: int64 (rows, 1). Raises ValueError for another number of

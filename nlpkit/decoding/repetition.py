@@ -24,7 +24,8 @@ class NoRepeat:
     def __init__(self, model: Model, size: int):
         if size < 1:
             raise SettingsError(f"no repeat: expected a size of at least 1, got {size}")
-        self.model, self.size = model, size
+        self.model = model
+        self.size = size
         self.history_BKT: torch.Tensor | None = None
 
     def first(self) -> torch.Tensor:

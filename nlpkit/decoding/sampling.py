@@ -55,11 +55,13 @@ def sample(
         raise SettingsError(
             f"sampling: expected {expected}, got {temperature}, {top_k}, {top_p}, {max_length}"
         )
-    logits_B1V, state_B1 = model.first()[:, None], constraint.start(len(seeds))
+    logits_B1V = model.first()[:, None]
+    state_B1 = constraint.start(len(seeds))
     count = logits_B1V.shape[2] if top_k is None else min(top_k, logits_B1V.shape[2])
     uniform_BT = _uniform(seeds, max_length + 1).to(logits_B1V.device)
     found = nothing(len(seeds), 1, max_length, logits_B1V.device)
-    tokens_B1L, score_B1 = found.tokens_BKL.clone(), torch.zeros_like(found.score_BK)
+    tokens_B1L = found.tokens_BKL.clone()
+    score_B1 = torch.zeros_like(found.score_BK)
     for length in range(max_length + 1):
         if length < max_length:
             options = constraint.step(

@@ -4,7 +4,8 @@ The score of a sequence is the sum of the log-probabilities of its tokens and of
 `length_normalised` divided by their number, the end counted. From the row's 2K best continuations
 (at most K of them are ends) in each step
 
-    ends     those among the K best go to a buffer of the K best finished sequences, so that one beam is a greedy search
+    ends     those among the K best go to a buffer of the K best finished sequences, so that one
+             beam is a greedy search
     running  the K best that are no end
 
 A beam of score s is dropped once K finished sequences score at least what it can still reach.
@@ -51,14 +52,12 @@ class Hypotheses:
         rows = zip(
             self.tokens_BKL.tolist(), self.score_BK.tolist(), self.length_BK.tolist(), strict=True
         )
-        return [
-            [
-                (y[:length], score)
-                for y, score, length in zip(*row, strict=True)
-                if score > NEGATIVE_INFINITY
-            ]
-            for row in rows
-        ]
+        found = []
+        for row in rows:
+            sequences = zip(*row, strict=True)
+            alive = [(y[:n], score) for y, score, n in sequences if score > NEGATIVE_INFINITY]
+            found.append(alive)
+        return found
 
 
 def beam_search(
@@ -118,8 +117,8 @@ def last_ends(
     count: int,
     norm: Norm,
 ) -> Candidates:
-    """The `count` best candidates (B, C) where only an end is legal: of log-probability as among all
-    tokens, or 0, since it is alone. States are (B, K, ...)."""
+    """The `count` best candidates (B, C) where only an end is legal: of log-probability as among
+    all tokens, or 0, since it is alone. States are (B, K, ...)."""
     if norm == "full":
         score_BK = (
             score_BK + logits_BKV[..., constraint.eos_id].float() - logits_BKV.float().logsumexp(-1)

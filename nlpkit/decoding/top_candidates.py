@@ -1,9 +1,9 @@
 """The best of a few continuations per beam: the last part of `step`, for constraints that can list
 what could be legal.
 
-Such a constraint lists S tokens that could be legal for some beam: all V tokens, the distinct tokens
-of a passage, the symbols of an equation. A token that is not legal for a beam gets the logit -inf
-there.
+Such a constraint lists S tokens that could be legal for some beam: all V tokens, the distinct
+tokens of a passage, the symbols of an equation. A token that is not legal for a beam gets the logit
+-inf there.
 Legend: B rows, K beams, S tokens that could be legal, V vocabulary, C candidates; X stands for any
 number of dimensions.
 """

@@ -31,7 +31,8 @@ class KeyValues:
         self, key_BAQD: torch.Tensor, value_BAQD: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """All (keys, values) so far, with these at the end."""
-        new_2BAQD, start = torch.stack([key_BAQD, value_BAQD]), self.length
+        new_2BAQD = torch.stack([key_BAQD, value_BAQD])
+        start = self.length
         self.length += new_2BAQD.shape[3]
         if self._room_2BARD is None:
             self._room_2BARD = new_2BAQD

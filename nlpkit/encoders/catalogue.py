@@ -38,7 +38,9 @@ def _code(name: str) -> str:
 def _checkpoint(name: str) -> dict[str, Any]:
     record = record_of(name)
     assert record is not None  # a checkpoint that ships was pretrained here
-    shape, steps, stages = record["shape"], 0, []
+    shape = record["shape"]
+    steps = 0
+    stages = []
     for stage in stages_of(record):
         steps += stage["tokens"] // stage["pretrain"]["batch_tokens"]
         weights = {text["file"]: text["weight"] for text in stage["texts"]}

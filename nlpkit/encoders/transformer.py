@@ -145,7 +145,8 @@ class Encoder(nn.Module, base.Encoder):
         return embedded_BTE if project is None else project(embedded_BTE)
 
     def _new_head(self) -> LanguageHead:
-        config, embedding_VE = self.model.config, self.model.embeddings.word_embeddings.weight
+        config = self.model.config
+        embedding_VE = self.model.embeddings.word_embeddings.weight
         vocabulary, embedding_size = embedding_VE.shape
         return LanguageHead(
             config.hidden_size,
@@ -183,9 +184,8 @@ def _build(config: dict[str, Any], attn_implementation: str | None) -> Any:
     family = config.get("model_type")
     if family not in FAMILIES:
         near = did_you_mean(str(family), FAMILIES)
-        raise SettingsError(
-            f"encoder: unknown model_type: expected one of {', '.join(FAMILIES)}, got {family}{near}"
-        )
+        expected = f"expected one of {', '.join(FAMILIES)}, got {family}{near}"
+        raise SettingsError(f"encoder: unknown model_type: {expected}")
     try:
         return _model(
             getattr(transformers, FAMILIES[family] + "Config"), config, attn_implementation

@@ -1,9 +1,9 @@
 """How far the scores of predictions can be trusted: the share of right ones at every height.
 
-Predictions are sorted by score and cut to bins of equal number. As probabilities count scores from 0
-to 1 as they are, log-probabilities (all at most 0) by exp, and logits by the logistic function;
+Predictions are sorted by score and cut to bins of equal number. As probabilities count scores from
+0 to 1 as they are, log-probabilities (all at most 0) by exp, and logits by the logistic function;
 
-    expected error = sum over bins of (share of all in the bin) * |mean probability - share of right ones|
+    expected error = sum over bins of (share of all in the bin) * |mean probability - right share|
 
 Source: Guo et al. 2017, arxiv.org/abs/1706.04599, equation 5, with bins of equal number.
 """
@@ -29,8 +29,8 @@ class Scored:
 
 
 def scored_facts(task: Any, gold: Any, prediction: Any) -> list[Scored]:
-    """What a prediction states, with scores: every one of its items, or all of it with the one score
-    that it has; empty where it has none."""
+    """What a prediction states, with scores: every one of its items, or all of it with the one
+    score that it has; empty where it has none."""
     gold_facts = task.facts(gold)
     score = getattr(prediction, "score", None)
     if score is not None:

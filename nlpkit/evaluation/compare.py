@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ class Comparison:
     """
 
     def __init__(self, systems: Sequence[System], metric: str | None, chance: Chance):
-        self.systems, self.chance = list(systems), chance
+        self.systems = list(systems)
+        self.chance = chance
         self.metric = metric or default_metric(systems[0])
         rules = {_rule(system) for system in systems}
         if len(rules) > 1:
@@ -98,7 +100,9 @@ class Comparison:
         return found
 
     def _difference(self, number: int) -> dict[str, Any]:
-        first, second, chance = self.counts[0], self.counts[number], self.chance
+        first = self.counts[0]
+        second = self.counts[number]
+        chance = self.chance
         difference = second.value - first.value
         drawn_D = self.drawn_DS[:, number] - self.drawn_DS[:, 0]
         ahead_N = right_share(second) - right_share(first)
@@ -115,7 +119,8 @@ class Comparison:
 
     def _by_group(self, number: int) -> dict[str, Any]:
         """F1 of the facts of every group, from the lines that have some of it."""
-        first, second = _by_groups(self.systems[0]), _by_groups(self.systems[number])
+        first = _by_groups(self.systems[0])
+        second = _by_groups(self.systems[number])
         found = {}
         for group in dict.fromkeys([*first, *second]):
             pair = [_of_group(first, group), _of_group(second, group)]
@@ -149,7 +154,8 @@ class Comparison:
             line = first.lines[index]
             right, wrong = (second, first) if ahead_N[index] > 0 else (first, second)
             predictions = {system.name: system.seeds[0][index][1] for system in (first, second)}
-            raw, record = line.raw, line.record()
+            raw = line.raw
+            record = line.record()
             added = {"right": right.name, "wrong": wrong.name, "predictions": predictions}
             for key, value in added.items():
                 raw = with_field(raw, record, key, value)
@@ -204,11 +210,11 @@ def _by_groups(system: System) -> dict[str, Counts]:
     """The counts of F1 of every group, of every seed."""
     seeds = [group_counts(system.task, pairs) for pairs in system.seeds]
     nothing = np.zeros(len(system.lines))
-    groups = dict.fromkeys(group for found in seeds for group in found)
-    return {
-        group: _stacked([found.get(group, (nothing, nothing)) for found in seeds])
-        for group in groups
-    }
+    counts = {}
+    for group in dict.fromkeys(chain.from_iterable(seeds)):
+        of_seeds = [found.get(group, (nothing, nothing)) for found in seeds]
+        counts[group] = _stacked(of_seeds)
+    return counts
 
 
 def _of_group(groups: dict[str, Counts], group: str) -> Counts:

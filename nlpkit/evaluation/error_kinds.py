@@ -1,8 +1,8 @@
 """What kind of error it is: missed, extra, wrong span, wrong type, wrong relation.
 
-A missed and an extra fact make one error where they differ in one thing: the same place with another
-type (of a triple: another relation), or the same type at a place that overlaps. What is left is
-missed or extra alone. A place is a span, or the strings that a fact names.
+A missed and an extra fact make one error where they differ in one thing: the same place with
+another type (of a triple: another relation), or the same type at a place that overlaps. What is
+left is missed or extra alone. A place is a span, or the strings that a fact names.
 """
 
 from __future__ import annotations

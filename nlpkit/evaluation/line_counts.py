@@ -1,6 +1,8 @@
 """What every line adds to a metric: the two numbers whose sums make the fraction.
 
-    F1         2 correct / (predicted + gold)      precision   correct / predicted      recall   correct / gold
+    F1         2 correct / (predicted + gold)
+    precision  correct / predicted
+    recall     correct / gold
     a mean     sum of the lines' values / lines, or / gold facts
     likelihood, perplexity     exp(sum of log-probabilities / tokens), and exp of it turned round
 

@@ -7,6 +7,7 @@ It holds no script and asks for nothing from elsewhere: figures stand in it as S
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def _training(sources: Sequence[Path]) -> Section | None:
             config = read_config(run)
             if "data" not in config:
                 continue
-            train, data = config["settings"]["train"], config["data"]
+            train = config["settings"]["train"]
+            data = config["data"]
             result = config.get("result", {})
             rows.append(
                 [
@@ -102,8 +104,9 @@ def _metrics(comparison: Comparison, result: dict[str, Any]) -> Section:
     scores = []
     for number, system in enumerate(comparison.systems):
         scores.append(system.task.score(report_errors.best_pairs(comparison, number)))
-    names = dict.fromkeys(name for one in scores for name in one)
-    every = [[name, *(one.get(name, "") for one in scores)] for name in names]
+    every = []
+    for name in dict.fromkeys(chain.from_iterable(scores)):
+        every.append([name, *(one.get(name, "") for one in scores)])
     table = Table(["metric", *(system.name for system in comparison.systems)], every)
     note = f"On {len(comparison.systems[0].lines)} lines; above, shares in points (hundredths)."
     return Section("Metrics", note, [Table(head, rows), table])

@@ -168,13 +168,16 @@ def confusion(comparison: Comparison) -> Section:
                     other = parts_of(error["predicted"], found_facts[error["predicted"]]).type
                     if one != other:
                         taken[-1][_name(one), _name(other)] += 1
-    all_kinds = sorted({kind for some in kinds for kind in some}, key=lambda kind: -kinds[0][kind])
-    rows = [[kind, *(some[kind] for some in kinds)] for kind in all_kinds]
+    all_kinds = sorted(set[str]().union(*kinds), key=lambda kind: -kinds[0][kind])
+    rows = []
+    for kind in all_kinds:
+        rows.append([kind, *(some[kind] for some in kinds)])
     blocks: list[Any] = [Table(["kind", *names], rows)]
     total: Counter[tuple[str, str]] = sum(taken, Counter())
     if total:
-        pairs = [pair for pair, _ in total.most_common(CONFUSIONS)]
-        rows = [[*pair, *(some[pair] for some in taken)] for pair in pairs]
+        rows = []
+        for pair, _ in total.most_common(CONFUSIONS):
+            rows.append([*pair, *(some[pair] for some in taken)])
         blocks.append(Table(["gold", "predicted", *names], rows))
     return Section(
         "Kinds of errors", "Numbers of errors; below, which type is taken for which.", blocks
@@ -204,7 +207,8 @@ def worst_lines(comparison: Comparison, number: int) -> Section:
                 system.task, line.where, line.record(), *best_pairs(comparison, number)[index]
             )
         )
-    note = f"{len(ranked)} of {len(system.lines)} lines have errors; the {len(shown)} with the most of them."
+    share = f"{len(ranked)} of {len(system.lines)} lines have errors"
+    note = f"{share}; the {len(shown)} with the most of them."
     return Section(f"Errors of {system.name}", note, [Texts(shown)])
 
 

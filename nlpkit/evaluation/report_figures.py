@@ -1,5 +1,5 @@
-"""Figures of a report, drawn by matplotlib as SVG to stand in a page: text stays text, colours suit a
-light page and a dark one."""
+"""Figures of a report, drawn by matplotlib as SVG to stand in a page: text stays text, colours suit
+a light page and a dark one."""
 
 from __future__ import annotations
 

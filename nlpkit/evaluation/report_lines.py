@@ -26,7 +26,8 @@ def given_text(record: dict[str, Any]) -> str:
 
 
 def shown_line(task: Any, where: str, record: dict[str, Any], gold: Any, prediction: Any) -> Shown:
-    """A line for a report."""
+    """A line of a file, cut to MOST_CHARACTERS: facts that are spans, or whose strings stand in the
+    text, as marks in it; the others below it. Facts of gold come first."""
     text = given_text(record)[:MOST_CHARACTERS]
     gold_facts = task.facts(gold)
     found_facts = task.facts(prediction)
@@ -96,7 +97,8 @@ def _proposal(one: Any) -> str:
 
 
 def segments(text: str, marks: Sequence[Mark]) -> list[tuple[str, list[Mark], list[Mark]]]:
-    """The text cut where marks begin and end: (piece, the marks over it, those that end with it)."""
+    """The text cut where marks begin and end: (piece, the marks over it, those that end with
+    it)."""
     edges = {0, len(text)}
     for mark in marks:
         edges |= {mark.start, mark.end}

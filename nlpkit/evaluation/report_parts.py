@@ -18,7 +18,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a figure; `low` and `high` are the ends of intervals around y, where it has some."""
+    """A line of a figure; `low` and `high` are the ends of intervals around y, where it has
+    some."""
 
     name: str
     x: Sequence[Any]

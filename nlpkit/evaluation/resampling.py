@@ -2,7 +2,7 @@ r"""How far chance moves a metric, and the difference of two, by resampling the 
 
 A metric of a set of lines is a fraction of sums, so that two numbers hold all of a line:
 
-    metric = sum_n above_n / sum_n below_n        F1: 2 correct / (predicted + gold); a mean: value / 1
+    metric = sum_n above_n / sum_n below_n    F1: 2 correct / (predicted + gold); a mean: value / 1
 
 or exp of it (a geometric mean: log-probabilities / tokens).
 
@@ -16,10 +16,12 @@ Both p are (c + 1) / (draws + 1) of c such draws, two-sided.
 Where a system was trained from several seeds, its metric is the mean over them, which is uncertain
 too: every draw of the bootstrap adds s / sqrt(K) times a value of Student's t with K - 1 degrees of
 freedom, s the standard deviation of the seeds (the Behrens-Fisher problem). With two or three seeds
-t has long tails, and so has the interval. Randomisation pools the seeds and tells of the lines alone.
+t has long tails, and so has the interval. Randomisation pools the seeds and tells of the lines
+alone.
 
 Source: Koehn 2004, aclanthology.org/W04-3250 (bootstrap); Yeh 2000, arxiv.org/abs/cs/0008005
-(randomisation); Dror et al. 2018, aclanthology.org/P18-1128; Bestgen 2022, arxiv.org/abs/2205.11134.
+(randomisation); Dror et al. 2018, aclanthology.org/P18-1128; Bestgen 2022,
+arxiv.org/abs/2205.11134.
 Legend: N lines, K seeds, S systems, D draws.
 """
 
@@ -47,7 +49,7 @@ class Counts:
 
     @property
     def seeds(self) -> int:
-        """K."""
+        """K, the number of trainings with seeds of their own."""
         return len(self.above_KN)
 
     @property
@@ -86,7 +88,8 @@ def fraction(above: Any, below: Any) -> Any:
 
 
 def bootstrap(systems: Sequence[Counts], draws: int, seed: int) -> np.ndarray:
-    """The metric of every system in every draw: (D, S). The lines of a draw are those of all systems."""
+    """The metric of every system in every draw: (D, S). The lines of a draw are those of all
+    systems."""
     random = np.random.default_rng(seed)
     columns = [part for counts in systems for part in (counts.above_KN, counts.below_KN)]
     table_NC = np.ascontiguousarray(np.concatenate(columns).T, dtype=np.float64)

@@ -47,7 +47,8 @@ def scoring_task(
 
 def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
     """Gold and the model's prediction for every line of a file."""
-    task, lines = loaded.task, read_lines(path)
+    task = loaded.task
+    lines = read_lines(path)
     predictor = Predictor(task, loaded.model, loaded.precision, batch_size, decode=task.evaluate)
     for chunk in line_windows(lines):
         records = [line.record_here() for line in chunk]
@@ -105,7 +106,8 @@ def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
                 raise RecordError(
                     'missing field "prediction"', hint="nlpkit predict RUN FILE writes it"
                 )
-            example, prediction = task.read(record), task.parse(record["prediction"])
+            example = task.read(record)
+            prediction = task.parse(record["prediction"])
             if example.gold is None:
                 raise RecordError(NO_GOLD)
             yield line, record, example.gold, task.restrict_to_annotated(example, prediction)
@@ -128,7 +130,8 @@ class Scoring:
         SettingsError, DataError."""
         if self.by not in (None, self.task.group):
             raise SettingsError(f'--by: this task groups by {self.task.group}, not by "{self.by}"')
-        groups, count = MicroF1(), 0
+        groups = MicroF1()
+        count = 0
         scored: list[Scored] = []
         with contextlib.ExitStack() as stack:
             sink = stack.enter_context(write_atomic(self.errors)) if self.errors else None

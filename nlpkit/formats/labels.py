@@ -43,7 +43,7 @@ def find_labels(records: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
 
 
 def write_labels(folder: Path, labels: Any) -> None:
-    """Writes `labels.json`."""
+    """Writes the labels, in their order, to `labels.json` in the folder of a run."""
     with write_atomic(folder / LABELS) as stream:
         stream.write(json.dumps(labels, ensure_ascii=False).encode() + b"\n")
 
@@ -54,14 +54,16 @@ def read_labels(folder: Path | None) -> list[str]:
 
 
 def label_ids(labels: Sequence[str]) -> dict[str, int]:
-    """The numbers of the labels."""
+    """The number of each label: its place in `labels`, from 0."""
     return {label: index for index, label in enumerate(labels)}
 
 
 def unknown_label(label: str, known: Sequence[str], name: str = "label") -> RecordError:
     """The error for a label that training had not."""
     shown = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
+    got = f'"{label}"{did_you_mean(label, known)}'
     return RecordError(
-        f'field "{name}": expected a label of the training data ({shown}), got "{label}"{did_you_mean(label, known)}',
-        hint="where a tenth of the data is kept for evaluation a rare label can end up there alone: give --dev",
+        f'field "{name}": expected a label of the training data ({shown}), got {got}',
+        hint="where a tenth of the data is kept for evaluation "
+        "a rare label can end up there alone: give --dev",
     )

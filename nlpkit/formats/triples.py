@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +157,12 @@ def _types(value: Any) -> list[str]:
 
 def _check_against(schema: Schema, predicate: str, types: list[str], where: str) -> None:
     if predicate not in schema:
-        raise DataError(
-            f'{where}: predicate "{predicate}" is not in the schema{did_you_mean(predicate, schema)}'
-        )
+        near = did_you_mean(predicate, schema)
+        raise DataError(f'{where}: predicate "{predicate}" is not in the schema{near}')
     if schema[predicate] and types and types not in schema[predicate]:
         allowed = " or ".join("-".join(pair) for pair in schema[predicate])
-        clash = f'types of "{predicate}" clash with the schema: expected {allowed}, got {"-".join(types)}'
-        raise DataError(f"{where}: {clash}")
+        clash = f'types of "{predicate}" clash with the schema'
+        raise DataError(f"{where}: {clash}: expected {allowed}, got {'-'.join(types)}")
 
 
 def read_schema(path: str | Path) -> Schema:
@@ -200,10 +200,8 @@ def check_triples(
             yield Finding("unknown predicate", f'"{triple.predicate}"{near}', triple.key)
         here = True
         for role, string in (("subject", triple.subject), ("object", triple.object)):
-            count, whole = (
-                len(occurrences(windows[0].text, string)),
-                any(window.find(string) for window in windows),
-            )
+            count = len(occurrences(windows[0].text, string))
+            whole = any(window.find(string) for window in windows)
             if not whole:
                 kind = (
                     "not of whole tokens, or longer than a window" if count else "not in the text"
@@ -222,7 +220,8 @@ def check_triples(
 
 def triple_pool(triples: Iterable[Iterable[Triple]]) -> Pool:
     """The strings seen as subject and as object of every predicate."""
-    return build_pool(pair for some in triples for triple in some for pair in _roles(triple))
+    every = chain.from_iterable(triples)
+    return build_pool(pair for triple in every for pair in _roles(triple))
 
 
 def replace_strings(
@@ -230,7 +229,9 @@ def replace_strings(
 ) -> tuple[str, list[Triple]]:
     """Another text and its triples: some subjects and objects are others that were seen in the same
     role."""
-    strings = {string: role for triple in triples for role, string in _roles(triple)}
+    strings: dict[str, tuple[str, str]] = {}
+    for triple in triples:
+        strings |= {string: role for role, string in _roles(triple)}
     chosen = draw(text, strings, pool, rate, random)
     renamed = [
         Triple(chosen.get(t.subject, t.subject), t.predicate, chosen.get(t.object, t.object))

@@ -5,9 +5,9 @@ That a processor has instructions for bfloat16 does not say that they are faster
 both precisions, once in a process, separately for training (with its gradient) and prediction.
 bfloat16 must win clearly, since float32 is the more exact of the two.
 
-On a processor `auto` predicts in float32 whatever is faster: in bfloat16 a line gives other bytes in
-another batch (of 17 lines classified alone and in batches of 2, 3 and 64, 12 had another score; of
-17 math problems 1 to 4 another equation), in float32 none did.
+On a processor `auto` predicts in float32 whatever is faster: in bfloat16 a line gives other bytes
+in another batch (of 17 lines classified alone and in batches of 2, 3 and 64, 12 had another score;
+of 17 math problems 1 to 4 another equation), in float32 none did.
 """
 
 from __future__ import annotations

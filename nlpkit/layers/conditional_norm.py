@@ -59,7 +59,9 @@ class ConditionalNorm(nn.Module):
 
     def __init__(self, norm: nn.LayerNorm, size: int, conditions: Conditions):
         super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self.weight = norm.weight
+        self.bias = norm.bias
+        self.eps = norm.eps
         self.gain_HC = nn.Parameter(norm.weight.new_zeros(len(norm.weight), size))
         self.bias_HC = nn.Parameter(norm.weight.new_zeros(len(norm.weight), size))
         self.conditions = conditions

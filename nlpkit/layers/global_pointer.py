@@ -15,7 +15,8 @@ pairs N:
 is computed exactly, not as a difference of two sums that cancel. For the efficient scores, a head
 without gold pairs in a text, which is nearly every head, needs no T x T tensor of its own:
 
-    sum_ij exp(a_ij + u_i + v_j) = sum_i exp(u_i + max_j a_ij) * sum_j exp(a_ij - max_j a_ij) exp(v_j)
+    sum_ij exp(a_ij + u_i + v_j)
+        = sum_i exp(u_i + max_j a_ij) * sum_j exp(a_ij - max_j a_ij) exp(v_j)
 
 is one (T x T) @ (T x P) product for all heads of the text, done in float64, where |scores| up to
 100 cannot underflow.
@@ -57,7 +58,7 @@ class PairScores:
 
     @property
     def heads(self) -> int:
-        """P."""
+        """P, the number of heads: of scores that every pair has."""
         return self.pair.shape[1] if self.start_BTP is None else self.start_BTP.shape[2]
 
     def cells(self, b_N: torch.Tensor, i_N: torch.Tensor, j_N: torch.Tensor) -> torch.Tensor:
@@ -129,7 +130,10 @@ class GlobalPointer(nn.Module):
         initial_score: float = 0.0,
     ):
         super().__init__()
-        self.heads, self.head_size, self.rotary, self.ordered = heads, head_size, rotary, ordered
+        self.heads = heads
+        self.head_size = head_size
+        self.rotary = rotary
+        self.ordered = ordered
         self.project = nn.Linear(hidden_size, 2 * head_size * (1 if efficient else heads))
         lecun_normal_(self.project)
         self.ends = nn.Linear(2 * head_size, 2 * heads) if efficient else None
@@ -189,7 +193,8 @@ def multilabel_loss(scores: PairScores, gold_N4: torch.Tensor) -> tuple[torch.Te
         return gold_BP, others_BP
     b_N, p_N, i_N, j_N = gold_N4.unbind(1)
     row_keys_R, row_N = torch.unique(b_N * scores.heads + p_N, return_inverse=True)
-    b_R, p_R = row_keys_R // scores.heads, row_keys_R % scores.heads
+    b_R = row_keys_R // scores.heads
+    p_R = row_keys_R % scores.heads
     scores_RTT = scores.rows(b_R, p_R).double()
     gold_scores_N = scores_RTT[row_N, i_N, j_N]
     others_RTT = scores_RTT.index_put(
@@ -226,8 +231,8 @@ def overlap_loss(scores: PairScores, gold_N4: torch.Tensor) -> torch.Tensor:
 
 
 def log_one_plus_sum(values: torch.Tensor) -> torch.Tensor:
-    """log(1 + sum of exp(value)) over the last dimension: (..., N) to (...,). The 1 keeps it and its
-    gradient finite where all are -inf."""
+    """log(1 + sum of exp(value)) over the last dimension: (..., N) to (...,). The 1 keeps it and
+    its gradient finite where all are -inf."""
     return torch.cat([values, values.new_zeros(*values.shape[:-1], 1)], -1).logsumexp(-1)
 
 

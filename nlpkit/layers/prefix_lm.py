@@ -9,7 +9,9 @@ The source sees the source, the target the source and itself up to here (`attent
 logits are those of the masked-LM head. The end is predicted and never read. The loss of an example
 is
 
-    loss_b = - sum_t log p(target_t | source, target_<t)       in nats, the end included; / count_b for the mean
+    loss_b = - sum_t log p(target_t | source, target_<t)
+
+in nats, the end included; divided by count_b it is the mean.
 
 Training can show the model a target with some tokens replaced (`disturbed`), so that it learns to
 go on after errors. Or it reads its own guesses (TeaForN, `passes` = N): in every further pass the
@@ -89,7 +91,8 @@ def collate_pairs(
     target."""
     shown = [(pair.target or ()) if pair.shown is None else pair.shown for pair in pairs]
     tokens = _tokens([pair.source for pair in pairs], shown, tokenizer)
-    end_id, width = tokenizer.sep_id if end_id is None else end_id, tokens.token_ids_BT.shape[1]
+    end_id = tokenizer.sep_id if end_id is None else end_id
+    width = tokens.token_ids_BT.shape[1]
     firsts = [
         row * width + len(pair.source) + 1 for row, pair in enumerate(pairs)
     ]  # where each row's [SEP] stands
@@ -141,7 +144,8 @@ class PrefixLM(nn.Module):
     def __init__(self, encoder: Any, passes: int = 1):
         super().__init__()
         check_attention(encoder, "prefix")
-        self.encoder, self.passes = encoder, passes
+        self.encoder = encoder
+        self.passes = passes
         if passes > 1:
             size = encoder.word_vectors(torch.zeros(1, 1, dtype=torch.int64)).shape[-1]
             if size != encoder.hidden_size:
@@ -188,7 +192,8 @@ class CachedDecoder:
     mode."""
 
     def __init__(self, encoder: Any, sources: TokenBatch):
-        self.encoder, self.sources = encoder, sources
+        self.encoder = encoder
+        self.sources = sources
         self.longest = int(sources.mask_BT.sum(1).max())
 
     @torch.no_grad()
@@ -201,8 +206,10 @@ class CachedDecoder:
         )
         self.cache = self.encoder.new_cache()
         self.row_R = torch.arange(len(ids_BS), device=ids_BS.device)
-        self.mask_RS, self.length_R = mask_BS, mask_BS.sum(1)
-        self.steps, self.seen_RKU = 0, mask_BS.new_zeros((len(ids_BS), 1, 0))
+        self.mask_RS = mask_BS
+        self.length_R = mask_BS.sum(1)
+        self.steps = 0
+        self.seen_RKU = mask_BS.new_zeros((len(ids_BS), 1, 0))
         position_S = torch.arange(ids_BS.shape[1], device=ids_BS.device)
         # what stands in segment 1 already, the beginning of the target, is seen from itself on
         visible_BSS = attention_mask(mask_BS, segment_BS, "prefix")
@@ -257,8 +264,10 @@ class CachedDecoder:
     def _keep(self, row_N: torch.Tensor) -> None:
         for kept in self.cache:
             kept.keep(row_N)
-        self.row_R, self.seen_RKU = self.row_R[row_N], self.seen_RKU[row_N]
-        self.mask_RS, self.length_R = self.mask_RS[row_N], self.length_R[row_N]
+        self.row_R = self.row_R[row_N]
+        self.seen_RKU = self.seen_RKU[row_N]
+        self.mask_RS = self.mask_RS[row_N]
+        self.length_R = self.length_R[row_N]
 
 
 def _tokens(

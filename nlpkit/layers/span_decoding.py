@@ -37,14 +37,13 @@ def with_rows(cells: Sequence[np.ndarray]) -> torch.Tensor:
 def pairs_in_rows(
     s_rows_S: torch.Tensor, o_rows_O: torch.Tensor, most: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Indices (N,) of subjects and (N,) of objects: all pairs of one text, in pieces of N <= `most`.
+    """Indices (N,) of subjects and (N,) of objects: all pairs of one text, in pieces of N <=
+    `most`.
 
     Takes the text of every subject, (S,), and of every object, (O,), both sorted.
     """
-    first_S, end_S = (
-        torch.searchsorted(o_rows_O, s_rows_S),
-        torch.searchsorted(o_rows_O, s_rows_S, right=True),
-    )
+    first_S = torch.searchsorted(o_rows_O, s_rows_S)
+    end_S = torch.searchsorted(o_rows_O, s_rows_S, right=True)
     count_S = end_S - first_S
     ends_S = count_S.cumsum(0)
     for start in range(0, int(ends_S[-1]) if len(ends_S) else 0, most):

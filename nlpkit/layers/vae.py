@@ -1,10 +1,12 @@
 r"""A latent vector of a text, learned by a variational autoencoder: what a text is like beyond its
 labels.
 
-    posterior     q(z | text) = N(mean, exp(log_variance)), both linear in the mean of the encoder's hidden vectors
-    training      z = mean + exp(log_variance / 2) noise,    noise ~ N(0, 1);    elsewhere z = mean
-    KL_i          (mean_i^2 + exp(log_variance_i) - 1 - log_variance_i) / 2          of q and N(0, 1), for number i
-    loss          -log p(text | z) + w sum_i max(KL_i, free),     w = min(1, examples seen / annealing)
+    posterior   q(z | text) = N(mean, exp(log_variance)), both linear in the mean of the encoder's
+                hidden vectors
+    training    z = mean + exp(log_variance / 2) noise,    noise ~ N(0, 1);    elsewhere z = mean
+    KL_i        (mean_i^2 + exp(log_variance_i) - 1 - log_variance_i) / 2
+                of q and N(0, 1), for number i
+    loss        -log p(text | z) + w sum_i max(KL_i, free),  w = min(1, examples seen / annealing)
 
 Annealing lets the decoder find a use for z before z costs anything, and what a number may tell for
 nothing keeps it from being given up. The trainer says after every step how many examples all
@@ -35,7 +37,8 @@ class Latent(nn.Module):
         super().__init__()
         self.posterior = nn.Linear(hidden_size, 2 * numbers)
         self.project = nn.Linear(numbers, size, bias=False)
-        self.free, self.annealing = free, annealing
+        self.free = free
+        self.annealing = annealing
         self.seen: torch.Tensor
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 

@@ -1,7 +1,8 @@
 r"""Parameter groups: a learning rate for every layer, patterns for the rest, no weight decay on
 vectors, nor on what a module names `undecayed`.
 
-    rate(parameter) = learning_rate * layer_decay ** (depth of the top layer - depth of the parameter) * multiplier
+    rate(parameter) = multiplier * learning_rate * layer_decay ** layers_above
+    layers_above    = depth of the top layer - depth of the parameter
 
 where the multiplier is that of the first pattern (a regular expression searched in the parameter's
 name) that fits. Everything outside the encoder (the head) counts as one layer above it.
@@ -74,14 +75,13 @@ def parameter_groups(
     Raises SettingsError where a pattern of `rates` fits no parameter, or only ones that an earlier
     pattern took.
     """
-    patterns, used = parse_rates(rates), set()
+    patterns = parse_rates(rates)
+    used = set()
     encoder: Any = model.encoder
     hidden = {id(module.weight) for module in encoder.modules() if isinstance(module, nn.Linear)}
-    undecayed = {
-        id(parameter)
-        for module in model.modules()
-        for parameter in getattr(module, "undecayed", ())
-    }
+    undecayed = set()
+    for module in model.modules():
+        undecayed |= {id(parameter) for parameter in getattr(module, "undecayed", ())}
     groups: dict[tuple[float, float, bool], Group] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

@@ -37,5 +37,6 @@ def multiplier(points: Points, step: int, steps: int) -> float:
     index = bisect_right([point[0] for point in points], share)
     if index == len(points):
         return points[-1][1]
-    (left, low), (right, high) = points[index - 1], points[index]
+    left, low = points[index - 1]
+    right, high = points[index]
     return low + (high - low) * (share - left) / (right - left)

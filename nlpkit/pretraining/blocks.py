@@ -30,7 +30,8 @@ class Blocks:
     """
 
     def __init__(self, sizes: Sequence[int], weights: Sequence[float], length: int, seed: int):
-        self.length, self.seed = length, seed
+        self.length = length
+        self.seed = seed
         # one less than fit, for the phase
         self.counts = [max(0, size // length - 1) for size in sizes]
         self.shares = [
@@ -60,7 +61,8 @@ class Blocks:
 def _shuffled(index: int, count: int, key: tuple[int, ...]) -> int:
     """Where `index` goes in a permutation of `count` numbers, which `key` picks."""
     random = np.random.default_rng(key)
-    factor, shift = int(random.integers(count)) | 1, int(random.integers(count))
+    factor = int(random.integers(count)) | 1
+    shift = int(random.integers(count))
     while math.gcd(factor, count) != 1:
         factor += 2
     return (factor * index + shift) % count

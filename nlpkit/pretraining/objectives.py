@@ -1,12 +1,15 @@
 """Blocks of tokens to batches with targets: masked words, the continuation of a prefix, or replaced
 tokens.
 
-    masked   [CLS] block [SEP], whole words masked with probability p; of their tokens 80 % become [MASK], 10 % another
-             token, 10 % stay; the target is the token at its own place. Every token sees every other.
-    prefix   [CLS] source [SEP] target, cut at a random place; the target is the next token, from the [SEP] on, and a
-             token of the target sees the source and what is left of it: the mask of generation.
-    replaced a masked batch, whose masked places are filled with tokens drawn from what the encoder itself expects
-             there; the target of every token is whether it is not the one of the text.
+    masked   [CLS] block [SEP], whole words masked with probability p; of their tokens 80 % become
+             [MASK], 10 % another token, 10 % stay; the target is the token at its own place. Every
+             token sees every other.
+    prefix   [CLS] source [SEP] target, cut at a random place; the target is the next token, from
+             the [SEP] on, and a token of the target sees the source and what is left of it: the
+             mask of generation.
+    replaced a masked batch, whose masked places are filled with tokens drawn from what the encoder
+             itself expects there; the target of every token is whether it is not the one of the
+             text.
 
 Sources: Devlin et al. 2018, arxiv.org/abs/1810.04805; Cui et al. 2019 (whole words),
 arxiv.org/abs/1906.08101; Dong et al. 2019 (prefix), arxiv.org/abs/1905.03197; Clark et al. 2020

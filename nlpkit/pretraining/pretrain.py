@@ -1,7 +1,8 @@
 """Pretraining put together: corpus, encoder, trainer, held-out figures, and files that are a
 checkpoint at every stop.
 
-    config.json tokenizer.json model.safetensors    the encoder with its masked-LM head, as `transformers` reads it too
+    config.json tokenizer.json model.safetensors     the encoder with its masked-LM head, as
+                                                     `transformers` reads it too
     pretraining.json                                 settings, texts, versions, and what was reached
     metrics.jsonl README.md                          a line for each evaluation; model card
     checkpoint.safetensors corpus/                   of a training that is not finished
@@ -64,8 +65,11 @@ class Pretraining:
     """
 
     def __init__(self, plan: PretrainPlan, accelerator: Any):
-        self.plan, self.config, self.accelerator = plan, plan.config, accelerator
-        self.started, self.finished = time.monotonic(), False
+        self.plan = plan
+        self.config = plan.config
+        self.accelerator = accelerator
+        self.started = time.monotonic()
+        self.finished = False
         if accelerator.device.type == "cpu":
             keep_freed_memory()
         torch.manual_seed(self.config.seed)
@@ -88,7 +92,8 @@ class Pretraining:
 
     def _load_corpus(self) -> Corpus:
         """The texts, encoded by the main process while the others wait."""
-        texts, is_main = list(self.plan.texts), self.accelerator.is_main_process
+        texts = list(self.plan.texts)
+        is_main = self.accelerator.is_main_process
         if is_main:
             corpus = load_corpus(self.folder, texts, self.backend)
         self.accelerator.wait_for_everyone()
@@ -147,7 +152,8 @@ class Pretraining:
         )
 
     def _held_out(self) -> list[np.ndarray]:
-        length, tokens = self.config.length - 2, self.corpus.held_out
+        length = self.config.length - 2
+        tokens = self.corpus.held_out
         count = min(HELD_OUT_BLOCKS, len(tokens) // length)
         if not count:
             raise SettingsError(
@@ -269,7 +275,7 @@ class Pretraining:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Writes `RECORD`."""
+    """Writes settings, versions and results to `RECORD`, all or nothing."""
     with write_atomic(folder / RECORD) as stream:
         stream.write(json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n")
 

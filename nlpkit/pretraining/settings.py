@@ -62,7 +62,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.replaced_share and self.prefix_share + self.replaced_share >= 1:
             raise ValueError(
-                "replaced_share: expected less than 1 with prefix_share: masked words teach what to put in"
+                "replaced_share: expected less than 1 with prefix_share: "
+                "masked words teach what to put in"
             )
         if self.length > self.batch_tokens:
             raise ValueError(

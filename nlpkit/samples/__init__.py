@@ -39,7 +39,8 @@ def knowledge_base(task: str, count: int, seed: int) -> Iterator[str]:
 
 
 def _module(task: str) -> Any:
-    name, known = task.replace("-", "_"), tasks()
+    name = task.replace("-", "_")
+    known = tasks()
     if name not in known:
         message = f'data sample: no made-up data for task "{task}"{did_you_mean(name, known)}'
         raise SettingsError(message, hint=f"tasks that have some: {', '.join(known)}")

@@ -41,7 +41,8 @@ def reading_records(world: World, count: int) -> Iterator[dict[str, Any]]:
 
 
 def _record(world: World) -> dict[str, Any]:
-    random, cast = world.random, Cast(world)
+    random = world.random
+    cast = Cast(world)
     sizes = [random.randint(2, 4) for _ in range(random.choice((1, 1, 2, 3)))]
     facts = [random.choice(FACTS) for _ in range(sum(sizes))]
     sentences = [
@@ -53,7 +54,8 @@ def _record(world: World) -> dict[str, Any]:
     record: dict[str, Any] = {"question": _filled(question, asked, cast)}
     answers = [cast.name(_of(slot, asked))]
     if world.chance(UNTOLD):
-        sentences[asked], answers = "", []
+        sentences[asked] = ""
+        answers = []
     passages = ["".join(sentences[sum(sizes[:i]) : sum(sizes[: i + 1])]) for i in range(len(sizes))]
     told = {"context": passages[0]} if len(passages) == 1 else {"passages": passages}
     return {**record, **told, "answers": answers}

@@ -62,7 +62,8 @@ def records(count: int, seed: int) -> Iterator[dict[str, Any]]:
 
 def _record(world: World) -> dict[str, Any]:
     story = world.random.choice(list(PROBLEMS))
-    template, equation = world.random.choice(LEADS) + story, PROBLEMS[story]
+    template = world.random.choice(LEADS) + story
+    equation = PROBLEMS[story]
     numbers: dict[str, str] = {}
     while not numbers or evaluate(_filled(equation, numbers)) <= 0:
         numbers = _numbers(world, template)

@@ -95,7 +95,8 @@ class Named(NamedTuple):
 
 def records(count: int, seed: int) -> Iterator[dict[str, Any]]:
     """`count` records, texts of 9 to 40 characters; the same seed gives the same records."""
-    world, (named, _) = World(f"entity_linking {seed}"), base()
+    world = World(f"entity_linking {seed}")
+    named, _ = base()
     for _ in range(count):
         yield _record(world, named)
 
@@ -108,7 +109,8 @@ def knowledge_base(count: int, seed: int) -> Iterator[str]:
 @cache
 def base() -> tuple[list[Named], list[dict[str, Any]]]:
     """The names, and the entities as CCKS2019 writes them."""
-    world, taken = World("entity_linking base"), set[str]()
+    world = World("entity_linking base")
+    taken = set[str]()
     named: list[Named] = []
     entities: list[dict[str, Any]] = []
     while len(named) < SIZE:

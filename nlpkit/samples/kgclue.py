@@ -71,7 +71,9 @@ def knowledge_base(count: int, seed: int) -> Iterator[str]:
 
 def _names(count: int, seed: int) -> Iterator[tuple[list[Fact], list[Fact]]]:
     """(what is asked for, all facts) of every name."""
-    world, known, left = World(f"kgclue {seed}"), set[str](), count
+    world = World(f"kgclue {seed}")
+    known = set[str]()
+    left = count
     while left > 0:
         kind = world.random.choice(list(FACTS))
         name = Cast(world).name(f"{kind}1")
@@ -96,8 +98,7 @@ def _fact(world: World, kind: str, name: str, meaning: str, predicate: str) -> F
     object_, question = FACTS[kind][predicate]
     cast = Cast(world)
     numbered = re.sub(r"<(\w+)>", r"<\g<1>1>", object_)
-    value, words = (
-        "".join(piece.text for piece in fill(text, cast)) for text in (numbered, question)
-    )
+    value = "".join(piece.text for piece in fill(numbered, cast))
+    words = "".join(piece.text for piece in fill(question, cast))
     subject = f"{name}（{meaning}）" if meaning else name
     return subject, predicate, value, f"{world.random.choice(LEADS)}{name}{words}？"

@@ -1,9 +1,11 @@
 r"""Classification: one label for a text, of those that training has seen.
 
     in   {"text": "送得很快，味道也好", "label": "好评"}
-    out  {..., "prediction": {"label": "好评", "score": 0.97, "candidates": [{"label": "好评", "score": 0.97}, ...]}}
+    out  {..., "prediction": {"label": "好评", "score": 0.97,
+         "candidates": [{"label": "好评", "score": 0.97}, ...]}}
 
-    p(label | text) = softmax(W pooled + b)        pooled = [ hidden of [CLS] ; mean of hidden over the text's tokens ]
+    p(label | text) = softmax(W pooled + b)
+    pooled = [ hidden of [CLS] ; mean of hidden over the text's tokens ]
 
 A score is a probability; the loss is -log p(label) in nats. A long text is cut to windows: each
 learns the label, and their probabilities are averaged, weighted by their tokens. `macro_f1` is the
@@ -188,7 +190,7 @@ class Task(task.Task[Example, Batch, Prediction]):
         return self._prediction(list(total.values()), self.config.candidates)
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
-        """The label."""
+        """The label is the only fact, and its own group."""
         return {prediction.label: prediction.label}
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:

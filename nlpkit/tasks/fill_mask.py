@@ -120,10 +120,7 @@ class Model(nn.Module):
 
 
 class Task(task.Task[Example, Batch, Prediction]):
-    """See the module docstring.
-
-    Raises SettingsError where the encoder's vocabulary has no [MASK].
-    """
+    """See the module docstring. Raises SettingsError for a vocabulary without [MASK]."""
 
     Config = Settings
     monitor = "accuracy"
@@ -154,10 +151,7 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def read(self, record: dict[str, Any]) -> Example:
         """`text` with [MASK] in it and, where there is gold, `answer`: the hidden tokens one after
-        another.
-
-        Raises RecordError for a text without a mask, or gold of another number of tokens.
-        """
+        another. Raises RecordError for a text without a mask, or gold of more or fewer tokens."""
         text = read_text(record)
         places = [match.span() for match in re.finditer(re.escape(MASK), text)]
         if not places:

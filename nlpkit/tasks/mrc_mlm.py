@@ -4,7 +4,8 @@ passage.
     [CLS] [MASK] x (L + 1) [SEP] question [SEP] passage [SEP]
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
-    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
+    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43,
+         "alternatives": []}}
 
 The masks are the answer's tokens and its end; the loss of a window (`_mrc.reading`) is the sum over
 them: the mean would make too much of windows that answer nothing. A window where the end is
@@ -116,10 +117,7 @@ class Model(nn.Module):
 
 
 class Task(Reading, task.Task[Example, Batch, Prediction]):
-    """See the module docstring.
-
-    Raises SettingsError where the encoder's vocabulary has no [MASK].
-    """
+    """See the module docstring. Raises SettingsError for a vocabulary without [MASK]."""
 
     Config = Settings
 
@@ -133,14 +131,14 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """A row for every window."""
         end_id = self.tokenizer.sep_id
-        rows = [
-            [*self.masks, end_id, *e.question, end_id, *w.token_ids]
-            for e in examples
-            for w in e.windows
-        ]
+        rows = []
+        wanted = []
+        for example in examples:
+            for window in example.windows:
+                rows.append([*self.masks, end_id, *example.question, end_id, *window.token_ids])
+                wanted.append(torch.tensor([*window.target, end_id]))
         targets_RL = None
         if targets:
-            wanted = [torch.tensor([*w.target, end_id]) for e in examples for w in e.windows]
             targets_RL = nn.utils.rnn.pad_sequence(wanted, True, -1)
         return Batch(
             list(examples), collate_sources(rows, self.tokenizer), groups(examples), targets_RL
@@ -177,15 +175,16 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         found = best_spans(
             log_probs_RLV, passages, self.tokenizer.sep_id, LISTED, length_normalised=True
         )
-        rows = zip(*(part.tolist() for part in found), strict=True)
-        return [
-            [(i, i + length) for s, i, length in zip(*row, strict=True) if s > -torch.inf]
-            for row in rows
-        ]
+        spans = []
+        for row in zip(*(part.tolist() for part in found), strict=True):
+            places = zip(*row, strict=True)
+            spans.append([(i, i + length) for s, i, length in places if s > -torch.inf])
+        return spans
 
     def _walk(self, log_probs_RLV: torch.Tensor, windows: Sequence[Window]) -> list[list[Span]]:
         """The piece of every window that a walk from token to token comes to."""
-        passages, device = [[window.token_ids] for window in windows], log_probs_RLV.device
+        passages = [[window.token_ids] for window in windows]
+        device = log_probs_RLV.device
         constraint = PassageConstraint(passages, self.tokenizer.sep_id, device=device)
         found = beam_search(Positions(log_probs_RLV), constraint, len(windows), 1, self.max_answer)
         ends = zip(found.state_BK[:, 0].tolist(), found.length_BK[:, 0].tolist(), strict=True)

@@ -4,7 +4,8 @@ passages.
     [CLS] passage [SEP] question [SEP] answer [SEP]          see `nlpkit.layers.prefix_lm`
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
-    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
+    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43,
+         "alternatives": []}}
 
 The loss of a window (`_mrc.reading`) is the sum over the answer's tokens and its end: the mean
 would make too much of windows that answer nothing. A window where the end is likeliest at once
@@ -101,7 +102,10 @@ class Voters:
     def __init__(
         self, decoder: CachedDecoder, first_RV: torch.Tensor, group_R: torch.Tensor, groups: int
     ):
-        self.decoder, self.first_RV, self.group_R, self.groups = decoder, first_RV, group_R, groups
+        self.decoder = decoder
+        self.first_RV = first_RV
+        self.group_R = group_R
+        self.groups = groups
 
     def first(self) -> torch.Tensor:
         """log p of the first token of every group: (B, V)."""

@@ -1,7 +1,8 @@
 r"""Named entities with GlobalPointer: a score for every span and label.
 
     in   {"text": "郑阿姨去了文汇路", "entities": [{"start": 0, "end": 3, "label": "name"}]}
-    out  {..., "prediction": {"entities": [{"start": 0, "end": 3, "label": "name", "text": "郑阿姨", "score": 5.2}]}}
+    out  {..., "prediction": {"entities": [{"start": 0, "end": 3, "label": "name", "text": "郑阿姨",
+         "score": 5.2}]}}
 
 Spans are half-open, in characters of the text as given; nested and overlapping entities need no
 special case.
@@ -10,9 +11,9 @@ Source: https://kexue.fm/archives/8373 and /8877; published on CLUENER with BERT
 (standard) and 80.66 (efficient) on the validation set.
 Differs from /8373: the loss is exact (see `nlpkit.layers.global_pointer`); the threshold is tuned
 on the dev set.
-Measured: CLUENER, 10,748 lines, `--encoder dgcnn` with default settings (10 epochs, batch 16, AdamW;
-commit 8517958), dev F1 of seeds 1, 2, 3: 0.742, 0.742, 0.744 in 17 to 19 minutes on one core of a
-Zen 5. Figures of `tiny` are in its README.
+Measured: CLUENER, 10,748 lines, `--encoder dgcnn` with default settings (10 epochs, batch 16,
+AdamW; commit 8517958), dev F1 of seeds 1, 2, 3: 0.742, 0.742, 0.744 in 17 to 19 minutes on one core
+of a Zen 5. Figures of `tiny` are in its README.
 Legend: B batch, T tokens, P labels.
 """
 

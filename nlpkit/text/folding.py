@@ -1,8 +1,9 @@
 """The form under which names are looked up: full-width and half-width, upper and lower case, spaced
 or not are one.
 
-    "Ｇａｌａｘｙ S8"  -->  "galaxys8", each of its characters with the character of the text that it came from
+    "Ｇａｌａｘｙ S8"  -->  "galaxys8"
 
+Each of its characters knows the character of the text that it came from.
 A character becomes its NFKC form in folded case; white space and what has no width are left out.
 What is found in the casefolded text is told in the text as given: a span counts only where both its
 edges fall between characters of the text.
@@ -22,15 +23,15 @@ from nlpkit.text.tokenizer import Span
 
 @dataclass(frozen=True)
 class Casefolded:
-    """A casefolded text; `source` has, for each of its characters, the place of the character it came
-    from."""
+    """A casefolded text; `source` has, for each of its characters, the place of the character it
+    came from."""
 
     text: str
     source: list[int]
 
     def span(self, start: int, end: int) -> Span | None:
-        """`[start, end)` of the casefolded text in the text as given; None where an edge falls inside a
-        character."""
+        """`[start, end)` of the casefolded text in the text as given; None where an edge falls
+        inside a character."""
         source = self.source
         if not 0 <= start < end <= len(source):
             return None
@@ -41,7 +42,7 @@ class Casefolded:
 
 
 def casefold(text: str) -> Casefolded:
-    """The casefolded text."""
+    """The text in the form of the module docstring, with the place of every character."""
     parts = [casefold_character(character) for character in text]
     return Casefolded("".join(parts), [place for place, part in enumerate(parts) for _ in part])
 

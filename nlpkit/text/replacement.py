@@ -59,7 +59,10 @@ def replace_spans(
 ) -> tuple[str, list[Span]]:
     """The text with each span replaced by its string, and where these are now. Spans are sorted and
     do not overlap."""
-    pieces, new, done, length = [], [], 0, 0
+    pieces = []
+    new = []
+    done = 0
+    length = 0
     for (start, end), string in zip(spans, strings, strict=True):
         length += start - done
         pieces += [text[done:start], string]

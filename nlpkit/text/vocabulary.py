@@ -30,11 +30,10 @@ ASCII = [chr(code) for code in range(0x20, 0x7F) if not chr(code).isupper()]
 def common_characters() -> list[str]:
     """Level 1 of GB 2312 and of Big5, each character once."""
     rows = [("gb2312", 0xB0A1, 0xD7F9), ("big5", 0xA440, 0xC67E)]
-    codes = (
-        code.to_bytes(2, "big").decode(name, "ignore")
-        for name, first, last in rows
-        for code in range(first, last + 1)
-    )
+    codes: list[str] = []
+    for name, first, last in rows:
+        numbers = range(first, last + 1)
+        codes += [number.to_bytes(2, "big").decode(name, "ignore") for number in numbers]
     return list(
         dict.fromkeys(
             character for character in codes if len(character) == 1 and not character.isascii()

@@ -232,7 +232,8 @@ class Fit:
 
     def _finish(self) -> None:
         """Notes what was reached, writes the model card, and drops the checkpoint."""
-        run, monitor = self.run, self.run.task.monitor
+        run = self.run
+        monitor = self.run.task.monitor
         best = max(self.state.history, key=lambda line: line[monitor])
         seconds = round(time.monotonic() - self.started, 1)
         run.config["result"] = {

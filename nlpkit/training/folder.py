@@ -1,4 +1,5 @@
-"""The folder of a training: what may be done to what it holds, and that one training alone does it."""
+"""The folder of a training: what may be done to what it holds, and that one training alone does
+it."""
 
 from __future__ import annotations
 
@@ -140,8 +141,8 @@ def put_in_place(new: Path, out: Path) -> None:
 def refuse_differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> None:
     """Raises SettingsError with the first thing in which a plan differs from the run to go on with.
 
-    `old` and `new` are their configs, as read from JSON; versions may differ. `path` is where in the
-    config they lie.
+    `old` and `new` are their configs, as read from JSON; versions may differ. `path` is where in
+    the config they lie.
     """
     for key in new:
         where = f"{path}.{key}" if path else key

@@ -1,7 +1,7 @@
 """The trainer: a generator of events that knows no task.
 
-    for event in train(state, micro_batches, evaluate, ...):      # the caller saves, draws, logs, or breaks
-        ...
+    for event in train(state, micro_batches, evaluate, ...):
+        ...  # the caller saves, draws, logs, or breaks
 
 What a step does is in `nlpkit.training.step`, what it changes in `nlpkit.training.state`.
 """

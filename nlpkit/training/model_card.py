@@ -8,7 +8,9 @@ from typing import Any
 
 def model_card(config: dict[str, Any]) -> str:
     """Markdown from the `config.json` of a finished run."""
-    result, data, train = config["result"], config["data"], config["settings"]["train"]
+    result = config["result"]
+    data = config["data"]
+    train = config["settings"]["train"]
     metrics = "\n".join(f"| {name} | {value} |" for name, value in result["metrics"].items())
     versions = ", ".join(f"{name} {number}" for name, number in config["versions"].items())
     settings = json.dumps(config["settings"], ensure_ascii=False, indent=1)

@@ -1,7 +1,8 @@
 """A tenth of the training data kept for evaluation, where no dev file is given; and dev in halves.
 
-What belongs together stays on one side: lines that share a passage, context, text or group, directly
-or through other lines. Otherwise a model would be evaluated on texts that it was trained on.
+What belongs together stays on one side: lines that share a passage, context, text or group,
+directly or through other lines. Otherwise a model would be evaluated on texts that it was trained
+on.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ def split_by_content(paths: Sequence[str | Path]) -> tuple[Records, Records]:
     dev_lines = [line for number, line in enumerate(lines) if number in dev]
     if not train_lines or not dev_lines:
         names = ", ".join(map(str, paths))
+        few = f"{len(lines)} lines are too few, or share too much"
         raise DataError(
-            f"{names}: {len(lines)} lines are too few, or share too much, to keep some for evaluation",
+            f"{names}: {few}, to keep some for evaluation",
             hint="give --dev",
         )
     return records_of(train_lines), records_of(dev_lines)

@@ -1,11 +1,13 @@
 """One optimiser step, as four parts, each of which a technique may wrap.
 
-    objective(batch) -> loss_B               the losses of a micro-batch, one for each example
-    backward(micro_batches) -> sums_2        adds the gradient of the *sum* of this process's losses to `.grad`;
-                                             gives (sum of losses, examples)
-    combine(sums_2) -> Total                 adds both up over the processes and divides once by the number of
-                                             examples: `.grad` is now the gradient of the mean loss of the step
-    update()                                 clips the gradient, lets the optimizer and the average move, clears `.grad`
+    objective(batch) -> loss_B           the losses of a micro-batch, one for each example
+    backward(micro_batches) -> sums_2    adds the gradient of the *sum* of this process's losses to
+                                         `.grad`; gives (sum of losses, examples)
+    combine(sums_2) -> Total             adds both up over the processes and divides once by the
+                                         number of examples: `.grad` is now the gradient of the
+                                         mean loss of the step
+    update()                             clips the gradient, lets the optimizer and the average
+                                         move, clears `.grad`
 
 Accumulation is exact for any split of a batch, over micro-batches and over processes, since nothing
 is divided before all is added up: a step does not depend on how its batch was cut.

@@ -61,7 +61,8 @@ def _of_one_trie(
     rows, positions, _ = log_probs_RTV.shape
     best_RN = log_probs_RTV.new_full((rows, count), NEGATIVE_INFINITY)
     state_RN = torch.full((rows, count), -1, device=best_RN.device)
-    score_RL, fan_L = best_RN.new_zeros(rows, 1), None
+    score_RL = best_RN.new_zeros(rows, 1)
+    fan_L = None
     for depth, (start, end) in enumerate(pairwise(bounds[: positions + 2])):
         if fan_L is not None:
             score_RL = score_RL.repeat_interleave(fan_L, 1, output_size=end - start)

@@ -61,7 +61,8 @@ def flatten(sequences: Iterable[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]
 
     Raises DataError for a token from 2**31 on.
     """
-    flat, ends = array("i"), array("q", [0])
+    flat = array("i")
+    ends = array("q", [0])
     for sequence in sequences:
         try:
             flat.extend(sequence)
@@ -115,7 +116,8 @@ def sort(keys: Sequences, vocabulary_size: int) -> tuple[np.ndarray, np.ndarray]
     while len(place):
         word = _words(keys, order[place], word_index, bits)
         by = np.lexsort((word, run[place])) if word_index else np.argsort(word, kind="stable")
-        order[place], word = order[place][by], word[by]
+        order[place] = order[place][by]
+        word = word[by]
         starts = np.ones(len(place), bool)
         starts[1:] = (word[1:] != word[:-1]) | (run[place[1:]] != run[place[:-1]])
         is_new[place[starts]] = True
@@ -162,7 +164,8 @@ def compile_csr(keys: Sequences, vocabulary_size: int) -> Csr:
         ends.append(left[node] == 1)  # of the keys that share a node the shortest comes first
         parent = np.cumsum(is_new, dtype=np.int32) - 1
         nodes = len(node)
-        place, left = place + 1, left - 1
+        place = place + 1
+        left = left - 1
     first = np.cumsum(np.concatenate([[1], *fans, [0]]))
     if len(first) > MOST_NODES:
         raise DataError(

@@ -1,7 +1,8 @@
 """A table of tries for `generate` of transformers, in the place of `prefix_allowed_tokens_fn`, with
 the same results.
 
-    model.generate(**inputs, num_beams=4, logits_processor=[TrieLogitsProcessor(table, num_beams=4)])
+    processor = TrieLogitsProcessor(table, num_beams=4)
+    model.generate(**inputs, num_beams=4, logits_processor=[processor])
 
 Every row walks its tokens from the root, one binary search each, for all rows at once. Illegal
 tokens get -inf, legal ones keep their scores. A row that left the trie, because it is finished or a
@@ -46,19 +47,18 @@ class TrieLogitsProcessor:
         *,
         in_place: bool = False,
     ):
-        self.table, self.num_beams, self.prompt_length, self.in_place = (
-            table,
-            num_beams,
-            prompt_length,
-            in_place,
-        )
+        self.table = table
+        self.num_beams = num_beams
+        self.prompt_length = prompt_length
+        self.in_place = in_place
 
     @torch.no_grad()
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores (N, V) after tokens (N, T)."""
         nodes = self.table.nodes(self._walk(input_ids))
         found = ragged(nodes, len(input_ids) // self.num_beams, self.table.label, self.table.eos_id)
-        place_M, is_lost_N = places(scores, found).long(), nodes.state_N < 0
+        place_M = places(scores, found).long()
+        is_lost_N = nodes.state_N < 0
         legal_M = scores.reshape(-1).index_select(0, place_M)
         best_N = scores.new_full((len(scores),), NEGATIVE_INFINITY).masked_fill_(is_lost_N, 0.0)
         best_N.scatter_reduce_(0, found.beam_M.long(), legal_M, "amax")

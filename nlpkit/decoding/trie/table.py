@@ -70,9 +70,8 @@ class TrieTable:
         """The roots: (rows, 1). Raises SettingsError where there is a root for each of another
         number of rows."""
         if len(self.root_R) not in (1, rows):
-            raise SettingsError(
-                f"tables: expected one root for all or one for each of {rows} rows, got {len(self.root_R)}"
-            )
+            expected = f"expected one root for all or one for each of {rows} rows"
+            raise SettingsError(f"tables: {expected}, got {len(self.root_R)}")
         return self.root_R.expand(rows)[:, None]
 
     def pick(self, trie_B: torch.Tensor) -> TrieTable:

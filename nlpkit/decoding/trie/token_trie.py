@@ -146,7 +146,8 @@ class TokenTrie:
             raise IndexError(f"expected keys in [0, {len(self)})")
         flat, lengths = self._tokens(ids)
         tokens = flat.tolist()
-        found, start = [], 0
+        found = []
+        start = 0
         for length in lengths.tolist():
             found.append(tuple(tokens[start : start + length]))
             start += length

@@ -49,7 +49,7 @@ class Values:
         return cls(np.cumsum(length)[last], text)
 
     def of(self, key: int) -> list[str]:
-        """The values of a key."""
+        """The values of key number `key`, in the order in which they were given."""
         start = int(self.ends[key - 1]) if key else 0
         return self.text[start : int(self.ends[key])].tobytes().decode().split("\n")[:-1]
 

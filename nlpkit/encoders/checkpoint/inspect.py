@@ -114,7 +114,8 @@ def dissect(claimed: dict[str, Any], stored: Mapping[str, Header]) -> Anatomy:
 def _no_encoder(prefixes: list[str], names: Iterable[str]) -> str:
     if prefixes:
         return f"expected one encoder in the weights, got {len(prefixes)}: {_some(prefixes)}"
-    return f"the weights are no BERT-family encoder: expected {_WORDS} and {_QUERY}, got {_some(names)}"
+    expected = f"expected {_WORDS} and {_QUERY}, got {_some(names)}"
+    return f"the weights are no BERT-family encoder: {expected}"
 
 
 def _own_name(name: str, prefix: str) -> str:
@@ -127,7 +128,8 @@ def _architecture(
 ) -> str:
     """One of FAMILIES, or roberta. Where the tensors leave a choice it makes no difference to the
     encoder."""
-    word, claim = prefix.rstrip(".").rpartition(".")[2], claimed.get("model_type")
+    word = prefix.rstrip(".").rpartition(".")[2]
+    claim = claimed.get("model_type")
     if _POSITIONS not in body:
         # A RoFormer computes its rotary positions. Others without position embeddings (NEZHA has
         # relative ones) would load as one without a word.

@@ -222,7 +222,10 @@ def _folder(source: str | Path, *, weights: bool = True, pickle: bool = False) -
     there is no network."""
     if Path(source).is_dir():
         return Path(source)
-    hint = "give a directory with config.json and model.safetensors, or the id of a model on the Hugging Face hub"
+    hint = (
+        "give a directory with config.json and model.safetensors, "
+        "or the id of a model on the Hugging Face hub"
+    )
     if Path(source).exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(source)):
         raise SettingsError(f"{source}: no such directory", hint)
     patterns = _HUB_FILES + _HUB_SAFETENSORS * weights + _HUB_PICKLES * pickle
@@ -238,9 +241,10 @@ def _folder(source: str | Path, *, weights: bool = True, pickle: bool = False) -
 def _dissect(folder: Path, pickle: bool) -> tuple[list[Path], Anatomy]:
     claimed = read_json(folder / "config.json")
     files = weight_files(folder, pickle)
-    return files, dissect(
-        claimed, {name: header for path in files for name, header in headers(path)}
-    )
+    found: dict[str, Any] = {}
+    for path in files:
+        found |= dict(headers(path))
+    return files, dissect(claimed, found)
 
 
 def _vocabulary(folder: Path, rows: int | None) -> tuple[dict[str, Any], list[str]]:

@@ -4,10 +4,10 @@ compared.
     {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说"], "answers": ["沈从文"]}
 
 `answers` are all right, the first is the one to learn where a passage has several; `[]` says that
-there is none. Answers are scored in two ways. The rules of CMRC 2018 (`cmrc_exact_match`, `cmrc_f1`,
-see `cmrc_score`) mind the order of characters; `cmrc_f1` picks the best checkpoint. Those of WebQA
-and SogouQA do not: strings are compared without punctuation and space, in half width and lower case
-(`normalise`), and characters with their counts are what two answers have in common.
+there is none. Answers are scored in two ways. The rules of CMRC 2018 (`cmrc_exact_match`,
+`cmrc_f1`, see `cmrc_score`) mind the order of characters; `cmrc_f1` picks the best checkpoint.
+Those of WebQA and SogouQA do not: strings are compared without punctuation and space, in half width
+and lower case (`normalise`), and characters with their counts are what two answers have in common.
 
     bag_f1 = 2 |common| / (|gold| + |predicted|)      the best over the accepted answers
     final = (exact_match + bag_f1) / 2

@@ -1,6 +1,7 @@
 """Exact match and F1 as the evaluation script of CMRC 2018 counts them.
 
-    gold "1921年建成", prediction "建于1921年"     segments 1921 年 建 成 and 建 于 1921 年, longest common run 1921 年
+    gold "1921年建成", prediction "建于1921年"
+    segments 1921 年 建 成 and 建 于 1921 年, longest common run 1921 年
     precision 2/4, recall 2/4, F1 = 2PR / (P + R) = 0.5
 
 A text becomes segments: every Chinese character is one, what stands between them is cut into words
@@ -10,8 +11,8 @@ exactly where they are equal in lower case without punctuation; other spaces and
 
 Source: cmrc2018_evaluate.py of https://github.com/ymcui/cmrc2018 (mixed_segmentation, find_lcs,
 calc_f1_score, calc_em_score).
-Differs from it: it cuts words by NLTK, which is not needed here, so contractions stay whole; and two
-answers that are both empty match, since in that set every question has an answer.
+Differs from it: it cuts words by NLTK, which is not needed here, so contractions stay whole; and
+two answers that are both empty match, since in that set every question has an answer.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ exact, no beam.
 The positions do not depend on one another, so the span of l tokens that starts at place s has,
 with log-probabilities lp[i, token],
 
-    score(s, l) = sum_{i < l} lp[i, passage[s + i]] + lp[l, end]      with `length_normalised` divided by l + 1
+    score(s, l) = sum_{i < l} lp[i, passage[s + i]] + lp[l, end]
 
+and with `length_normalised` divided by l + 1.
 All of them are sums along the diagonals of lp[i, passage[j]]. What stands at several places comes
 several times. Positions that do not know of one another share out their probability anew at each:
 the sum is hard on long spans.

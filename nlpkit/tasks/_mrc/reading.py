@@ -2,8 +2,10 @@ r"""Reading comprehension: what its two tasks do alike, which is all but the mod
 its decoding.
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
-         `context` in the place of `passages` is a single passage; `answers` is for training and evaluation
-    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43, "alternatives": []}}
+         `context` in the place of `passages` is a single passage; `answers` is for training and
+         evaluation
+    out  {..., "prediction": {"answer": "沈从文", "passage": 0, "span": [5, 8], "score": 0.43,
+         "alternatives": []}}
 
 A passage is read in overlapping windows, and the windows of a question are decoded together: each
 is a source of its own, whatever passage it belongs to, and `predict --long` has nothing to do. The
@@ -126,11 +128,10 @@ class Reading:
         places = [
             sorted(self._places(passage, gold), key=lambda place: place[1]) for passage in passages
         ]
-        windows = [
-            Window(number, window, target_of(window, places[number]))
-            for number, passage in enumerate(passages)
-            for window in self._windows(passage, len(question))
-        ]
+        windows = []
+        for number, passage in enumerate(passages):
+            for window in self._windows(passage, len(question)):
+                windows.append(Window(number, window, target_of(window, places[number])))
         lost = self._lost(gold, passages, places)
         return Example(question, windows, gold, self.beside + len(question), lost)
 
@@ -165,17 +166,16 @@ class Reading:
             return "" if self._can_be_told(passages, places) else UNKNOWN
         if found:
             return f"longer than {self.max_answer} tokens"
-        is_there = any(
-            halfwidth_lower(answer.strip()) in halfwidth_lower(passage.text)
-            for answer in gold.accepted
-            for passage in passages
-        )
+        texts = [halfwidth_lower(passage.text) for passage in passages]
+        accepted = [halfwidth_lower(answer.strip()) for answer in gold.accepted]
+        is_there = any(answer in text for answer in accepted for text in texts)
         return "not of whole tokens" if is_there else "in no passage"
 
     def _can_be_told(
         self, passages: Sequence[Encoding], places: Sequence[Sequence[tuple[Span, bool]]]
     ) -> bool:
-        """Whether an accepted answer, not cut, is told by its tokens from all else in the passages."""
+        """Whether an accepted answer, not cut, is told by its tokens from all else in the
+        passages."""
         whole = [Window(number, passage) for number, passage in enumerate(passages)]
         for window, some in zip(whole, places, strict=True):
             for place, is_cut in some:

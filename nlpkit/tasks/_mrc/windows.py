@@ -1,4 +1,5 @@
-"""Questions with the windows of their passages: what tasks of reading comprehension batch and decode.
+"""Questions with the windows of their passages: what tasks of reading comprehension batch and
+decode.
 
 Legend: R rows (windows of all examples), B examples.
 """

@@ -143,7 +143,8 @@ def parse(text: str) -> Expression:
     waiting: list[str] = []  # operators and open brackets, as in the shunting yard
     at, complete = 0, False  # complete: an operand has been read, an operator may follow
     while at < len(text):
-        match, sign = None if complete else _OPERAND.match(text, at), text[at]
+        match = None if complete else _OPERAND.match(text, at)
+        sign = text[at]
         if match:
             output.append(number(match[0]))
             complete = True

@@ -4,7 +4,7 @@
     operand    = ( number | whole | "(" expression ")" ) ["%"]
     number     = ( "0" | nonzero { digit } ) [ "." digit { digit } ]
     operator   = "+" | "-" | "*" | "/" | "^" | "**"
-    whole      = a token that is a number by itself, such as one for "the second number of the problem"
+    whole      = a token that is a number by itself, such as one for "the second number"
 
 So a sign stands only at the beginning or after "(", nothing is multiplied by standing side by side,
 there is no leading zero and no point without digits on both sides. The symbols are single
@@ -21,8 +21,8 @@ so that no beam runs into a dead end, and still every expression of at most that
 written.
 
 Source: the equations of https://kexue.fm/archives/7809 (Ape210K), written out here.
-Legend: B rows, K beams, G rows of the grammar, A symbols and whole numbers, S symbols (these and the
-end), V vocabulary, C candidates.
+Legend: B rows, K beams, G rows of the grammar, A symbols and whole numbers, S symbols (these and
+the end), V vocabulary, C candidates.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class EquationConstraint:
         double_star: bool = True,
         device: Any = "cpu",
     ):
-        self.eos_id, self._left = eos_id, _NO_LIMIT if max_length is None else max_length
+        self.eos_id = eos_id
+        self._left = _NO_LIMIT if max_length is None else max_length
         if unknown := sorted(set(symbols) - set(_SYMBOLS)):
             raise SettingsError(
                 f"equation: unknown symbols: expected some of {_SYMBOLS}, got {''.join(unknown)}"
@@ -90,19 +91,21 @@ class EquationConstraint:
         if not set(_DIGITS) & set(symbols) or ("(" in symbols) != (")" in symbols):
             raise SettingsError("equation: expected digits, and both parentheses or none")
         grammar = GRAMMAR if double_star else {**GRAMMAR, "star": _OPERAND}
-        distinct = sorted({token for row in operands for token in row})
-        kinds, tokens = [*symbols, *(_WHOLE for _ in distinct)], [*symbols.values(), *distinct]
-        next_GA = [[_next(grammar[row], kind) for kind in kinds] for row in _ROWS]
+        distinct = sorted(set[int]().union(*operands))
+        kinds = [*symbols, *(_WHOLE for _ in distinct)]
+        tokens = [*symbols.values(), *distinct]
+        next_GA = []
+        for row in _ROWS:
+            next_GA.append([_next(grammar[row], kind) for kind in kinds])
         self._next_GA = torch.tensor(next_GA, device=device)
         self._opens_A = torch.tensor(
             [(kind == "(") - (kind == ")") for kind in kinds], device=device
         )
         self._lacks_G = torch.tensor([int(")" not in grammar[row]) for row in _ROWS], device=device)
         self._token_S = torch.tensor([*tokens, eos_id], device=device)
-        allowed = [
-            [True] * len(symbols) + [token in row for token in distinct]
-            for row in map(set, operands)
-        ]
+        allowed = []
+        for own in map(set, operands):
+            allowed.append([True] * len(symbols) + [token in own for token in distinct])
         self._allowed_BA = torch.tensor(allowed or [[True] * len(symbols)], device=device)
 
     def start(self, rows: int) -> torch.Tensor:
@@ -139,9 +142,11 @@ class EquationConstraint:
     def _successors(self, state_BK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """For every symbol the state it leads to, for the end the state itself, and whether it is
         legal."""
-        row_BK, left_BK = state_BK & ((1 << _OPEN_BIT) - 1), state_BK >> _LEFT_BIT
+        row_BK = state_BK & ((1 << _OPEN_BIT) - 1)
+        left_BK = state_BK >> _LEFT_BIT
         open_BK = (state_BK >> _OPEN_BIT) & ((1 << (_LEFT_BIT - _OPEN_BIT)) - 1)
-        next_BKA, open_BKA = self._next_GA[row_BK], open_BK[..., None] + self._opens_A
+        next_BKA = self._next_GA[row_BK]
+        open_BKA = open_BK[..., None] + self._opens_A
         left_BKA = (left_BK - 1)[..., None].expand_as(next_BKA)
         needs_BKA = open_BKA + self._lacks_G[next_BKA.clamp_min(0)]
         legal_BKA = (

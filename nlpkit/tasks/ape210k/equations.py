@@ -1,9 +1,11 @@
 """Equations with their answers, as gold and as predictions: read, compared and counted.
 
-    gold        {"equation": "x=12*(1-(1/4))", "answer": "9"}       one of the two may be missing; the answer may be a
-                                                                    number or arithmetic such as 2(1/3), 75%, (3/5)
-    prediction  {"equation": "12*(1-(1/4))", "answer": "9", "decimal": 9.0, "score": -0.1, "beams": [...]}
+    gold        {"equation": "x=12*(1-(1/4))", "answer": "9"}
+    prediction  {"equation": "12*(1-(1/4))", "answer": "9", "decimal": 9.0, "score": -0.1,
+                 "beams": [...]}
 
+Of gold one of the two may be missing; its answer may be a number or arithmetic such as 2(1/3), 75%,
+(3/5).
 An answer is an exact fraction ("9", "7/3"). Two are equal if they are so to DECIMALS decimals.
 """
 

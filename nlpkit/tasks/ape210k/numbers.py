@@ -1,7 +1,9 @@
 """The numbers of a problem: where they stand in its text, and how an equation copies them.
 
     "李东用24元的(1/6)买书"  --find_numbers-->  24 at [3, 5), (1/6) at [7, 12)
-    "x=24*(1/6)"  --parse, copied-->  [Number(a), Number(b), "*"]     a and b are names given to the two numbers
+    "x=24*(1/6)"  --parse, copied-->  [Number(a), Number(b), "*"]
+
+where a and b are names given to the two numbers.
 
 A number of the equation is the text's where their values are equal, so that copying never changes
 what an equation is worth. Where several numbers of the text are equal, the equation's take turns:
@@ -55,8 +57,8 @@ _SPACES = str.maketrans("\u3000\u00a0\u2009\u202f", "    ")
 def find_numbers(text: str) -> list[tuple[Span, Number]]:
     """((start, end), number) in characters, half-open, in order.
 
-    Numbers are 3.14, 5%, (1/3), 2(1/3), `2 1/3` and 1,000, also in full width. A full-width comma or
-    stop belongs to a number between full-width digits only: elsewhere it parts sentences.
+    Numbers are 3.14, 5%, (1/3), 2(1/3), `2 1/3` and 1,000, also in full width. A full-width comma
+    or stop belongs to a number between full-width digits only: elsewhere it parts sentences.
     """
     plain = _WIDE_POINT.sub(lambda match: ",."["，．".index(match[0])], text)
     plain = plain.translate(WIDE).translate(_SPACES)
@@ -128,7 +130,8 @@ class NumberTokens:
     """
 
     def __init__(self, tokenizer: Tokenizer, marked: bool):
-        self.tokenizer, ids = tokenizer, tokenizer.backend.get_vocab()
+        self.tokenizer = tokenizer
+        ids = tokenizer.backend.get_vocab()
         self.symbols = {symbol: ids[symbol] for symbol in SYMBOLS if symbol in ids}
         if missing := set(SYMBOLS) - set("^%") - set(self.symbols):
             raise SettingsError(f"the encoder's vocabulary has no {' '.join(sorted(missing))}")
@@ -138,8 +141,10 @@ class NumberTokens:
     def problem(self, text: str) -> tuple[Encoding, list[Number]]:
         """[CLS] problem [SEP] with its marks, and its numbers; all tokens of a number have its
         span."""
-        rows, last = [(self.tokenizer.cls_id, 0, 0)], 0
-        found, marks = find_numbers(text), list(self.marks.values())
+        rows = [(self.tokenizer.cls_id, 0, 0)]
+        last = 0
+        found = find_numbers(text)
+        marks = list(self.marks.values())
         for index, ((start, end), one) in enumerate(found):
             shown = one.text[1:-1] if one.text.startswith("(") else one.text
             digits = [self.symbols.get(character, self.unknown_id) for character in shown]
@@ -177,11 +182,13 @@ class NumberTokens:
         if ordered:
             places = [*self.marks, *(one.text for one in numbers)]
             expression = normal_form(expression, lambda one: [*places, one.text].index(one.text))
-        pieces = [[piece] if piece in self.marks else [*piece] for piece in written(expression)]
+        tokens: list[str] = []
+        for piece in written(expression):
+            tokens += [piece] if piece in self.marks else piece
         known = {**self.symbols, **self.marks}
-        if missing := {token for piece in pieces for token in piece} - known.keys():
+        if missing := set(tokens) - known.keys():
             raise EquationError(f"the encoder's vocabulary has no {' '.join(sorted(missing))}")
-        return [known[token] for piece in pieces for token in piece]
+        return [known[token] for token in tokens]
 
     def copies(self, token_ids: Sequence[int]) -> list[int]:
         """The marks among some tokens."""

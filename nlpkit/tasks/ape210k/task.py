@@ -1,8 +1,8 @@
 """Math word problems: the problem is read, an equation is written, and its value computed exactly.
 
     in   {"text": "小明有12颗糖，吃了(1/4)，还剩几颗？", "equation": "x=12*(1-(1/4))", "answer": "9"}
-    out  {..., "prediction": {"equation": "12*(1-(1/4))", "answer": "9", "decimal": 9.0, "score": -0.12,
-          "beams": [{"equation": "12*(1-(1/4))", "answer": "9", "score": -0.12}, ...]}}
+    out  {..., "prediction": {"equation": "12*(1-(1/4))", "answer": "9", "decimal": 9.0,
+          "score": -0.12, "beams": [{"equation": "12*(1-(1/4))", "answer": "9", ...}, ...]}}
 
 `answer` is an exact fraction ("7/3"); in gold it may be any arithmetic, such as 93.75% or 2(1/3).
 Where a line has only an equation, its answer is the equation's. The answer is that of the first

@@ -3,7 +3,8 @@ norms see them.
 
     {"label": "好评"}     {"label": {"form": "五言绝句", "theme": "送别"}}     {"vector": [0.1, -2.0, 0.3]}
 
-    c = sum over the labels given of Embedding(label)          c = swish(W (vector - mean) / deviation)
+    c = sum over the labels given of Embedding(label)
+    c = swish(W (vector - mean) / deviation)
 
 Labels are those of the training data; an attribute that a record leaves out adds nothing. Mean and
 deviation are those of the training vectors, number by number; a number that is the same in all of
@@ -101,9 +102,8 @@ class ConditionSpace:
             if condition.vector:
                 vectors.append(condition.vector)
             if vectors and (attributes or len(condition.vector) != len(vectors[0])):
-                raise DataError(
-                    f"{where}: expected a vector of {len(vectors[0])} numbers as on the lines before"
-                )
+                expected = f"expected a vector of {len(vectors[0])} numbers"
+                raise DataError(f"{where}: {expected} as on the lines before")
             if required and condition == Condition():
                 raise DataError(f'{where}: no condition: expected "label" or "vector"')
         if not vectors:
@@ -114,7 +114,7 @@ class ConditionSpace:
         return cls(mean=vectors_ND.mean(0).tolist(), deviation=deviation_D.tolist())
 
     def write(self, folder: Path) -> None:
-        """Writes `conditions.json`."""
+        """Writes labels, or mean and deviation, to `conditions.json`; `read` reads it."""
         with write_atomic(folder / FILE) as stream:
             stream.write(json.dumps(asdict(self), ensure_ascii=False).encode() + b"\n")
 
@@ -136,9 +136,8 @@ class ConditionSpace:
         for name, label in condition.labels.items():
             if name not in self.attributes:
                 known = ", ".join(self.attributes) or "no labels"
-                raise RecordError(
-                    f'field "label": expected {known}, got "{name}"{did_you_mean(name, self.attributes)}'
-                )
+                near = did_you_mean(name, self.attributes)
+                raise RecordError(f'field "label": expected {known}, got "{name}"{near}')
             if label not in self.attributes[name]:
                 raise unknown_label(
                     label, self.attributes[name], "label" if name == "label" else f"label.{name}"

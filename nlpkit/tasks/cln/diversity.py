@@ -4,10 +4,12 @@ copied.
     distinct-n       different n-grams of characters / all n-grams of characters, over all texts
     self-BLEU        the mean over the texts of BLEU-4 with all other texts as its references:
                          BLEU = min(1, e^(1 - r / c)) (p_1 p_2 p_3 p_4)^(1/4)
-                     c is the text's length, r that of the reference nearest to it (the shorter of two), p_n the share
-                     of its n-grams that stand in a reference, each no more often than in the one that has it most;
-                     where none does, 0.1 stand for their number; of a text under four characters it is 0
-    copied           the length of the longest string of characters that a text shares with one of the training texts
+                     c is the text's length, r that of the reference nearest to it (the shorter of
+                     two), p_n the share of its n-grams that stand in a reference, each no more
+                     often than in the one that has it most; where none does, 0.1 stand for their
+                     number; of a text under four characters it is 0
+    copied           the length of the longest string of characters that a text shares with one of
+                     the training texts
 
 Everything is exact, and counted in characters; no text is compared with another directly.
 
@@ -60,9 +62,8 @@ def _grams(text: str, order: int) -> Counter[str]:
 def _precisions(texts: Sequence[str], order: int) -> list[float]:
     """p_n of every text with all others as references."""
     counts = [_grams(text, order) for text in texts]
-    best: dict[str, list[int]] = defaultdict(
-        lambda: [0, 0]
-    )  # the two highest counts of an n-gram in a text
+    # the two highest counts of an n-gram in a text
+    best: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for count in counts:
         for gram, number in count.items():
             best[gram] = sorted([*best[gram], number])[1:]
@@ -71,10 +72,10 @@ def _precisions(texts: Sequence[str], order: int) -> list[float]:
         second, first = best[gram]
         return second if number == first else first
 
-    shared = [
-        sum(min(number, elsewhere(gram, number)) for gram, number in count.items())
-        for count in counts
-    ]
+    shared = []
+    for count in counts:
+        kept = [min(number, elsewhere(gram, number)) for gram, number in count.items()]
+        shared.append(sum(kept))
     return [
         (number or SMOOTHING) / count.total() if count else 0.0
         for number, count in zip(shared, counts, strict=True)
@@ -101,7 +102,8 @@ def longest_copies(texts: Sequence[str], training: Sequence[str]) -> list[int]:
     """
     codes_N, owner_N = _joined([*texts, *training])
     longest = np.zeros(len(texts), dtype=np.int64)
-    place_M, number_M = np.flatnonzero(codes_N), np.zeros(np.count_nonzero(codes_N), dtype=np.int64)
+    place_M = np.flatnonzero(codes_N)
+    number_M = np.zeros(np.count_nonzero(codes_N), dtype=np.int64)
     length = 0
     while len(place_M):
         key_M = number_M * 0x110001 + codes_N[place_M + length]

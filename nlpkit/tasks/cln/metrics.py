@@ -1,12 +1,16 @@
 r"""Generated texts: what a prediction holds, and the metrics of texts and of their model.
 
-perplexity        exp(sum of -log p(token | before, condition) / tokens), the ends counted, over the gold texts
-wrong_perplexity  the same under another condition (`ConditionSpace.wrong`): what the condition is worth
+perplexity        exp(sum of -log p(token | before, condition) / tokens), the ends counted, over the
+                  gold texts
+wrong_perplexity  the same under another condition (`ConditionSpace.wrong`): what the condition is
+                  worth
 likelihood        1 / perplexity: the geometric mean of p
-agreement         share of the generated texts to which a classifier gives a label of their condition
+agreement         share of the generated texts to which a classifier gives a label of their
+                  condition
 form_accuracy     share of those whose condition names a form of poems that have that form exactly
 distinct_1, distinct_2, self_bleu       see `diversity`
-copied_12         share of the texts that have 12 characters or more in a row from one of the training texts
+copied_12         share of the texts that have 12 characters or more in a row from one of the
+                  training texts
 copied_mean       the longest such string, in characters, the mean over the texts
 length            characters, the mean over the texts
 """
@@ -73,15 +77,16 @@ def score_texts(
     if not texts:
         return metrics
     metrics |= {"texts": len(texts), "length": sum(map(len, texts)) / len(texts)}
-    agreed = [
-        verdict in gold.labels
-        for gold, found in pairs
-        if gold.labels and isinstance(found, Assessed)
-        for verdict in found.verdicts
-    ]
+    agreed = []
+    for gold, found in pairs:
+        if gold.labels and isinstance(found, Assessed):
+            agreed += [verdict in gold.labels for verdict in found.verdicts]
     if agreed:
         metrics["agreement"] = sum(agreed) / len(agreed)
-    formed = [fits(text, gold.form) for gold, found in pairs if gold.form for text in found.texts]
+    formed = []
+    for gold, found in pairs:
+        if gold.form:
+            formed += [fits(text, gold.form) for text in found.texts]
     if formed:
         metrics["form_accuracy"] = sum(formed) / len(formed)
     metrics["distinct_1"] = distinct(texts, 1)
@@ -117,10 +122,8 @@ def _of_the_model(assessed: Sequence[Assessed]) -> dict[str, Any]:
     tokens = sum(prediction.tokens for prediction in assessed)
     if not tokens:
         return {}
-    nats, wrong = (
-        sum(values) / tokens
-        for values in zip(*((p.nats, p.wrong_nats) for p in assessed), strict=True)
-    )
+    nats = sum(prediction.nats for prediction in assessed) / tokens
+    wrong = sum(prediction.wrong_nats for prediction in assessed) / tokens
     return {
         "likelihood": round(math.exp(-nats), 6),
         "perplexity": round(math.exp(min(nats, 700)), 6),

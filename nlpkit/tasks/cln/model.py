@@ -97,7 +97,8 @@ class ConditionedDecoder(CachedDecoder):
 
     def __init__(self, model: Model, sources: TokenBatch, condition_BC: torch.Tensor):
         super().__init__(model.encoder, sources)
-        self.norms, self.condition_BC = model.norms, condition_BC
+        self.norms = model.norms
+        self.condition_BC = condition_BC
 
     def first(self) -> torch.Tensor:
         """logits_BV of the first token."""

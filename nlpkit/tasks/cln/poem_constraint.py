@@ -22,7 +22,8 @@ class Metres:
     """Constraints over the tokens of a `Writing`; special tokens are never written."""
 
     def __init__(self, writing: Writing, end_id: int):
-        self.writing, self.end_id = writing, end_id
+        self.writing = writing
+        self.end_id = end_id
         self._ids: dict[str, list[int]] = {_END: [end_id]}
         self._ids[_FIRST] = sorted(writing.strings.keys() - set(writing.special))
         self._ids[_ANY] = [*self._ids[_FIRST], end_id]

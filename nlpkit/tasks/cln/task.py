@@ -1,13 +1,16 @@
 r"""Conditional generation: texts of a label, of several attributes, or of a vector, written from
 left to right.
 
-    in   {"label": "好评", "text": "送得很快，味道也好"}     or "vector": [0.1, -2.0, ...]; "text" to train alone,
-         {"label": "好评", "prefix": "送得"}                 "prefix" to go on with
+    in   {"label": "好评", "text": "送得很快，味道也好"}     "text" to train alone,
+         {"label": "好评", "prefix": "送得"}                 "prefix" to go on with,
+         {"vector": [0.1, -2.0, ...]}                        or a vector in the place of a label
     out  {..., "prediction": {"texts": ["送得很快，味道也好"], "scores": [-12.3]}}
 
 The condition moves every LayerNorm of the encoder (`nlpkit.layers.conditional_norm`), which reads
 
-    [CLS] [SEP] text [SEP]        each token sees those before it and predicts the next (`nlpkit.layers.prefix_lm`)
+    [CLS] [SEP] text [SEP]
+
+where each token sees those before it and predicts the next (`nlpkit.layers.prefix_lm`).
 
 The loss is the sum of -log p over the text's tokens and its end, in nats, as is a score. A text
 longer than `max_length` is learned up to its last punctuation before it. Sample k of line n of a
@@ -269,7 +272,7 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
         return [Assessed(p.texts, p.scores, *of_gold) for p, *of_gold in known]
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
-        """The texts."""
+        """Each text is a fact, in one group for all."""
         return dict.fromkeys(prediction.texts, "text")
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:

@@ -160,18 +160,18 @@ class Collator:
             asked = [
                 some for row, example in enumerate(examples) for some in self._asked(row, example)
             ]
-            links, pairs = Links.of(asked), self._pairs(examples, asked)
-        aliases = [np.array([match.alias for match in e.matches], np.int64) for e in examples]
-        features = [
-            self.lexicon.features(a, e.shapes, e.without)
-            for a, e in zip(aliases, examples, strict=True)
-        ]
+            links = Links.of(asked)
+            pairs = self._pairs(examples, asked)
+        features = []
+        matched = []
+        for example in examples:
+            aliases = np.array([match.alias for match in example.matches], np.int64)
+            features.append(self.lexicon.features(aliases, example.shapes, example.without))
+            matched.append(_cells(example.encoding, [match[:2] for match in example.matches]))
         return Batch(
             examples=list(examples),
             tokens=self.tokenizer.collate([example.encoding for example in examples]),
-            match_N4=with_rows(
-                [_cells(e.encoding, [match[:2] for match in e.matches]) for e in examples]
-            ),
+            match_N4=with_rows(matched),
             feature_NF=torch.from_numpy(np.concatenate(features)),
             gold_N4=gold_N4,
             links=links,

@@ -44,9 +44,11 @@ class Lexicon:
         widest: dict[int, int] = {}
         for match in matches:
             widest[match.start] = max(match.end, widest.get(match.start, 0))
-        reach, holds = 0, {}
+        reach = 0
+        holds = {}
         for start in sorted(widest):  # whether a match that starts before reaches beyond the end
-            holds[start], reach = reach, max(reach, widest[start])
+            holds[start] = reach
+            reach = max(reach, widest[start])
         for row, (start, end, alias) in enumerate(matches):
             namesakes = int(self.kb.first[alias + 1] - self.kb.first[alias])
             longer = widest[start] > end or holds[start] >= end
@@ -126,7 +128,9 @@ class Lexicon:
         others = np.setdiff1d(others, self.kb.entities_of(alias))
         more = np.repeat(priors[[max(place, 0)]], len(others), 0)
         if hidden and place >= 0:
-            rows, priors, place = np.delete(rows, place), np.delete(priors, place, 0), -1
+            rows = np.delete(rows, place)
+            priors = np.delete(priors, place, 0)
+            place = -1
         return np.append(rows, others), np.concatenate([priors, more]), place
 
 
@@ -192,5 +196,6 @@ def refuse_change(kb: str, source: str) -> None:
     if kb and Path(kb).exists() and file_hash(kb) != source:
         raise SettingsError(
             f"{kb}: the knowledge base changed after training, or is another one",
-            hint="train again with it; or put it elsewhere: the run keeps a copy of the one it was trained with",
+            hint="train again with it; or put it elsewhere: "
+            "the run keeps a copy of the one it was trained with",
         )

@@ -1,7 +1,9 @@
 """Entities written token by token: the key of each is generated from a mention in its text, as
 GENRE does.
 
-    [CLS] 我 在 读 [SEP] 雾 灯 [SEP] 这 本 书 [SEP] 雾 灯 [SEP] 作 者 ： 许 蓁 [CLS]     see `nlpkit.layers.prefix_lm`
+    [CLS] 我 在 读 [SEP] 雾 灯 [SEP] 这 本 书 [SEP] 雾 灯 [SEP] 作 者 ： 许 蓁 [CLS]
+
+It is read as in `nlpkit.layers.prefix_lm`.
 
 The key is the entity's name and how its description begins; where namesakes begin alike, their ids
 too. NIL is the empty key. What a mention may be written as is a trie of its own: the keys of its
@@ -49,12 +51,12 @@ class Writing:
 
     def source(self, encoding: Encoding, span: Span) -> list[int]:
         """The text around a mention, which is given in tokens, with [SEP] before and after it."""
-        ids, (first, end), sep_id = encoding.token_ids_T.tolist(), span, self.tokenizer.sep_id
-        before, name, after = (
-            ids[max(1, first - AROUND) : first],
-            ids[first:end][:NAME],
-            ids[end:-1][:AROUND],
-        )
+        ids = encoding.token_ids_T.tolist()
+        first, end = span
+        sep_id = self.tokenizer.sep_id
+        before = ids[max(1, first - AROUND) : first]
+        name = ids[first:end][:NAME]
+        after = ids[end:-1][:AROUND]
         return [*before, sep_id, *name, sep_id, *after]
 
     def keys(self, rows: Iterable[int]) -> list[Key]:
@@ -63,7 +65,8 @@ class Writing:
         They are equal only where ids have the same tokens.
         """
         lines = [self.kb.lines.of(row) for row in rows]
-        sep_id, tokens = self.tokenizer.sep_id, self._tokens
+        sep_id = self.tokenizer.sep_id
+        tokens = self._tokens
         keys = [(*tokens(name, NAME), sep_id, *tokens(told, MEANING)) for _, name, told in lines]
         count = Counter(keys)
         ids = [
@@ -83,13 +86,14 @@ class Writing:
         """The fit of every key, of (source, keys) of each mention; the keys begin with that of
         NIL."""
         sources, keys_M = zip(*asked, strict=True)
-        size, end_id = self.tokenizer.backend.get_vocab_size(), self.tokenizer.cls_id
+        size = self.tokenizer.backend.get_vocab_size()
+        end_id = self.tokenizer.cls_id
         tries = [TokenTrie.from_sequences(set(keys), size) for keys in keys_M]
         table = concat([TrieTable.of(trie, end_id, device) for trie in tries])
         decoder = CachedDecoder(encoder, collate_sources(sources, self.tokenizer).to(device))
         found = beam_search(decoder, table, len(asked), max(map(len, tries)), table.depth)
-        score_of_M = [{tuple(tokens): score for tokens, score in row} for row in found.lists()]
-        return [
-            [score_of[key] - score_of[()] for key in keys]
-            for keys, score_of in zip(keys_M, score_of_M, strict=True)
-        ]
+        fits = []
+        for keys, row in zip(keys_M, found.lists(), strict=True):
+            score_of = {tuple(tokens): score for tokens, score in row}
+            fits.append([score_of[key] - score_of[()] for key in keys])
+        return fits

@@ -3,8 +3,8 @@ into memory.
 
     kb = EntityBase.build(read_kb("kb.jsonl", 62), path, source)      once, at training
     kb = EntityBase.open(path)
-    kb.matches("光明日报是谁的歌")        [Match(start=0, end=1, alias=3), Match(start=0, end=4, alias=5), ...]
-    kb.entities_of(3)                    rows of the entities that go by this alias, in the order of the file
+    kb.matches("光明日报是谁的歌")    [Match(start=0, end=1, alias=3), Match(start=0, end=4, ...), ...]
+    kb.entities_of(3)    rows of the entities that go by this alias, in the order of the file
     kb.id(row), kb.name(row), kb.description(row)
 
 One file of arrays, which is checked before it is used: `trie`, the casefolded aliases (see
@@ -188,7 +188,8 @@ class Text:
     """The lines of entities as `Values` has them, made as they come."""
 
     def __init__(self) -> None:
-        self.data, self.ends = bytearray(), array("q")
+        self.data = bytearray()
+        self.ends = array("q")
 
     def add(self, entity: KbEntity) -> None:
         """One entity more."""

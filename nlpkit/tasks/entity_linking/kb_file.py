@@ -1,9 +1,11 @@
 """Knowledge bases as they come: CCKS2019 and CCKS2020 (JSON lines), or plain columns; read as a
 stream.
 
-    {"alias": ["雾灯"], "subject_id": "7", "subject": "雾灯", "type": ["Work"], "data": [{"predicate": "作者",
-     "object": "许蓁"}]}
-    7 <TAB> 雾灯 <TAB> 夜雾里的灯|雾中灯 <TAB> 许蓁的小说       id, name; then, if wanted, aliases and a description
+    {"alias": ["雾灯"], "subject_id": "7", "subject": "雾灯", "type": ["Work"],
+     "data": [{"predicate": "作者", "object": "许蓁"}]}
+    7 <TAB> 雾灯 <TAB> 夜雾里的灯|雾中灯 <TAB> 许蓁的小说
+
+The columns are id and name; then, if wanted, aliases and a description.
 
 Which of the two a file is its first character says. A name is an alias of itself.
 
@@ -74,7 +76,8 @@ def parse_entity(record: dict[str, Any], longest: int) -> KbEntity:
     id_ = record.get("subject_id")
     if not isinstance(id_, (str, int)) or isinstance(id_, bool) or str(id_).strip() == "":
         raise RecordError(f'field "subject_id": expected an id, got {shown(id_)}')
-    name, aliases = record.get("subject"), record.get("alias", [])
+    name = record.get("subject")
+    aliases = record.get("alias", [])
     if not isinstance(name, str):
         raise RecordError(f'field "subject": expected a string, got {shown(name)}')
     if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):

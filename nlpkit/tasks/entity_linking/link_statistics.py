@@ -107,8 +107,8 @@ class LinkStatistics:
 
     @classmethod
     def open(cls, folder: Path, aliases: int, pairs: int) -> LinkStatistics:
-        """What `save` wrote, for a knowledge base with so many aliases, and pairs of an alias and an
-        entity. Raises SettingsError where it is of another one or damaged."""
+        """What `save` wrote, for a knowledge base with so many aliases, and pairs of an alias and
+        an entity. Raises SettingsError where it is of another one or damaged."""
         if not (folder / FILE).exists() and (folder / OLD_FILE).exists():
             raise SettingsError(
                 f'{folder}: made by an older version, which named "{FILE}" "{OLD_FILE}"',

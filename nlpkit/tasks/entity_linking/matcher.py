@@ -6,7 +6,8 @@ name its entity. With projections q_t of the text, k_s of the description, and [
 are the same token of the vocabulary:
 
     e_ts = q_t . k_s / sqrt(D) + w [t = s]
-    y_t  = relu(A [q_t; c_t; q_t * c_t; shared_t]),   c_t = sum_s softmax_s(e_ts) k_s        and z_s the other way round
+    y_t  = relu(A [q_t; c_t; q_t * c_t; shared_t]),   c_t = sum_s softmax_s(e_ts) k_s
+    z_s  the other way round
     fit  = MLP([max_t y_t; max_s z_s; mention; prior])
 
 `shared` says whether a token stands on the other side too, alone and with a neighbour: what a

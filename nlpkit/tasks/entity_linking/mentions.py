@@ -172,7 +172,8 @@ def score_mentions(pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, 
             for k, m in golds.items()
             if m.entity is not None and (m.choices or choices.get(k[:2]) or 0) > 1
         ]
-        ambiguous, right = ambiguous + len(hard), right + len(found.keys() & set(hard))
+        ambiguous += len(hard)
+        right += len(found.keys() & set(hard))
     whole, mention, nil = (prf(*totals[name].tolist()) for name in ("all", "mention", "nil"))
     metrics = {
         **whole,

@@ -38,7 +38,8 @@ class MentionModel(nn.Module):
 
     def __init__(self, encoder: Any, config: Any):
         super().__init__()
-        self.encoder, self.unknown = encoder, bool(config.unknown)
+        self.encoder = encoder
+        self.unknown = bool(config.unknown)
         self.pointer = GlobalPointer(
             encoder.hidden_size, 1, config.head_size, initial_score=config.initial_score
         )
@@ -100,10 +101,8 @@ class Model(MentionModel):
         """The fits of each mention's candidates, 0 for NIL in front; there may be more at the end,
         -inf."""
         links = Links.of(asked)
-        entities, links = (
-            self.entities(links.rows, collator.descriptions),
-            links.to(hidden_BTH.device),
-        )
+        entities = self.entities(links.rows, collator.descriptions)
+        links = links.to(hidden_BTH.device)
         return links.by_mention(self.fit(hidden_BTH, batch.tokens, links, entities)).tolist()
 
     def fit(
@@ -142,10 +141,8 @@ class Model(MentionModel):
         """Descriptions encoded."""
         described: Described = {}
         for rows, tokens in pieces:
-            states_DSD, lengths = (
-                self.matcher.key(encode(self.encoder, tokens)),
-                tokens.mask_BT.sum(1).tolist(),
-            )
+            states_DSD = self.matcher.key(encode(self.encoder, tokens))
+            lengths = tokens.mask_BT.sum(1).tolist()
             for row, states_SD, ids_S, length in zip(
                 rows, states_DSD, tokens.token_ids_BT, lengths, strict=True
             ):

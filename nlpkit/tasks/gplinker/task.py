@@ -1,12 +1,14 @@
 r"""Relation extraction with GPLinker: entity, head and tail pointers, decoded by intersection.
 
-    in   {"text": "《长河》是沈从文的小说", "spo_list": [{"subject": "长河", "predicate": "作者", "object": "沈从文"}]}
+    in   {"text": "《长河》是沈从文的小说", "spo_list": [{"subject": "长河", "predicate": "作者",
+          "object": "沈从文"}]}
     out  {..., "prediction": {"spo_list": [{"subject": "长河", "predicate": "作者", "object": "沈从文",
-                                            "subject_span": [1, 3], "object_span": [5, 8], "score": 4.1}]}}
+          "subject_span": [1, 3], "object_span": [5, 8], "score": 4.1}]}}
 
 A triple (s, p, o) of spans stands where each of four scores lies above the threshold:
 
-    entity_subject(s_head, s_tail), entity_object(o_head, o_tail), head_p(s_head, o_head), tail_p(s_tail, o_tail)
+    entity_subject(s_head, s_tail), entity_object(o_head, o_tail),
+    head_p(s_head, o_head), tail_p(s_tail, o_tail)
 
 so that nested and overlapping triples need no special case. Its `score` is the smallest of the
 four.
@@ -194,7 +196,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         return Model(encoder, len(self.predicates), self.config)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
-        """The triples above the threshold; those of equal strings count once, with the best score."""
+        """The triples above the threshold; those of equal strings count once, with the best
+        score."""
         threshold = threshold_for(self.config.threshold, loose)
         found: list[list[Triple]] = [[] for _ in batch.encodings]
         for place in model.triples(batch.tokens, threshold, loose):

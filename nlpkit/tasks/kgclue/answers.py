@@ -1,8 +1,8 @@
 """Answers from a knowledge base: how they are written, read, and scored as the benchmark does.
 
     gold         "云泽（湖泊） ||| 面积 ||| 30平方千米"       the first object is the one that is scored
-    prediction   {"subject": "云泽", "meaning": "湖泊", "predicate": "面积", "objects": ["30平方千米"], "score": -0.2,
-                  "beams": [...]}
+    prediction   {"subject": "云泽", "meaning": "湖泊", "predicate": "面积", "objects": ["30平方千米"],
+                  "score": -0.2, "beams": [...]}
 
 Subject (with its meaning), predicate and object each have an exact match and, on characters,
 

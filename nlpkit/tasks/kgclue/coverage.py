@@ -39,7 +39,9 @@ class Coverage:
     def __init__(
         self, table: TrieTable, questions: Sequence[Sequence[int]], separator: int, stop: bool
     ):
-        self.table, self.separator, self.stop = table, separator, stop
+        self.table = table
+        self.separator = separator
+        self.stop = stop
         width = 1 + max(map(len, questions))  # never 0
         padded = [[*question, *[-1] * (width - len(question))] for question in questions]
         self.question_BT = torch.tensor(padded, device=table.first_child.device)
@@ -72,7 +74,8 @@ class Coverage:
                 torch.arange(len(parent_L), device=node_L.device)
                 - (fan_L.cumsum(0) - fan_L)[parent_L]
             )
-            child_L, row_L = nodes.first_N[parent_L] + place_L, row_L[parent_L]
+            child_L = nodes.first_N[parent_L] + place_L
+            row_L = row_L[parent_L]
             lcs_LT = extended(lcs_LT[parent_L], self.question_BT[row_L], self.table.label[child_L])
             levels.append(Level(row_L, child_L, lcs_LT, parent_L))
         return self._keep(levels, [level.lcs_LT[:, -1].clone() for level in levels])
@@ -86,10 +89,8 @@ class Coverage:
         that stands there twice is one node, and its keys are compared once.
         """
         rows, width = self.question_BT.shape
-        row_L, node_L = (
-            torch.arange(rows, device=self.question_BT.device),
-            self.table.start(rows)[:, 0],
-        )
+        row_L = torch.arange(rows, device=self.question_BT.device)
+        node_L = self.table.start(rows)[:, 0]
         lcs_LT = self.question_BT.new_zeros(rows, width + 1)
         levels = [Level(row_L, node_L, lcs_LT, row_L)]
         goes_on_LT = self.question_BT >= 0
@@ -121,7 +122,8 @@ class Coverage:
     def _behind(self, level: Level) -> torch.Tensor:
         """The most that the keys of subjects that end at the nodes cover, 0 where none ends."""
         behind_L = self.table.advance(level.node_L, torch.full_like(level.node_L, self.separator))
-        is_subject_L, best_L = behind_L >= 0, torch.zeros_like(behind_L)
+        is_subject_L = behind_L >= 0
+        best_L = torch.zeros_like(behind_L)
         best_L[is_subject_L] = self.add(
             level.row_L[is_subject_L], behind_L[is_subject_L], level.lcs_LT[is_subject_L]
         )

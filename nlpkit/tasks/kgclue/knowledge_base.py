@@ -110,15 +110,17 @@ class KnowledgeBase:
     def open(
         cls, path: str | Path, tokenizer: Tokenizer, sha256: str | None = None
     ) -> KnowledgeBase:
-        """From a file of triples, or from the `.trie` that `nlpkit trie build --task kgclue` made of one.
+        """From a file of triples, or from the `.trie` that `nlpkit trie build --task kgclue` made
+        of one.
 
         Raises DataError for a file with a wrong line or none, SettingsError for a trie that is
         damaged, made with another tokenizer, or of something else, and where the file is another
         than that of `sha256` (None: any).
         """
         if sha256 is not None and (found := file_hash(path)) != sha256:
+            other = f"expected sha256 {sha256}, got {found}"
             raise SettingsError(
-                f"{path}: not the knowledge base of the training: expected sha256 {sha256}, got {found}",
+                f"{path}: not the knowledge base of the training: {other}",
                 hint="--kb takes another one, or this one as it is now",
             )
         if Path(path).suffix != SUFFIX:
@@ -197,7 +199,7 @@ def compile_triples(triples: Iterable[Triple], tokenizer: Tokenizer) -> TokenTri
 
 
 def key_tokens(name: Name, predicate: str, tokenizer: Tokenizer) -> list[int]:
-    """The tokens of one key."""
+    """The tokens of one key: `subject [SEP] predicate [SEP] meaning`, without an end."""
     base, predicate_ids, meaning = map(tokenizer.token_ids, (name.base, predicate, name.meaning))
     return [*base, tokenizer.sep_id, *predicate_ids, tokenizer.sep_id, *meaning]
 

@@ -3,7 +3,7 @@ data has them.
 
 Of a sequence that has to be predicted the loss is that of the softmax of
 
-    logit(v) + strength * log(1 + count(prefix v))        count of the training sequences that begin so
+    logit(v) + strength * log(1 + count(prefix v))    count of the training sequences that begin so
 
 and predictions are made without the second term. With strength 1 the logits then hold what the
 input says of v, over what the training data says without it: log of the counts is log p_train(v |
@@ -32,10 +32,10 @@ class LogitAdjustment:
         for sequence, count in counted if strength else ():
             for place, token in enumerate(sequence):
                 after.setdefault(tuple(sequence[:place]), Counter())[token] += count
-        self._added = {
-            prefix: [(token, strength * math.log1p(count)) for token, count in counts.items()]
-            for prefix, counts in after.items()
-        }
+        self._added = {}
+        for prefix, counts in after.items():
+            added = [(token, strength * math.log1p(count)) for token, count in counts.items()]
+            self._added[prefix] = added
 
     def adjustments(self, tokens: Sequence[int], start: int, end: int) -> Iterator[Adjustment]:
         """Of the sequence `tokens[start:end]`; places are those in `tokens`."""

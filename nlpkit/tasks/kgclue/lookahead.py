@@ -4,14 +4,18 @@ A key is `subject [SEP] predicate [SEP] meaning`. With y what was written so far
 the keys of the trie and LCS the length of the longest common subsequence in tokens, coverage enters
 in one of two ways:
 
-    power   p(v) <- p(v) ** (1 / n_v)       n_v = 1 + max over keys c that go on with y v of LCS(c, Q) - LCS(y, Q)
-            once the subject is complete; before, and for an end, n = 1. p is then normalised among the legal tokens.
+    power   p(v) <- p(v) ** (1 / n_v)
+            n_v = 1 + max over keys c that go on with y v of LCS(c, Q) - LCS(y, Q)
+            once the subject is complete; before, and for an end, n = 1. p is then normalised among
+            the legal tokens.
 
-    sum     score(c) = log p(subject, predicate | Q) + log p(meaning | ..., legal) - weight * (most - F(c))
-            F(c) = LCS(subject predicate, Q) where the subject stands in the question in one piece, else 0; `most` is
-            the largest F of all keys. p of subject and predicate is that among all tokens: how likely a predicate is
-            shows in all of it, not only where it parts from others. A meaning the trie has mostly decided by then, so
-            that p is normalised among the legal tokens there, and there alone.
+    sum     score(c) = log p(subject, predicate | Q) + log p(meaning | ..., legal)
+                       - weight * (most - F(c))
+            F(c) = LCS(subject predicate, Q) where the subject stands in the question in one piece,
+            else 0; `most` is the largest F of all keys. p of subject and predicate is that among
+            all tokens: how likely a predicate is shows in all of it, not only where it parts from
+            others. A meaning the trie has mostly decided by then, so that p is normalised among
+            the legal tokens there, and there alone.
 
 So it is with the norm "renorm", which the task takes. With "full" nothing is normalised among the
 legal tokens: neither the powers nor the meaning.

@@ -33,7 +33,7 @@ class Tables:
     _lock: Lock = field(default_factory=Lock)
 
     def on(self, device: torch.device) -> TrieTable:
-        """The table on a device."""
+        """The table on a device: made at the first call, the same one afterwards."""
         with self._lock:
             if device not in self._made:
                 end_id = self.kb.tokenizer.cls_id

@@ -4,8 +4,9 @@ are the answer.
     [CLS] 云 泽 有 多 大 ？ [SEP] 云 泽 [SEP] 面 积 [SEP] 湖 泊 [CLS]       see `nlpkit.layers.prefix_lm`
 
     in   {"question": "云泽有多大？", "answer": "云泽（湖泊） ||| 面积 ||| 30平方千米"}
-    out  {..., "prediction": {"subject": "云泽", "meaning": "湖泊", "predicate": "面积", "objects": ["30平方千米"],
-          "score": 12.3, "beams": [{"subject": ..., "meaning": ..., "predicate": ..., "objects": [...], "score": ...}]}}
+    out  {..., "prediction": {"subject": "云泽", "meaning": "湖泊", "predicate": "面积",
+          "objects": ["30平方千米"], "score": 12.3, "beams": [{"subject": ..., "meaning": ...,
+          "predicate": ..., "objects": [...], "score": ...}]}}
 
 The knowledge base (`kb`, `--kb`) is a file of triples, or the `.trie` made of one. The model writes
 nothing but its keys (`knowledge_base`); how much of the question a key covers counts too

@@ -10,8 +10,8 @@ whose fields are the arguments, with one method named after the part that it wra
 
 `step` is the `TrainingStep`, `inner` the part as it was, with the arguments after it. Of several
 techniques on one part a later one wraps an earlier one. What a technique must remember from step to
-step it keeps in `step.state.memory`, which checkpoints hold. At strength 0 it calls `inner` and does
-nothing else, so that it changes no bit.
+step it keeps in `step.state.memory`, which checkpoints hold. At strength 0 it calls `inner` and
+does nothing else, so that it changes no bit.
 """
 
 from __future__ import annotations

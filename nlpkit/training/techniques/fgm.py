@@ -6,8 +6,8 @@
 `g` is that of the whole step, over all micro-batches and processes, so that a step does not depend
 on how its batch was cut. A step takes twice the time.
 
-Source: Miyato et al. 2016, arxiv.org/abs/1605.07725; https://kexue.fm/archives/7234, which moves the
-embedding table instead of the embedded tokens, as here.
+Source: Miyato et al. 2016, arxiv.org/abs/1605.07725; https://kexue.fm/archives/7234, which moves
+the embedding table instead of the embedded tokens, as here.
 """
 
 from __future__ import annotations

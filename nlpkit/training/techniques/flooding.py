@@ -2,9 +2,9 @@
 
     loss' = |loss - level| + level
 
-so that training goes to and fro around the level instead of on to 0, and drifts to where the loss is
-flat. `loss` is the mean over the whole step: the gradient of a step changes its sign where the loss
-lies below the level, however the batch was cut.
+so that training goes to and fro around the level instead of on to 0, and drifts to where the loss
+is flat. `loss` is the mean over the whole step: the gradient of a step changes its sign where the
+loss lies below the level, however the batch was cut.
 
 Source: Ishida et al. 2020, arxiv.org/abs/2002.08709; https://kexue.fm/archives/7643.
 """
