@@ -285,20 +285,20 @@ def test_a_learning_rate_that_explodes_is_an_error(ragged, tmp_path):
 
 def test_a_continued_run_keeps_the_precisions_that_were_measured(ragged, tmp_path, monkeypatch):
     """Even where they would be measured otherwise now."""
-    seconds = {"training": {"fp32": 2.0, "bf16": 1.0}}
+    seconds = {"training": {"fp32": 1.0, "bf16": 2.0}}
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     monkeypatch.setattr(precision, "measure", lambda device, purpose: seconds[purpose])
     the_plan = plan(ragged, tmp_path / "run", precision="auto")
     record = tmp_path / "run" / "config.json"
     first = open_fit(the_plan, accelerator_for("cpu", "auto", record))
     choices = first.run.config["precision_choice"]
-    assert (first.run.config["precision"], first.run.precision) == ("bf16", "fp32")
-    assert choices["training"]["why"] == "measured for training: fp32 2000.00 ms, bf16 1000.00 ms"
+    assert (first.run.config["precision"], first.run.precision) == ("no", "fp32")
+    assert choices["training"]["why"] == "measured for training: fp32 1000.00 ms, bf16 2000.00 ms"
     for event in first.events():
         if isinstance(event, Evaluation):
             break
-    seconds.update(training={"fp32": 1.0, "bf16": 2.0})
+    seconds.update(training={"fp32": 2.0, "bf16": 1.0})
     again = open_fit(the_plan, accelerator_for("cpu", "auto", record))
     assert again.state.step > 0
     assert again.run.config["precision_choice"] == choices
-    assert (again.run.config["precision"], again.run.precision) == ("bf16", "fp32")
+    assert (again.run.config["precision"], again.run.precision) == ("no", "fp32")

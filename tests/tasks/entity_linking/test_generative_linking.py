@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpkit import encoders, tasks
+from nlpkit.encoders.base import encode
 from nlpkit.inference.predictor import predict_examples
 from nlpkit.jsonl import read_jsonl
 from nlpkit.tasks.entity_linking import generative as entity_writer
@@ -69,7 +70,8 @@ def enumerated(encoder, source, key):
     segment_ids_BT = (torch.arange(len(ids)) > len(source) + 1).long()[None]
     mask_BT = torch.ones_like(token_ids_BT).bool()
     with torch.no_grad():
-        hidden_BTH = model(TokenBatch(token_ids_BT, segment_ids_BT, mask_BT, mask_BT), "prefix")
+        tokens = TokenBatch(token_ids_BT, segment_ids_BT, mask_BT, mask_BT)
+        hidden_BTH = encode(model, tokens, attention="prefix")
         log_probs_TV = model.token_logits(hidden_BTH[0, len(source) + 1 :]).log_softmax(-1)
     return float(log_probs_TV.gather(1, torch.tensor([*key, tokenizer.cls_id])[:, None]).sum())
 
