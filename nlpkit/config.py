@@ -164,6 +164,15 @@ def build(cls: type, values: Mapping[str, Any], section: str) -> Any:
         raise SettingsError(f"{place}{error}") from None
 
 
+def with_present_names(values: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The values of a section as an earlier version wrote them, under the names of today."""
+    present = {}
+    for key, value in values.items():
+        new = RENAMED.get(f"{section}.{key}", f"{section}.{key}")
+        present[new.removeprefix(f"{section}.")] = value
+    return present
+
+
 def _unknown(setting: str, key: str, names: Iterable[str]) -> SettingsError:
     if setting in RENAMED:
         new = RENAMED[setting]

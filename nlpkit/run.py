@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from nlpkit import encoders, tasks
-from nlpkit.config import Values, resolve
+from nlpkit.config import Values, resolve, with_present_names
 from nlpkit.encoders.checkpoint.files import check_finite
 from nlpkit.encoders.tensor_file import load_tensors, save_tensors
 from nlpkit.errors import SettingsError, shown
@@ -158,7 +158,7 @@ def load(
     weights, plain = load_tensors(path)
     section = config["task"]
     task_class = _task_class(section, folder / "config.json")
-    own = {section: _settings_in(plain, path)}
+    own = {section: with_present_names(_settings_in(plain, path), section)}
     check = values.get("run", {})
     if resolve({"run": Settings}, {"run": check})["run"].check:
         check_files(folder, config, plain)

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from small_runs import predictions_of, records_of, save_run
 
-from nlpkit import run
+from nlpkit import config, run
 from nlpkit.encoders import tensor_file
 from nlpkit.errors import SettingsError
 
@@ -34,9 +34,9 @@ def refused(folder, why, values=None):
 
 
 def edit_config(folder, edit):
-    config = json.loads((folder / "config.json").read_bytes())
-    edit(config)
-    (folder / "config.json").write_text(json.dumps(config))
+    values = json.loads((folder / "config.json").read_bytes())
+    edit(values)
+    (folder / "config.json").write_text(json.dumps(values))
 
 
 def test_a_run_predicts_as_it_did_when_it_was_saved(saved):
@@ -148,6 +148,17 @@ def test_a_run_without_hashes_is_loaded_as_it_is(copy):
     (copy / "model.safetensors").write_bytes(safetensors.torch.save(weights, header))
     edit_config(copy, lambda config: config.pop("files"))
     run.load(copy)
+
+
+def test_a_run_of_before_a_setting_was_renamed_is_loaded(saved, copy, monkeypatch):
+    """A user cannot write the new name into a run; only one who sets the old name is told it."""
+    monkeypatch.setitem(config.RENAMED, "classification.longest", "classification.max_length")
+    weights, plain = tensor_file.load_tensors(copy / "model.safetensors")
+    plain["settings"]["longest"] = plain["settings"].pop("max_length")
+    tensor_file.save_tensors(copy / "model.safetensors", weights, plain)
+    assert run.load(copy).task.config == saved.task.config
+    with pytest.raises(SettingsError, match='it is "classification.max_length" now'):
+        run.load(copy, values={"classification": {"longest": 99}})
 
 
 @pytest.mark.parametrize("plain", [[], None, {}, {"settings": []}, {"settings": {"no": 1}}])
