@@ -51,7 +51,7 @@ def test_enough_beams_find_the_best_keys_of_the_trie(keys, seed):
         keys, VOCABULARY, values=["".join(map(str, key)) for key in keys]
     )
     model = Bigrams(2, seed)
-    found = beam_search(model, TrieTable.of(trie, EOS), 2, beams=16, max_length=4)
+    found = beam_search(model, TrieTable.of(trie, EOS), 2, beam_size=16, max_length=4)
     for row in range(2):
         expected = sorted(((model.score(row, key), key) for key in keys), reverse=True)
         listed = [(score, tuple(tokens)) for tokens, score in found.lists()[row]]
@@ -70,6 +70,6 @@ def test_renormalised_scores_are_probabilities_over_the_keys():
     """Among the legal tokens only, the probabilities of all keys add up to one."""
     keys = [key for length in range(4) for key in itertools.product((0, 3), repeat=length)]
     table = TrieTable.of(TokenTrie.from_sequences(keys, VOCABULARY), EOS)
-    found = beam_search(Bigrams(1, 5), table, 1, beams=32, max_length=4, norm="renorm")
+    found = beam_search(Bigrams(1, 5), table, 1, beam_size=32, max_length=4, norm="renorm")
     assert found.score_BK[0, : len(keys)].exp().sum().item() == pytest.approx(1.0, abs=1e-5)
     assert torch.isinf(found.score_BK[0, len(keys) :]).all()
