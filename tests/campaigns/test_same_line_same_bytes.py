@@ -1,5 +1,6 @@
 """The same line gives the same bytes, whatever stands beside it: alone, in a batch of any size, in
-another order, in another window of lines; for every task in fp32, and in bf16 where `auto` may take it.
+another order, in another window of lines; for every task in fp32,
+which `auto` takes on a processor; bf16 does not keep it.
 
 The models have random weights: their scores lie close together, so that a difference shows.
 """
@@ -46,14 +47,12 @@ def outputs(case, records, precision, batch_size):
     return found
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_line_gives_the_same_bytes_beside_any_others(way, precision, tmp_path):
     torch.manual_seed(0)
     case = Case(way.split(",")[0], tmp_path, **WAYS[way])
     case.model.eval()
-    if precision == "bf16" and case.has_head:
-        pytest.skip("a task that writes predicts in fp32, unless bf16 is asked for")
     records = records_of(case)
     alone = {}
     for record in records:
