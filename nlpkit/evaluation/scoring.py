@@ -17,8 +17,8 @@ from nlpkit.evaluation.calibration import Scored, calibration, scored_facts
 from nlpkit.evaluation.error_kinds import errors_of
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.inference.devices import resolve_device
-from nlpkit.inference.filter import WINDOW, line_windows
 from nlpkit.inference.predictor import Predictor
+from nlpkit.inference.windows import WINDOW, line_windows
 from nlpkit.jsonl import Line, read_lines, with_field, write_atomic
 from nlpkit.task import AsksRun
 

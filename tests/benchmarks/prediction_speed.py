@@ -32,8 +32,8 @@ def bare(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    from nlpkit.inference.filter import WINDOW
     from nlpkit.inference.predictor import predict_examples
+    from nlpkit.inference.windows import WINDOW
     from nlpkit.run import load
     from nlpkit.training.dataset import read_examples, read_records
 

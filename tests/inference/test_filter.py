@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpkit.errors import DataError, RecordError
-from nlpkit.inference.filter import WINDOW, Filter, line_windows
+from nlpkit.inference.filter import Filter
 from nlpkit.inference.predictor import Predictor, predict_examples
+from nlpkit.inference.windows import WINDOW, line_windows
 from nlpkit.jsonl import Line, dumps
 
 MODEL = torch.nn.Linear(1, 1)
