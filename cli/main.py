@@ -24,6 +24,7 @@ from cli import (
     evaluate,
     predict,
     report,
+    serve,
     settings,
     tasks,
     train,
@@ -60,6 +61,7 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.command()(predict.predict)
+app.command()(serve.serve)
 app.command("eval")(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(report.report)

@@ -47,22 +47,16 @@ def predict(
         return each_run(predict, {**locals(), "all_": False}, "output")
     from cli.console import LinesDisplay
     from nlpkit.config import parse_pairs
-    from nlpkit.inference.devices import resolve_device
     from nlpkit.inference.filter import Filter
-    from nlpkit.inference.predictor import Predictor
-    from nlpkit.inference.seeds import best_run
+    from nlpkit.inference.opening import Opening
     from nlpkit.jsonl import check_readable, check_writable, read_lines, write_atomic
-    from nlpkit.run import load
 
     check_readable(file)
     if output:
         check_writable(output)
-    loaded = load(best_run(run), resolve_device(device), kb, parse_pairs(set_ or []))
+    opening = Opening(str(run), device, kb, parse_pairs(set_ or []), batch_size, long)
     display = LinesDisplay()
-    predictor = Predictor(
-        loaded.task, loaded.model, loaded.precision, batch_size, long, on_batch=display.batch
-    )
-    filter_ = Filter(predictor, on_error, only_output, unbuffered, tell)
+    filter_ = Filter(opening.predictor(display.batch), on_error, only_output, unbuffered, tell)
     chunks = display.counted(filter_(read_lines(file)), filter_)
     if output:
         with write_atomic(output) as stream:

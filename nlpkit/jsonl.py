@@ -117,16 +117,21 @@ def read_lines(path: str | Path) -> Iterator[Line]:
         if str(path) != "-":
             stack.enter_context(stream)
         try:
-            for number, raw in enumerate(stream, 1):
-                if number == 1 and raw.startswith(BOM):
-                    raw = raw[len(BOM) :]
-                raw = raw.strip()
-                if raw:
-                    yield Line(f"{name}:{number}", number, raw)
+            yield from numbered_lines(stream, name)
         except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{name}: damaged archive: {error}") from None
         except OSError as error:
             raise _unreadable(name, error) from None
+
+
+def numbered_lines(stream: Iterable[bytes], name: str) -> Iterator[Line]:
+    """The lines of an open file, as `read_lines` gives them; `name` is what messages call it."""
+    for number, raw in enumerate(stream, 1):
+        if number == 1 and raw.startswith(BOM):
+            raw = raw[len(BOM) :]
+        raw = raw.strip()
+        if raw:
+            yield Line(f"{name}:{number}", number, raw)
 
 
 def read_jsonl(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -189,6 +194,25 @@ def _fields(raw: bytes) -> Iterator[tuple[str, bytes]]:
             depth += 1
         elif token in b"}]":
             depth -= 1
+
+
+def array_elements(raw: bytes) -> Iterator[bytes]:
+    """The elements of a valid JSON array, each as written, without the spaces around it. However
+    deep they are, it takes no deep recursion."""
+    depth = 0
+    start = 0
+    for match in _TOKEN.finditer(raw):
+        token = match[0]
+        if token in b"{[":
+            depth += 1
+            start = match.end() if depth == 1 else start
+        elif token in b"}]":
+            depth -= 1
+        if (depth == 1 and token == b",") or depth == 0:
+            element = raw[start : match.start()].strip()
+            start = match.end()
+            if element or depth:  # an empty array has none
+                yield element
 
 
 @contextlib.contextmanager

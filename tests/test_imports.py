@@ -23,7 +23,10 @@ MAY = {
         *("json_value", "task", "evaluation.metrics", "evaluation.thresholds"),
     },
     "samples": {"errors", "text", "tasks.ape210k.arithmetic"},
-    "inference": {"errors", "jsonl", "text", "layers", "decoding", "task", "run"},
+    "inference": {
+        *("errors", "jsonl", "json_value", "config", "text", "layers", "decoding", "encoders"),
+        *("task", "run", "run_files", "folder_lock"),
+    },
     "run_files": {"errors"},
     "run": {
         "run_files",

@@ -17,7 +17,15 @@ from nlpkit.encoders.by_name import (
     tokenizer_of,
 )
 from nlpkit.encoders.shapes import ShapeConfig, for_pretraining
-from nlpkit.encoders.shipped import RECORD, TINY, TOKENIZER, record_of, stages_of, tokens_of
+from nlpkit.encoders.shipped import (
+    RECORD,
+    TINY,
+    TOKENIZER,
+    folder_of,
+    record_of,
+    stages_of,
+    tokens_of,
+)
 
 __all__ = [
     "RECORD",
@@ -28,6 +36,7 @@ __all__ = [
     "ShapeConfig",
     "build",
     "encode",
+    "folder_of",
     "for_pretraining",
     "is_encoder",
     "load",

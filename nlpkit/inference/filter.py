@@ -67,11 +67,11 @@ class Filter:
         finished, broken = core.finish(read)
         outputs = []
         for one in finished:
-            error = one.outcome.error
-            if error is None or self.on_error == "emit":
+            problem = one.outcome.error
+            if problem is None or self.on_error == "emit":
                 outputs.append(core.output(one))
             else:
-                self.on_skip(error.at(one.line.where))
+                self.on_skip(problem.at(one.line.where))
         return outputs, broken or failure
 
     def _counted(self, read: ReadLine) -> ReadLine:

@@ -15,6 +15,7 @@ COMMANDS = [
         "",
         "train",
         "predict",
+        "serve",
         "eval",
         "compare",
         "report",
