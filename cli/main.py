@@ -22,6 +22,7 @@ from cli import (
     encoder,
     env,
     evaluate,
+    export,
     predict,
     report,
     serve,
@@ -63,6 +64,7 @@ app.command()(train.train)
 app.command()(predict.predict)
 app.command()(serve.serve)
 app.command("eval")(evaluate.evaluate)
+app.command()(export.export)
 app.command()(compare.compare)
 app.command()(report.report)
 app.command()(tasks.tasks)

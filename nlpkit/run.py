@@ -59,6 +59,11 @@ class Run:
     model: nn.Module
 
     @property
+    def is_export(self) -> bool:
+        """Whether its encoder is an ONNX graph, for prediction alone."""
+        return self.config["encoder"]["spec"].get("kind") == "onnx"
+
+    @property
     def precision(self) -> str:
         """The precision to predict in: as set for the training.
 
@@ -165,6 +170,7 @@ def load(
     sections = {section: task_class.Config, "run": Settings}
     settings = resolve(sections, own, values, tasks.kb_values(section, kb))
     encoder = _build_encoder(config["encoder"]["spec"], weights, folder / "config.json")
+    encoder.open(folder)
     backend = read_backend(folder / "tokenizer.json")
     if vocabulary_hash(backend) != config.get("tokenizer_sha256"):
         raise SettingsError(
@@ -190,14 +196,15 @@ def _settings_in(plain: Any, path: Path) -> dict[str, Any]:
     return plain["settings"]
 
 
-def _build_encoder(spec: Any, weights: dict[str, torch.Tensor], path: Path) -> nn.Module:
+def _build_encoder(spec: Any, weights: dict[str, torch.Tensor], path: Path) -> Any:
     """The encoder of a spec; what asks for sizes that the weights have not is refused before
     memory is taken for it."""
     largest = max([4096, *(size for tensor in weights.values() for size in tensor.shape)])
     values = {**spec, **spec["config"]} if isinstance(spec.get("config"), dict) else spec
     for name, value in values.items():
         most = len(weights) if "layers" in name else largest
-        if type(value) in (int, float) and not abs(value) <= most:
+        takes_memory = name != "max_length"
+        if takes_memory and type(value) in (int, float) and not abs(value) <= most:
             raise SettingsError(f"{path}: encoder: {name}: the weights have no such size: {value}")
     try:
         return encoders.build(spec)

@@ -15,7 +15,7 @@ of a file share one scorer.
 A new task is one file `nlpkit/tasks/<name>.py` with a class `Task` of the methods below, a grammar
 of made-up data `nlpkit/samples/<name>.py`, and ten lines in `tests/golden/<name>/sample.jsonl` for
 the contract test. What only some tasks have is a trait: a class beside `Task` that such a task also
-names as its base (`KnowledgeBase`, `AsksRun`).
+names as its base (`Writes`, `KnowledgeBase`, `AsksRun`).
 """
 
 from __future__ import annotations
@@ -80,6 +80,12 @@ class Task(Protocol[E, B, P]):
     @classmethod
     def needs_head(cls, config: Any) -> bool:
         """Whether, under these settings, the encoder comes with its masked-LM head."""
+        return False
+
+    @classmethod
+    def needs_extend(cls, config: Any) -> bool:
+        """Whether, under these settings, it predicts with `encoder.extend`: one token after another,
+        from the keys and values of those before."""
         return False
 
     @classmethod
@@ -177,6 +183,21 @@ class Task(Protocol[E, B, P]):
         """What `data check` has to say of the example's gold; a Finding with `lost` is gold no
         model can ever see."""
         return iter(())
+
+
+class Writes:
+    """A trait of a task: it writes one token after another, with `encoder.extend` and the encoder's
+    masked-LM head."""
+
+    @classmethod
+    def needs_head(cls, config: Any) -> bool:
+        """Yes."""
+        return True
+
+    @classmethod
+    def needs_extend(cls, config: Any) -> bool:
+        """Yes."""
+        return True
 
 
 class KnowledgeBase:

@@ -16,6 +16,7 @@ B batch, T tokens (Q as queries, K as keys), H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -57,6 +58,11 @@ class Encoder(Protocol):
     hidden_size: int
     depth: int
     """Layers."""
+
+    def open(self, folder: Path) -> None:
+        """Reads what the encoder has in files of its own in the folder of a run, beside the weights.
+        Raises SettingsError where it cannot."""
+        return
 
     forward: Callable[..., torch.Tensor]
     """(token_ids_BT, segment_ids_BT, attention_mask_BQK, *extra_inputs) -> hidden_BTH.

@@ -124,7 +124,7 @@ class Voters:
         return (squares_BKV / (1 + total_BKV)).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
-class Task(Reading, task.Task[Example, Batch, Prediction]):
+class Task(task.Writes, Reading, task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
     Config = Settings

@@ -17,6 +17,7 @@ COMMANDS = [
         "predict",
         "serve",
         "eval",
+        "export",
         "compare",
         "report",
         "tasks",

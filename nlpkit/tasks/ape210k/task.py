@@ -117,7 +117,7 @@ class Example:
 Batch = Seq2SeqBatch[Example]
 
 
-class Task(task.Task[Example, Batch, Prediction]):
+class Task(task.Writes, task.Task[Example, Batch, Prediction]):
     """See the module docstring.
 
     Raises SettingsError where `max_equation` leaves no tokens of the encoder for a problem.
@@ -127,11 +127,6 @@ class Task(task.Task[Example, Batch, Prediction]):
     monitor = "accuracy"
     group = "operators"
     parse = staticmethod(parse_prediction)
-
-    @classmethod
-    def needs_head(cls, config: Settings) -> bool:
-        """Yes: it writes."""
-        return True
 
     @classmethod
     def prepare(

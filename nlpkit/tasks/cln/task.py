@@ -114,7 +114,7 @@ class Settings:
     """Files with texts of training, for the metrics `copied_12` and `copied_mean` of `eval`."""
 
 
-class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
+class Task(task.Writes, task.AsksRun, task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
     Config = Settings
@@ -123,11 +123,6 @@ class Task(task.AsksRun, task.Task[Example, Batch, Prediction]):
     asked_setting = "cln.classifier"
     asked_task = "classification"
     parse = staticmethod(parse_prediction)
-
-    @classmethod
-    def needs_head(cls, config: Settings) -> bool:
-        """Yes: it writes."""
-        return True
 
     @classmethod
     def prepare(

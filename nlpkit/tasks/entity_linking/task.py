@@ -88,6 +88,8 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
         """To write entities."""
         return config.generative
 
+    needs_extend = needs_head
+
     @classmethod
     def prepare(
         cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
@@ -264,8 +266,7 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
         return Prediction([mention.decided(settings.nil_threshold or 0.0) for mention in kept])
 
     def facts(self, prediction: Prediction) -> dict[Any, str]:
-        """(start, end, entity or NIL) under its kind: NIL, ambiguous (its name is that of several)
-        or unique."""
+        """(start, end, entity or NIL) under its kind: NIL, ambiguous (of several) or unique."""
         return {mention.key: mention.kind for mention in prediction.mentions}
 
     def score(self, pairs: Iterable[tuple[Prediction, Prediction]]) -> dict[str, Any]:
@@ -273,8 +274,7 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
         return score_mentions(pairs)
 
     def report(self, example: Example) -> Iterator[Finding]:
-        """Gold that is not of whole tokens, no alias, or not among the entities of its name; and in
-        no window."""
+        """Gold that is not of whole tokens, no alias, no entity of its name, or in no window."""
         windows = [window.encoding for window in self.windows(example)]
         for mention in example.gold.mentions if example.gold and self.lexicon else ():
             name, span = f'"{mention.text}" at {mention.start}', (mention.start, mention.end)

@@ -86,18 +86,13 @@ class Settings:
     score counts."""
 
 
-class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
+class Task(task.Writes, task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
     Config = Settings
     monitor = "score"
     group = "predicate"
     parse = staticmethod(parse_prediction)
-
-    @classmethod
-    def needs_head(cls, config: Settings) -> bool:
-        """Yes: it writes."""
-        return True
 
     @classmethod
     def prepare(
