@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nlpkit.inference.predictor import Predictor
 from nlpkit.inference.windows import WINDOW, line_windows
 from nlpkit.jsonl import Line, read_lines, with_field, write_atomic
 from nlpkit.task import AsksRun
+from nlpkit.text.deferred import DeferredTokenizer
 
 NO_GOLD = "no gold: evaluation needs the answers"
 
@@ -42,7 +43,8 @@ def scoring_task(
     section, task_class = tasks.section_name(str(name)), tasks.load(str(name))
     kb_values = tasks.kb_values(section, kb)
     config = resolve({section: task_class.Config}, values, kb_values)[section]
-    return task_class(config, encoders.load_tokenizer("tiny"), None), None
+    tokenizer = DeferredTokenizer(encoders.load_tokenizer("tiny").backend)
+    return task_class(config, tokenizer, None), None
 
 
 def run_pairs(loaded: run.Run, path: str, batch_size: int) -> Iterator[Pair]:
@@ -92,21 +94,26 @@ def _answered(task: Any, pairs: Iterator[Pair], other: Predictor) -> Iterator[Pa
             yield line, record, gold, prediction
 
 
-def predicted_pairs(task: Any, path: str) -> Iterator[Pair]:
+def predicted_pairs(
+    task: Any, path: str, read: Callable[[int, dict[str, Any]], Any] | None = None
+) -> Iterator[Pair]:
     """Gold and the prediction that the line carries, for every line of a file that `predict`
     wrote, in the order of the file.
+
+    `read` gives the example of a record and its place among those of the file, counted from 0;
+    None: the task reads it.
 
     Raises DataError, with the place, for a line without gold or prediction, or with a bad one (a
     RecordError of the task).
     """
-    for line in read_lines(path):
+    for place, line in enumerate(read_lines(path)):
         record = line.record_here()
         try:
             if not isinstance(record.get("prediction"), dict):
                 raise RecordError(
                     'missing field "prediction"', hint="nlpkit predict RUN FILE writes it"
                 )
-            example = task.read(record)
+            example = read(place, record) if read else task.read(record)
             prediction = task.parse(record["prediction"])
             if example.gold is None:
                 raise RecordError(NO_GOLD)

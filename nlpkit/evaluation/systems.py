@@ -3,13 +3,14 @@ set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlpkit.errors import DataError, SettingsError
-from nlpkit.evaluation.scoring import predicted_pairs, run_pairs, scoring_task
+from nlpkit.errors import DataError, RecordError, SettingsError
+from nlpkit.evaluation.scoring import Pair, predicted_pairs, run_pairs, scoring_task
 from nlpkit.inference.seeds import runs_below
 from nlpkit.jsonl import Line, read_lines
 from nlpkit.run import read_config
@@ -53,12 +54,51 @@ def read_systems(sources: Sequence[Path], asked: Asked) -> list[System]:
         raise SettingsError("files of predictions don't say their task", hint="give --task NAME")
     if len(names) > 1:
         raise SettingsError(f"the systems are of several tasks: {', '.join(sorted(names))}")
-    systems = [
-        _read(source, paths, names.copy().pop(), asked)
-        for source, paths in zip(sources, members, strict=True)
-    ]
-    _check_lines(systems, asked.data)
-    return systems
+    test = TestSet(asked, names.pop())
+    return [_read(source, paths, test) for source, paths in zip(sources, members, strict=True)]
+
+
+class TestSet:
+    """The lines that every system must have: those of `asked.data`, else those of the first system
+    that is read.
+
+    What the task `name` reads of a line, its gold above all, is read once for all files of
+    predictions.
+    """
+
+    def __init__(self, asked: Asked, name: str):
+        self.asked = asked
+        self.name = name
+        self.lines: list[Line] = []
+        self.inputs: list[dict[str, Any]] = []  # the records without predictions
+        self.examples: list[Any] = []
+        if asked.data not in (None, "-"):
+            for line in read_lines(str(asked.data)):
+                self.lines.append(line)
+                self.inputs.append(_input(line.record_here()))
+
+    @functools.cached_property
+    def scorer(self) -> Any:
+        """The task of files of predictions."""
+        return scoring_task(None, self.name, list(self.asked.settings), self.asked.device)[0]
+
+    def pairs_of(self, path: Path) -> tuple[Any, Iterator[Pair]]:
+        """The task of a run or a file, and its pairs."""
+        asked = self.asked
+        if path.is_file():
+            return self.scorer, predicted_pairs(self.scorer, str(path), self._example)
+        task, loaded = scoring_task(path, None, list(asked.settings), asked.device)
+        assert loaded is not None
+        return task, run_pairs(loaded, str(asked.data), asked.batch_size)
+
+    def _example(self, place: int, record: dict[str, Any]) -> Any:
+        """The example of the record at a place in a file. Raises RecordError where the line at this
+        place is another."""
+        if place < len(self.inputs) and _input(record) != self.inputs[place]:
+            raise RecordError(f"is not the line at {self.lines[place].where}")
+        if place == len(self.examples):
+            self.examples.append(self.scorer.read(record))
+        return self.examples[place]
 
 
 def _members(source: Path) -> list[Path]:
@@ -67,41 +107,27 @@ def _members(source: Path) -> list[Path]:
     return runs_below(source) or files or [source]
 
 
-def _read(source: Path, paths: list[Path], name: str, asked: Asked) -> System:
-    lines: list[Line] = []
+def _read(source: Path, paths: list[Path], test: TestSet) -> System:
     seeds: list[Pairs] = []
     for path in paths:
-        settings = list(asked.settings)
-        if path.is_file():
-            task, _ = scoring_task(None, name, settings, asked.device)
-            pairs = predicted_pairs(task, str(path))
-        else:
-            task, loaded = scoring_task(path, None, settings, asked.device)
-            assert loaded is not None
-            pairs = run_pairs(loaded, str(asked.data), asked.batch_size)
-        found = list(pairs)
+        task, pairs = test.pairs_of(path)
+        lines: list[Line] = []
+        found: Pairs = []
+        is_first = not test.inputs
+        for line, record, gold, prediction in pairs:
+            lines.append(line)
+            found.append((gold, prediction))
+            if is_first:
+                test.lines.append(line)
+                test.inputs.append(_input(record))
         if not found:
             raise DataError(f"{path}: no records to evaluate")
-        if seeds and len(found) != len(lines):
-            raise DataError(f"{path}: expected {len(lines)} lines, got {len(found)}")
-        lines = lines or [pair[0] for pair in found]
-        seeds.append([(gold, prediction) for _, _, gold, prediction in found])
+        if len(found) != len(test.lines):
+            raise DataError(f"{path}: expected {len(test.lines)} lines, got {len(found)}")
+        seeds.append(found)
     return System(str(source), task, lines, seeds)
 
 
-def _check_lines(systems: Sequence[System], data: str | None) -> None:
-    """Raises DataError where a system has other lines than the others."""
-    expected = list(read_lines(data)) if data not in (None, "-") else systems[0].lines
-    inputs = [_input(line) for line in expected]
-    for system in systems:
-        for line, wanted, place in zip(system.lines, inputs, expected, strict=False):
-            if _input(line) != wanted:
-                raise DataError(f"{line.where}: is not the line at {place.where}")
-        if len(system.lines) != len(expected):
-            where = f"{system.name}: expected {len(expected)} lines"
-            raise DataError(f"{where}, got {len(system.lines)}")
-
-
-def _input(line: Line) -> dict[str, Any]:
+def _input(record: dict[str, Any]) -> dict[str, Any]:
     """The record without its prediction."""
-    return {key: value for key, value in line.record_here().items() if key != "prediction"}
+    return {key: value for key, value in record.items() if key != "prediction"}

@@ -39,21 +39,32 @@ def parse_entities(value: dict[str, Any], text: str | None) -> list[Entity]:
 def _parse(entity: Any, where: str, text: str | None) -> Entity:
     if not isinstance(entity, dict):
         raise RecordError(f"{where}: expected an object, got {shown(entity)}")
-    for name, kind in (("start", int), ("end", int), ("label", str)):
-        if name not in entity:
-            raise RecordError(f'{where}: missing field "{name}"')
-        if type(entity[name]) is not kind:
-            raise RecordError(
-                f"{where}: {name}: expected {kind.__name__}, got {shown(entity[name])}"
-            )
-    start, end = entity["start"], entity["end"]
+    start = entity.get("start")
+    end = entity.get("end")
+    label = entity.get("label")
+    if type(start) is not int or type(end) is not int or type(label) is not str:
+        raise _wrong_field(entity, where)
     most = LARGEST if text is None else len(text)
     if not 0 <= start < end <= most:
         of = "" if text is None else f" of {len(text)} characters"
         raise RecordError(f"{where}: [{shown(start)}, {shown(end)}) is no span of the text{of}")
-    given = read_value(str | None, entity.get("text"), f"{where}.text")
-    score = read_value(float | None, entity.get("score"), f"{where}.score")
+    given = entity.get("text")
+    if given is not None:
+        read_value(str, given, f"{where}.text")
+    score = entity.get("score")
+    if score is not None:
+        read_value(float, score, f"{where}.score")
     string = given if text is None else text[start:end]
     if text is not None and given not in (None, string):
         raise RecordError(f'{where}: the text has "{string}" at [{start}, {end}), not "{given}"')
-    return Entity(start, end, entity["label"], string or "", score)
+    return Entity(start, end, label, string or "", score)
+
+
+def _wrong_field(entity: dict[str, Any], where: str) -> RecordError:
+    """The error of the first field that is missing or of another type."""
+    for name, kind in (("start", int), ("end", int), ("label", str)):
+        if name not in entity:
+            return RecordError(f'{where}: missing field "{name}"')
+        if type(entity[name]) is not kind:
+            break
+    return RecordError(f"{where}: {name}: expected {kind.__name__}, got {shown(entity[name])}")

@@ -71,8 +71,10 @@ def read_json(hint: Any, path: Path) -> Any:
 def read_value(hint: Any, value: Any, name: str) -> Any:
     """A JSON value as the type `hint`: a string, a number, a dataclass; a list, tuple or dict of
     such; or one of these or None. Raises RecordError that names the field."""
-    origin = typing.get_origin(hint)
-    arguments = typing.get_args(hint)
+    kind = type(value)
+    if kind is hint and kind is str:
+        return value
+    origin, arguments = _parts(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -86,10 +88,10 @@ def read_value(hint: Any, value: Any, name: str) -> Any:
         return _read_list(origin, arguments, value, name)
     if dataclasses.is_dataclass(hint):
         return read_dataclass(typing.cast(type, hint), value, name)
-    is_number = type(value) in (int, float) and -LARGEST < value < LARGEST
+    is_number = kind in (int, float) and -LARGEST < value < LARGEST
     if hint is float and is_number:
         return value
-    if type(value) is hint and (is_number or hint not in (int, float)):
+    if kind is hint and (is_number or hint not in (int, float)):
         return value
     raise _wrong(name, _NAMES.get(origin or hint, str(hint)), value)
 
@@ -117,6 +119,12 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 def _wrong(name: str, expected: str, value: Any) -> RecordError:
     place = f'field "{name}": ' if name else ""
     return RecordError(f"{place}expected {expected}, got {shown(value)}")
+
+
+@functools.cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The origin of a type and its arguments."""
+    return typing.get_origin(hint), typing.get_args(hint)
 
 
 @functools.cache

@@ -198,6 +198,31 @@ def test_other_lines_are_refused(files, tmp_path):
         read_systems([files[0], other], Asked(task="ner"))
 
 
+def test_a_seed_with_another_line_is_refused(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    lines = ner_lines([[NAME]] * 3)
+    write_lines(folder / "seed-1.jsonl", lines)
+    lines[2]["text"] = TEXT.replace("林", "李")
+    write_lines(folder / "seed-2.jsonl", lines)
+    with pytest.raises(DataError, match=r"seed-2.jsonl:3: is not the line at .*seed-1.jsonl:3"):
+        read_systems([folder], Asked(task="ner"))
+
+
+def test_gold_is_read_once_for_all_files(files, monkeypatch):
+    """And no text is made tokens of: entities are compared by their characters."""
+    read = []
+    task_class = tasks.load("ner")
+    whole = task_class.read
+    monkeypatch.setattr(task_class, "read", lambda self, x: read.append(x["id"]) or whole(self, x))
+    monkeypatch.setattr("nlpkit.text.tokenizer.Tokenizer.encode", None)
+    systems = read_systems([*files, files[0]], Asked(data=str(files[0]), task="ner"))
+    assert read == list(range(20))
+    for system in systems[1:]:
+        golds = zip(systems[0].seeds[0], system.seeds[0], strict=True)
+        assert all(first is second for (first, _), (second, _) in golds)
+
+
 def test_what_is_missing_is_said(files):
     with pytest.raises(SettingsError, match="don't say their task"):
         read_systems(files, Asked())
