@@ -1,4 +1,4 @@
-"""The command line: every command, and how an error becomes one line and an exit code.
+"""The entry point, and how an error becomes one line and an exit code.
 
 0 done   1 unexpected failure   2 usage or settings   3 bad input data
 4 finished, some lines skipped   5 a quality gate not met   130 Ctrl-C
@@ -11,33 +11,10 @@ import contextlib
 import errno
 import os
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
 
-import typer
-
-from cli import (
-    compare,
-    completion,
-    data,
-    encoder,
-    env,
-    evaluate,
-    export,
-    predict,
-    report,
-    serve,
-    settings,
-    tasks,
-    train,
-    trie,
-)
 from cli.output import ClosedPipe
-from nlpkit import __version__
 from nlpkit.errors import NlpkitError
-
-CLICK_ERROR: Any = typer.BadParameter.__mro__[
-    2
-]  # ClickException, of the installed click or of Typer's own copy
 
 EXHAUSTED = {
     errno.EMFILE,
@@ -52,70 +29,36 @@ EXHAUSTED = {
 }
 """What the machine lacks or forbids; it says enough without a traceback."""
 
-app = typer.Typer(
-    name="nlpkit",
-    help="Train, predict and evaluate Chinese NLP models on JSONL.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command()(train.train)
-app.command()(predict.predict)
-app.command()(serve.serve)
-app.command("eval")(evaluate.evaluate)
-app.command()(export.export)
-app.command()(compare.compare)
-app.command()(report.report)
-app.command()(tasks.tasks)
-app.command()(settings.settings)
-app.command()(env.env)
-app.command()(completion.completion)
-app.add_typer(data.app, name="data")
-app.add_typer(encoder.app, name="encoder")
-app.add_typer(trie.app, name="trie")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"nlpkit {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Train, predict and evaluate Chinese NLP models on JSONL."""
-
 
 def main() -> None:
     """The entry point of `nlpkit`."""
-    words = completion.asked(sys.argv[1:])
-
-    def answer(standalone_mode: bool) -> None:
-        completion.offer(typer.main.get_command(app), words)
-
-    sys.exit(run(answer if words else app))
+    sys.exit(run(answer))
 
 
-def run(command: Any) -> int:
-    """Runs the app and returns its exit code; errors of the user's are one line on stderr."""
+def answer() -> int:
+    """Does what the arguments say. What a shell asks at a TAB is answered without Typer, which takes
+    longer to import than the answer takes to find."""
+    match sys.argv[1:]:
+        case ["completion", "bash" | "zsh" | "fish", "--", *words] if words:
+            from cli.candidates import offer
+
+            return offer(words)
+    from cli.app import call
+
+    return call()
+
+
+def run(command: Callable[[], int]) -> int:
+    """Runs a command and returns its exit code; errors of the user's are one line on stderr."""
     open_streams()
     try:
-        code = command(standalone_mode=False)
+        code = command()
         sys.stdout.flush()
-        return code or 0
+        return code
     except NlpkitError as error:
         _say(f"error: {error.message}", error.hint)
         return error.exit_code
-    except CLICK_ERROR as error:
-        is_help = type(error).__name__ == "NoArgsIsHelpError"
-        _say(("" if is_help else "error: ") + error.format_message(), None)
-        return 2
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         _say("interrupted", None)
         return 130
     except ClosedPipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 from pathlib import Path
@@ -40,6 +39,8 @@ def task_names() -> list[str]:
 
 def read_task(name: str) -> dict[str, Any]:
     """The task's first sentence, and the lines `in` and `out` of its docstring."""
+    import ast
+
     path = FOLDER / name / "task.py"
     if not path.exists():
         path = FOLDER / f"{name}.py"

@@ -44,7 +44,7 @@ MAY = {
         *("inference", "run", "evaluation.thresholds"),
     },
     "evaluation": {
-        *("errors", "jsonl", "config", "encoders", "task", "tasks", "inference", "run"),
+        *("errors", "jsonl", "config", "text", "encoders", "task", "tasks", "inference", "run"),
         "training.dataset",
     },
     "pretraining": {

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from small_runs import records_of, save_run
 
+import cli.app
 import cli.main
 from nlpkit.jsonl import dumps
 
@@ -57,7 +58,7 @@ def command(folder, arguments, fault):
             sys.argv = ["nlpkit", *arguments]
             sys.stdout = stream_of(1)
             sys.stderr = stream_of(2)
-            code = cli.main.run(cli.main.app)
+            code = cli.main.run(cli.app.call)
         except BaseException:  # noqa: BLE001 - the interpreter would print it
             with contextlib.suppress(OSError):
                 os.write(2, traceback.format_exc().encode())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
+from cli.app import app
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "help"
 COMMANDS = [

@@ -8,8 +8,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
-from cli.settings import describe_range, read_settings
+from cli.app import app
+from cli.settings_source import describe_range, read_settings
 from nlpkit import config, tasks
 from nlpkit.config import parse_pairs, resolve
 from nlpkit.encoders import ShapeConfig
@@ -94,7 +94,7 @@ def test_the_environment_is_json():
 
 def test_settings_and_tasks_import_no_torch():
     script = (
-        "import sys; from cli.settings import read_settings; from cli.tasks import read_task;"
+        "import sys; from cli.settings_source import read_settings; from cli.tasks import read_task;"
         "assert list(read_settings()) and read_task('ner'); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -415,5 +415,7 @@ def test_help_is_quick_and_imports_no_torch():
         time.monotonic() - started < 5
     )  # the figure is in the README; this only catches an import of torch
     assert b"Usage" in done.stdout
-    program = "import sys; import cli.main; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    program = (
+        "import sys; import cli.app; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
     assert subprocess.check_output([sys.executable, "-c", program]).strip() == b"False"
