@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.options import BatchSize, Device, Metric, SystemsData, SystemsTask, TaskSettings
 from cli.output import write_json
 
 Option = typer.Option
@@ -21,13 +22,9 @@ def compare(
             help="Runs, folders of seeds, or files of predictions; the first is the one to beat."
         ),
     ],
-    data: Annotated[
-        str | None, Option(help="JSONL with gold; files of predictions carry their own.")
-    ] = None,
-    task: Annotated[str | None, Option(help="The task of files of predictions.")] = None,
-    metric: Annotated[
-        str | None, Option(help="Default: the one that picks the best checkpoint.")
-    ] = None,
+    data: SystemsData = None,
+    task: SystemsTask = None,
+    metric: Metric = None,
     by: Annotated[str | None, Option(help="Also by group, e.g. predicate or label.")] = None,
     differences: Annotated[
         Path | None, Option(help="Write the lines that only one of the first two has right here.")
@@ -37,15 +34,17 @@ def compare(
         Option(help="A gate, in points (hundredths): exit 5 below it, or where it may be chance."),
     ] = None,
     level: Annotated[
-        float, Option(help="Of the gate, and of intervals: 0.05 makes 95 % intervals.")
+        float,
+        Option(
+            help="Of the gate, whose p is corrected for several systems, and of intervals: 0.05 makes "
+            "95 % intervals."
+        ),
     ] = 0.05,
     draws: Annotated[int, Option(min=1, help="Of the bootstrap and of the randomisation.")] = 10000,
     seed: Annotated[int, Option(min=0, help="Of the draws.")] = 1,
-    set_: Annotated[
-        list[str] | None, Option("--set", help="A setting of the task: section.key=value.")
-    ] = None,
-    batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    set_: TaskSettings = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
 ) -> int:
     """Compare systems on the same lines: differences with intervals and p-values; JSON when
     piped."""
@@ -76,6 +75,7 @@ def show(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     from cli.console import console
+    from nlpkit.evaluation.compare import corrected_p
 
     share = f"{100 * (1 - result['level']):g} %"
     err = console()
@@ -88,13 +88,15 @@ def show(result: dict[str, Any]) -> None:
     err.print(table)
     if not result["differences"]:
         return
-    table = Table("difference from the first", "points", share, "p boot", "p rand", "lines + / -")
+    columns = ("points", share, "p boot", "p rand", "p Holm", "lines + / -")
+    table = Table("difference from the first", *columns)
     for found in result["differences"]:
         lines = f"{found['right_only_in_second']} / {found['right_only_in_first']}"
-        p_values = (f"{found['p_bootstrap']:.4f}", f"{found['p_randomisation']:.4f}")
+        p_values = (found["p_bootstrap"], found["p_randomisation"], corrected_p(found))
         change = f"{100 * found['difference']:+.2f}"
-        row = (escape(found["second"]), change, between(found["interval"]), *p_values, lines)
-        table.add_row(*row)
+        row = [escape(found["second"]), change, between(found["interval"])]
+        row += [f"{p_value:.4f}" for p_value in p_values]
+        table.add_row(*row, lines)
     err.print(table)
     for found in result["differences"]:
         if "by" in found:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.folders import modules_of
+from cli.options import TaskSettings
 from cli.output import write_json, write_records
 
 Option = typer.Option
@@ -64,9 +65,7 @@ def check(
     ] = None,
     kb: Annotated[str | None, Option(help="The knowledge base of a task that has one.")] = None,
     encoder: Annotated[str, Option(help="Whose tokenizer to check with.")] = "tiny",
-    set_: Annotated[
-        list[str] | None, Option("--set", help="A setting of the task: section.key=value.")
-    ] = None,
+    set_: TaskSettings = None,
 ) -> int:
     """Report gold that training can never see, by file and line; a summary as JSON on stdout."""
     from nlpkit.evaluation.data_check import check_data

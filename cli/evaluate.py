@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.options import BatchSize, Device, TaskSettings
 from cli.seeds import each_run
 from nlpkit.errors import SettingsError, did_you_mean
 
@@ -21,9 +22,7 @@ def evaluate(
     task: Annotated[
         str | None, Option(help="Score the predictions in --data as this task, without a run.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, Option("--set", help="A setting of the task: section.key=value.")
-    ] = None,
+    set_: TaskSettings = None,
     kb: Annotated[
         str | None, Option(help="Another knowledge base than that of the training.")
     ] = None,
@@ -42,8 +41,8 @@ def evaluate(
     min_: Annotated[
         list[str] | None, Option("--min", help="A gate, e.g. f1=0.8: below it the exit code is 5.")
     ] = None,
-    batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
 ) -> int:
     """Score a run, or a file of predictions: JSON on stdout where it is piped, a table for
     people."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.options import BatchSize, Device, TaskSettings
 from cli.output import write
 from cli.seeds import each_run
 from nlpkit.errors import NlpkitError
@@ -21,14 +22,12 @@ def predict(
     output: Annotated[
         Path | None, Option("--output", "-o", help="A file instead of stdout, atomic.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, Option("--set", help="A setting of the task: section.key=value.")
-    ] = None,
+    set_: TaskSettings = None,
     only_output: Annotated[bool, Option(help="Write the predictions alone.")] = False,
     kb: Annotated[
         str | None, Option(help="Another knowledge base than that of the training.")
     ] = None,
-    batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
+    batch_size: BatchSize = 64,
     on_error: Annotated[
         Literal["fail", "skip", "emit"], Option(help="What to do with a bad line.")
     ] = "fail",
@@ -39,7 +38,7 @@ def predict(
     all_: Annotated[
         bool, Option("--all", help="Of a folder of seeds every run, to a folder -o; else the best.")
     ] = False,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> int:
     """Add predictions to the lines of a file or pipe, in their order; every other field stays as it
     is."""

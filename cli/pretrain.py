@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.options import Device, Processes
+
 if TYPE_CHECKING:
     from nlpkit.pretraining.pretrain import Pretraining
     from nlpkit.pretraining.settings import PretrainPlan
@@ -39,8 +41,8 @@ def pretrain(
         Literal["auto", "never"], Option(help="Continue the unfinished pretraining in --out.")
     ] = "auto",
     force: Annotated[bool, Option(help="Overwrite what is in --out.")] = False,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
-    processes: Annotated[int, Option(min=1, help="Processes that share every batch.")] = 1,
+    device: Device = "auto",
+    processes: Processes = 1,
 ) -> int:
     """Train an encoder on plain text to fill in masked words, continue prefixes and, if asked, find
     replaced tokens."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli.options import BatchSize, Device, Metric, SystemsData, SystemsTask, TaskSettings
 from nlpkit.errors import SettingsError
 
 Option = typer.Option
@@ -18,18 +19,12 @@ def report(
         list[Path], typer.Argument(help="Runs, folders of seeds, or files of predictions.")
     ],
     output: Annotated[Path, Option("--output", "-o", help="F.html, or F.md for Markdown.")],
-    data: Annotated[
-        str | None, Option(help="JSONL with gold; files of predictions carry their own.")
-    ] = None,
-    task: Annotated[str | None, Option(help="The task of files of predictions.")] = None,
-    metric: Annotated[
-        str | None, Option(help="Default: the one that picks the best checkpoint.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, Option("--set", help="A setting of the task: section.key=value.")
-    ] = None,
-    batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    data: SystemsData = None,
+    task: SystemsTask = None,
+    metric: Metric = None,
+    set_: TaskSettings = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
 ) -> None:
     """Write a report as one file that needs no network: HTML, or Markdown by the name."""
     if output.suffix not in (".html", ".md"):

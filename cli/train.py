@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli.options import Device, Processes
 from cli.seeds import train_seeds
 from cli.tasks import task_names
 
@@ -52,8 +53,8 @@ def train(
     dry_run: Annotated[
         bool, Option(help="Show data, groups of parameters and peak memory; write nothing.")
     ] = False,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
-    processes: Annotated[int, Option(min=1, help="Processes that share every batch.")] = 1,
+    device: Device = "auto",
+    processes: Processes = 1,
 ) -> int:
     """Train a task on JSONL and write a run directory; the last line on stdout says where and how
     good. nlpkit tasks says what every task takes and gives."""

@@ -1,8 +1,10 @@
 """Whether one system is better than another: metrics with intervals, differences with p-values, by
 group, and the lines that only one of them has right.
 
-The first system is the one that the others are compared with; a difference is theirs minus its. For
-the statistics see `resampling`, for what a line adds to a metric `line_counts`.
+The first system is the one that the others are compared with; a difference is theirs minus its.
+With several others every p-value is told twice, as it is and corrected for their number (Holm); the
+gate takes the corrected ones. Those of groups are as they are. For the statistics see `resampling`,
+for what a line adds to a metric `line_counts`.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from nlpkit.evaluation.resampling import (
     Counts,
     bootstrap,
     bootstrap_p,
+    holm,
     interval,
     randomisation_p,
 )
 from nlpkit.evaluation.systems import System
 from nlpkit.jsonl import with_field
 
+P_VALUES = ("p_bootstrap", "p_randomisation")
 GROUP_DRAWS = 2000  # of every group: they are many, and their intervals wide
 
 
@@ -73,6 +77,10 @@ class Comparison:
             raise SettingsError(f'--by: this task groups by {group}, not by "{by}"')
         others = range(1, len(self.systems))
         differences = [self._difference(number) for number in others]
+        for name in P_VALUES:
+            corrected = holm([found[name] for found in differences])
+            for found, p_value in zip(differences, corrected, strict=True):
+                found[f"{name}_holm"] = round(p_value, 6)
         if by is not None:
             for number, difference in zip(others, differences, strict=True):
                 difference["by"] = self._by_group(number)
@@ -169,13 +177,18 @@ def right_share(counts: Counts) -> np.ndarray:
 
 
 def meets_gate(result: dict[str, Any], min_gain: float, level: float) -> bool:
-    """Whether every difference is at least `min_gain` (in the metric's unit) with both p-values at
-    most `level`."""
+    """Whether every difference is at least `min_gain` (in the metric's unit) with both p-values,
+    corrected for the number of differences, at most `level`."""
     for found in result["differences"]:
-        p = max(found["p_bootstrap"], found["p_randomisation"])
-        if found["difference"] < min_gain or p > level:
+        may_be_chance = corrected_p(found) > level
+        if may_be_chance or found["difference"] < min_gain:
             return False
     return True
+
+
+def corrected_p(difference: dict[str, Any]) -> float:
+    """The larger of the two corrected p-values of a difference."""
+    return max(difference[f"{name}_holm"] for name in P_VALUES)
 
 
 def default_metric(system: System) -> str:

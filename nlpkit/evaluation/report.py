@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit.evaluation import report_errors
-from nlpkit.evaluation.compare import Chance, Comparison
+from nlpkit.evaluation.compare import Chance, Comparison, corrected_p
 from nlpkit.evaluation.report_errors import points
 from nlpkit.evaluation.report_parts import Block, Figure, Section, Series, Table
 from nlpkit.evaluation.systems import Asked, System, read_systems
@@ -134,19 +134,26 @@ def _history(run: Path) -> list[tuple[str, dict[str, Any]]]:
     return list(read_jsonl(path)) if path.exists() else []
 
 
+NOTE = (
+    "Paired over lines; 1 point is 0.01. p Holm: the larger of the two p-values, corrected for the "
+    "number of comparisons."
+)
+
+
 def _differences(result: dict[str, Any]) -> Section | None:
     """Whether the systems differ."""
     if not result["differences"]:
         return None
-    head = ["system", "against", "points", "interval", "p bootstrap", "p randomisation"]
+    head = ["system", "against", "points", "interval", "p bootstrap", "p randomisation", "p Holm"]
     rows = []
     for found in result["differences"]:
         change = f"{100 * found['difference']:+.2f}"
-        p_values = [f"{found['p_bootstrap']:.4f}", f"{found['p_randomisation']:.4f}"]
-        row = [found["second"], found["first"], change, between(found["interval"]), *p_values]
+        p_values = [found["p_bootstrap"], found["p_randomisation"], corrected_p(found)]
+        row = [found["second"], found["first"], change, between(found["interval"])]
+        row += [f"{p_value:.4f}" for p_value in p_values]
         rows.append([*row, found["right_only_in_second"], found["right_only_in_first"]])
     blocks: list[Block] = [Table([*head, "lines only it has right", "only the other"], rows)]
-    return Section("Differences", "Paired over lines; 1 point is 0.01.", blocks)
+    return Section("Differences", NOTE, blocks)
 
 
 def between(ends: Sequence[float]) -> str:

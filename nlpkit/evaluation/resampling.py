@@ -13,6 +13,10 @@ Approximate randomisation: a draw swaps the two systems on half of the lines, by
 share of draws whose difference is as large as the one found.
 Both p are (c + 1) / (draws + 1) of c such draws, two-sided.
 
+Of several comparisons one is small by chance more easily than a single one: `holm` makes their p
+such that, whatever is true, the chance that any difference which is none has p <= level is at most
+the level.
+
 Where a system was trained from several seeds, its metric is the mean over them, which is uncertain
 too: every draw of the bootstrap adds s / sqrt(K) times a value of Student's t with K - 1 degrees of
 freedom, s the standard deviation of the seeds (the Behrens-Fisher problem). With two or three seeds
@@ -21,7 +25,7 @@ alone.
 
 Source: Koehn 2004, aclanthology.org/W04-3250 (bootstrap); Yeh 2000, arxiv.org/abs/cs/0008005
 (randomisation); Dror et al. 2018, aclanthology.org/P18-1128; Bestgen 2022,
-arxiv.org/abs/2205.11134.
+arxiv.org/abs/2205.11134; Holm 1979, jstor.org/stable/4615733 (several comparisons).
 Legend: N lines, K seeds, S systems, D draws.
 """
 
@@ -161,3 +165,17 @@ def randomisation_p(first: Counts, second: Counts, draws: int, seed: int) -> flo
         second_D = first.metric(*(second_2 - moved_D2).T)
         beyond += int((np.abs(second_D - first_D) >= found).sum())
     return (beyond + 1) / (draws + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several comparisons, corrected for their number m, in the order given.
+
+    The smallest is taken times m, the next times m - 1, and so on; none becomes smaller than one
+    before it, or larger than 1.
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda n: p_values[n])):
+        largest = max(largest, (len(p_values) - rank) * p_values[place])
+        corrected[place] = min(largest, 1.0)
+    return corrected

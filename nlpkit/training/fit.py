@@ -35,6 +35,7 @@ from nlpkit.training.settings import TrainConfig
 from nlpkit.training.split import tuning_half
 from nlpkit.training.state import TrainState
 from nlpkit.training.step import TrainingStep
+from nlpkit.training.tensorboard import write_evaluation
 
 
 def new_fit(plan: Plan, accelerator: Any, folder: Path, old: dict[str, Any] | None = None) -> Fit:
@@ -215,6 +216,8 @@ class Fit:
         write_state(self.state, self.run.folder)
         if self.accelerator.is_main_process:
             self.run.save_history(self.state.history)
+            if self.config.tensorboard and isinstance(event, Evaluation):
+                write_evaluation(self.run.folder, self.state.history[-1])
 
     def summary(self) -> dict[str, Any]:
         """See `run_summary`."""

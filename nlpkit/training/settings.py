@@ -10,6 +10,7 @@ from nlpkit.config import Count, LearningRate, Positive, Range, Rate, Seed, Weig
 from nlpkit.optim.groups import parse_rates
 from nlpkit.optim.schedule import parse_schedule
 from nlpkit.training import techniques
+from nlpkit.training.tensorboard import check_tensorboard
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class TrainConfig:
     """Stop after this many evaluations without a new best; 0 for never."""
     seed: Seed = 1
     """Of weights, batches and dropout."""
+    tensorboard: bool = False
+    """Also write the metrics of every evaluation for TensorBoard, to the folder `tensorboard` of
+    the run (the extra `nlpkit[tensorboard]`)."""
 
     def __post_init__(self) -> None:
         if self.optimizer is not None:
@@ -66,6 +70,8 @@ class TrainConfig:
         techniques.parse(self.techniques)
         parse_rates(self.rates)
         parse_schedule(self.schedule)
+        if self.tensorboard:
+            check_tensorboard()
 
     def completed(self, way: str) -> TrainConfig:
         """With optimizer and learning rate set, for an encoder that learns in a way

@@ -7,6 +7,7 @@ import pytest
 from conftest import SMALL_FLAGS, nlpkit, write_lines
 
 from nlpkit import samples
+from nlpkit.encoders.tensor_file import load_tensors
 from nlpkit.errors import SettingsError
 from nlpkit.inference.seeds import best_run, runs_below
 
@@ -103,6 +104,34 @@ def test_predict_and_eval_take_the_best_or_all(trained, few, tmp_path):
     found = json.loads(nlpkit("compare", out, folder, "--data", few, "--draws", 100).stdout)
     assert [system["seeds"] for system in found["systems"]] == [3, 3]
     assert found["differences"][0]["difference"] == 0.0
+
+
+def test_seeds_with_processes(few, tmp_path):
+    """Each run is shared by two processes, to the weights that one process reaches, but for the
+    order of sums; the lines are told once."""
+    command = ["train", "classification", "--data", few, "--dev", few, "--seeds", 2, *FEW]
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    done = nlpkit(*command, "--out", shared, "--processes", 2, "--device", "cpu")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["run"] for line in lines] == [f"{shared}/seed-1", f"{shared}/seed-2", str(shared)]
+    nlpkit(*command, "--out", alone, "--device", "cpu")
+    for seed in ("seed-1", "seed-2"):
+        mine, _ = load_tensors(shared / seed / "model.safetensors")
+        other, _ = load_tensors(alone / seed / "model.safetensors")
+        assert max(float((mine[name] - other[name]).abs().max()) for name in mine) < 1e-3
+
+
+def test_seeds_under_another_launcher_are_refused(few, tmp_path):
+    """It starts the command once for all runs; every run needs processes of its own."""
+    done = nlpkit(
+        *("train", "classification", "--data", few, "--seeds", 2, "--out", tmp_path / "run"),
+        check=False,
+        env={"WORLD_SIZE": "2"},
+    )
+    assert done.returncode == 2
+    assert b"not under another launcher" in done.stderr
+    assert b"--processes" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_all_needs_a_folder_of_seeds(trained, few):

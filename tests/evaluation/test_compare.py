@@ -174,6 +174,23 @@ def test_a_comparison_of_files(files):
     assert len(lines[0]["predictions"][str(files[1])]["entities"]) == 1
 
 
+def test_several_differences_are_corrected_and_the_gate_takes_that(files, tmp_path):
+    """A clear gain that the gate lets pass alone, beside two copies of the first."""
+    first, second = files
+    alone = Comparison(read_systems([first, second], Asked(task="ner")), None, Chance(2000))
+    (found,) = alone.result()["differences"]
+    assert found["p_randomisation_holm"] == found["p_randomisation"]
+    systems = read_systems([first, second, first, first], Asked(task="ner"))
+    result = Comparison(systems, None, Chance(2000)).result()
+    gain, *copies = result["differences"]
+    for name in ("p_bootstrap", "p_randomisation"):
+        assert gain[f"{name}_holm"] == pytest.approx(3 * gain[name], abs=3e-6)
+        assert [copy[f"{name}_holm"] for copy in copies] == [1.0, 1.0]
+    level = 2 * max(gain["p_bootstrap"], gain["p_randomisation"])
+    assert meets_gate({"differences": [found]}, 0.1, level)
+    assert not meets_gate({"differences": [gain]}, 0.1, level)
+
+
 def test_a_folder_of_seeds_is_one_system(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
