@@ -101,7 +101,7 @@ def _values(
         return param["choices"]
     if param["name"] == "set_":
         return _keys(name, command, given)
-    if param["name"] in ("run", "systems"):
+    if param["name"] in ("run", "runs", "systems"):
         return _runs(current)
     find = SOURCES.get(param["name"])
     return find() if find else []

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cli.options import BatchSize, Device, TaskSettings
 from cli.tasks import read_task
 from nlpkit.errors import SettingsError
 
@@ -23,14 +24,12 @@ def serve(
     token_file: Annotated[
         Path | None, Option(help=f"Its text is asked of every request; or the variable {TOKEN}.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, Option("--set", help="A setting of the task: section.key=value.")
-    ] = None,
+    set_: TaskSettings = None,
     only_output: Annotated[bool, Option(help="Answer with the predictions alone.")] = False,
     kb: Annotated[
         str | None, Option(help="Another knowledge base than that of the training.")
     ] = None,
-    batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
+    batch_size: BatchSize = 64,
     long: Annotated[
         Literal["fail", "split", "cut"], Option(help="What to do with a text too long.")
     ] = "split",
@@ -45,7 +44,7 @@ def serve(
     ] = 60.0,
     max_body_mb: Annotated[float, Option(min=0.001, help="Of a request.")] = 16.0,
     max_line_kb: Annotated[float, Option(min=0.1, help="Of a line; longer ones are bad.")] = 256.0,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> int:
     """Serve runs over HTTP: POST JSON or JSON lines to /predict (/predict/NAME of several runs) and
     get JSON lines back in order. / is a page to try it, /health and /metrics watch it. SIGTERM or

@@ -74,6 +74,7 @@ def test_runs_and_folders(tmp_path, monkeypatch):
     (tmp_path / "runs/seeds/seed-1/config.json").write_text("{}")
     assert offered("predict ") == ["elsewhere/", "runs/", "runs/ner", "runs/seeds"]
     assert offered("predict runs/n") == ["runs/ner"]
+    assert offered("serve runs/n") == ["runs/ner"]
     assert offered("compare runs/ner runs/") == ["runs/ner", "runs/seeds"]
     assert offered("predict runs/seeds/") == ["runs/seeds/seed-1"]
 
