@@ -136,7 +136,7 @@ def _history(run: Path) -> list[tuple[str, dict[str, Any]]]:
 
 NOTE = (
     "Paired over lines; 1 point is 0.01. p Holm: the larger of the two p-values, corrected for the "
-    "number of comparisons."
+    "number of comparisons. Lines: those that only the system has right, and only the other."
 )
 
 
@@ -145,14 +145,16 @@ def _differences(result: dict[str, Any]) -> Section | None:
     if not result["differences"]:
         return None
     head = ["system", "against", "points", "interval", "p bootstrap", "p randomisation", "p Holm"]
+    head += ["lines + / -"]
     rows = []
     for found in result["differences"]:
         change = f"{100 * found['difference']:+.2f}"
         p_values = [found["p_bootstrap"], found["p_randomisation"], corrected_p(found)]
         row = [found["second"], found["first"], change, between(found["interval"])]
         row += [f"{p_value:.4f}" for p_value in p_values]
-        rows.append([*row, found["right_only_in_second"], found["right_only_in_first"]])
-    blocks: list[Block] = [Table([*head, "lines only it has right", "only the other"], rows)]
+        lines = f"{found['right_only_in_second']} / {found['right_only_in_first']}"
+        rows.append([*row, lines])
+    blocks: list[Block] = [Table(head, rows)]
     return Section("Differences", NOTE, blocks)
 
 
