@@ -16,7 +16,8 @@ from nlpkit import samples, tasks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+DECISION = (ROOT / "nlpkit" / "evaluation" / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README + DECISION, re.DOTALL)
 TESTS = "pytest -n auto"
 DETAILS = sorted((ROOT / "nlpkit" / "tasks").glob("*/README.md"))
 SETUP = re.compile(r"python3 -m venv \.venv && \. \.venv/bin/activate && |pip install [^&]*&& ")
@@ -24,6 +25,7 @@ SETUP = re.compile(r"python3 -m venv \.venv && \. \.venv/bin/activate && |pip in
 SHIM = """#!/usr/bin/env bash
 extra=()
 if [[ $1 == train && "$*" != *"--encoder tiny"* ]]; then extra=(--epochs 1 {small}); fi
+if [[ $1 == train && "$*" == *"--seeds 3"* ]]; then extra=(--epochs 1 {small} --seeds 2); fi
 if [[ "$1 $2" == "data sample" ]]; then extra=(--count 200); fi
 if [[ "$1 $2" == "encoder pretrain" ]]; then extra=({few}); fi
 if [[ $1 == compare ]]; then extra=(--draws 200); fi

@@ -18,6 +18,7 @@ COLOURS = ("#3b82c4", "#d9822b", "#2f9e6e", "#a663cc", "#c2504a", "#7d8590")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
 GREY = "#808080"  # legible on white and on black
+KEY = 30  # characters of a name in the key of a figure
 LETTER = 0.13  # inches of a row of bars
 _WIDE = re.compile(r"[^\x00-\u02ff]")  # characters as wide as they are high; a W is so too
 STYLE = {
@@ -83,7 +84,7 @@ def _lines(axes: Any, figure: Figure) -> None:
             "linestyle": STYLES[number % len(STYLES)],
             "marker": MARKERS[number % len(MARKERS)] if len(series.x) <= 40 else "",
         }
-        axes.plot(series.x, series.y, label=series.name, markersize=4, **style)
+        axes.plot(series.x, series.y, label=in_key(series.name), markersize=4, **style)
         if series.low:
             axes.fill_between(series.x, series.low, series.high, color=style["color"], alpha=0.15)
     if figure.diagonal:
@@ -109,7 +110,7 @@ def _bars(axes: Any, figure: Figure) -> None:
             xerr=_distances(series),
             fmt=MARKERS[number % len(MARKERS)],
             color=COLOURS[number % len(COLOURS)],
-            label=series.name,
+            label=in_key(series.name),
             markersize=4,
             capsize=2,
         )
@@ -127,6 +128,12 @@ def _fit_names(canvas: Any, axes: Any) -> None:
     canvas.draw_without_rendering()
     canvas.set_layout_engine("none")
     axes.set_yticklabels(names)
+
+
+def in_key(name: str) -> str:
+    """The name of a system as the key of a figure has room for it: the end tells more than the
+    beginning, which is often the same folder."""
+    return name if len(name) <= KEY else "…" + name[1 - KEY :]
 
 
 def _distances(series: Series) -> list[list[float]] | None:

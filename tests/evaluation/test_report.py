@@ -12,7 +12,7 @@ from nlpkit import tasks
 from nlpkit.encoders import load_tokenizer
 from nlpkit.errors import SettingsError
 from nlpkit.evaluation.report import make_sections
-from nlpkit.evaluation.report_figures import check_figures, draw
+from nlpkit.evaluation.report_figures import check_figures, draw, in_key
 from nlpkit.evaluation.report_lines import segments, shown_line
 from nlpkit.evaluation.report_pages import html_page, markdown_page
 from nlpkit.evaluation.report_parts import Figure, Mark, Series
@@ -139,6 +139,12 @@ def test_a_figure_is_an_element_that_takes_the_width_of_the_page():
     assert 'width="' not in head
     assert "viewBox" in head
     assert draw(figure) == svg
+
+
+def test_a_long_name_is_cut_in_the_key_of_a_figure():
+    name = "runs/of/a/long/experiment/with-a-large-batch/seed-1"
+    assert in_key(name) == "…ent/with-a-large-batch/seed-1"
+    assert in_key("runs/ner") == "runs/ner"
 
 
 def test_the_page_nests_asks_for_nothing_and_runs_nothing(files):
