@@ -17,18 +17,19 @@ from typing import Any
 import numpy as np
 
 from nlpkit.errors import SettingsError, did_you_mean
-from nlpkit.evaluation.metrics import MicroF1
+from nlpkit.evaluation.metrics import Facts, MicroF1
 from nlpkit.evaluation.resampling import Counts
 
 Pairs = Sequence[tuple[Any, Any]]  # (gold, prediction) of every line
 Fraction = tuple[np.ndarray, np.ndarray]  # above and below the bar, of every line
 
 NEAR = 1e-5  # a metric is rounded to six digits, and so is that of every line
-OF_COUNTS: dict[str, Callable[[dict[str, Any]], tuple[float, float]]] = {
-    "f1": lambda counts: (2 * counts["correct"], counts["predicted"] + counts["gold"]),
-    "precision": lambda counts: (counts["correct"], counts["predicted"]),
-    "recall": lambda counts: (counts["correct"], counts["gold"]),
+OF_COUNTS: dict[str, Callable[[Facts, Facts], tuple[int, int]]] = {
+    "f1": lambda gold, found: (2 * len(gold.keys() & found.keys()), len(gold) + len(found)),
+    "precision": lambda gold, found: (len(gold.keys() & found.keys()), len(found)),
+    "recall": lambda gold, found: (len(gold.keys() & found.keys()), len(gold)),
 }
+"""What the facts of a line's gold and of its prediction add."""
 OF_TOKENS = {"likelihood": -1.0, "perplexity": 1.0}
 """The sign of the nats of a token in the exponent."""
 
@@ -46,8 +47,7 @@ def line_counts(task: Any, pairs: Pairs, metric: str) -> Counts:
         raise SettingsError(
             f'no metric "{metric}"{near}', hint=f"this task has {', '.join(numbers)}"
         )
-    alone = [task.score([pair]) for pair in pairs]
-    for counts in _ways(task, pairs, alone, metric):
+    for counts in _ways(task, pairs, metric):
         if abs(counts.value - whole[metric]) < NEAR * max(1, abs(whole[metric])):
             return counts
     raise SettingsError(
@@ -56,11 +56,13 @@ def line_counts(task: Any, pairs: Pairs, metric: str) -> Counts:
     )
 
 
-def _ways(task: Any, pairs: Pairs, alone: list[dict[str, Any]], metric: str) -> Iterator[Counts]:
-    """The fractions that a metric may be."""
-    if metric in OF_COUNTS and "correct" in alone[0]:
-        above_N, below_N = np.array([OF_COUNTS[metric](counts) for counts in alone], float).T
+def _ways(task: Any, pairs: Pairs, metric: str) -> Iterator[Counts]:
+    """The fractions that a metric may be, those first that take the least time."""
+    if metric in OF_COUNTS:
+        facts = [(task.facts(gold), task.facts(prediction)) for gold, prediction in pairs]
+        above_N, below_N = np.array([OF_COUNTS[metric](*found) for found in facts], float).T
         yield _one_seed(above_N, below_N)
+    alone = [task.score([pair]) for pair in pairs]
     if metric in OF_TOKENS:
         tokens_N = np.array([scores.get("tokens", 0) for scores in alone], float)
         nats_N = tokens_N * np.log([scores.get("perplexity", 1.0) for scores in alone])
