@@ -10,7 +10,8 @@ resumes from.
 
 Every file is written to a temporary name, flushed and renamed; nothing is ever unpickled.
 
-How the files are checked when a run is loaded: see `run_files`.
+How the files are checked when a run is loaded: see `run_files`. A run whose encoder is an ONNX
+graph, as `nlpkit export` writes it: see `inference.export`.
 """
 
 from __future__ import annotations
