@@ -76,14 +76,16 @@ def perform(plan: PretrainPlan, device: str) -> int:
     """Pretrains; on Ctrl-C the encoder and a checkpoint are saved once and the exit code is 130."""
     from cli.console import TrainingDisplay, finish, follow
     from nlpkit.encoders import RECORD
+    from nlpkit.folder_lock import claimed
     from nlpkit.inference.devices import accelerator_for
     from nlpkit.pretraining.resume import finished_summary, open_pretraining
-    from nlpkit.training.folder import claimed
+    from nlpkit.training.folder import refuse_separate_disks
 
     record = plan.out / RECORD if plan.may_resume else None
     accelerator = accelerator_for(device, plan.config.precision, record)
     is_main = accelerator.is_main_process
     with claimed(plan.out, is_main):
+        refuse_separate_disks(plan.out, accelerator)
         done = finished_summary(plan, is_main)
         if done is not None:
             return finish(accelerator, done)

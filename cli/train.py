@@ -120,14 +120,16 @@ def make_plan(
 def perform(plan: Plan) -> int:
     """Trains; on Ctrl-C a checkpoint is saved once and the exit code is 130."""
     from cli.console import TrainingDisplay, finish, follow, opening_lines
+    from nlpkit.folder_lock import claimed
     from nlpkit.inference.devices import accelerator_for
-    from nlpkit.training.folder import claimed
+    from nlpkit.training.folder import refuse_separate_disks
     from nlpkit.training.resume import finished_summary, open_fit
 
     record = plan.out / "config.json" if plan.may_resume else None
     accelerator = accelerator_for(plan.device, plan.settings()["train"].precision, record)
     is_main = accelerator.is_main_process
     with claimed(plan.out, is_main):
+        refuse_separate_disks(plan.out, accelerator)
         done = finished_summary(plan, accelerator)
         if done is not None:
             return finish(accelerator, done)

@@ -25,9 +25,10 @@ MAY = {
     "samples": {"errors", "text", "tasks.ape210k.arithmetic"},
     "inference": {
         *("errors", "jsonl", "json_value", "config", "text", "layers", "decoding", "encoders"),
-        *("task", "run", "run_files", "folder_lock"),
+        *("task", "run", "run_files"),
     },
     "run_files": {"errors"},
+    "folder_lock": {"errors"},
     "run": {
         "run_files",
         "errors",
@@ -41,7 +42,7 @@ MAY = {
     },
     "training": {
         *("errors", "jsonl", "config", "text", "optim", "encoders", "task", "tasks"),
-        *("inference", "run", "evaluation.thresholds"),
+        *("inference", "run", "evaluation.thresholds", "folder_lock"),
     },
     "evaluation": {
         *("errors", "jsonl", "config", "text", "encoders", "task", "tasks", "inference", "run"),

@@ -1,60 +1,18 @@
-"""The folder of a training: what may be done to what it holds, and that one training alone does
-it."""
+"""The folder of a training: what may be done to what it holds. That one training alone does it, see
+`nlpkit.folder_lock`."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import uuid
 from pathlib import Path
 from typing import Any
 
 from nlpkit.errors import SettingsError
+from nlpkit.folder_lock import beside
+from nlpkit.inference.devices import from_main
 from nlpkit.training.checkpoints import CHECKPOINT
-
-
-@contextlib.contextmanager
-def claimed(folder: Path, is_main: bool) -> Iterator[None]:
-    """Within the block no other training may write the folder, on this machine.
-
-    A lock on a file beside the folder says so; the system drops it when the process ends, however
-    it ends. With several processes the main one holds it for all. Raises SettingsError where
-    another training has it, or where nothing can be written.
-    """
-    if not is_main:
-        yield
-        return
-    path = _beside(folder, "lock")
-    with _open_locked(path, folder):
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _open_locked(path: Path, folder: Path) -> Any:
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("wb")
-        except OSError as error:
-            raise SettingsError(f"{folder}: cannot be written: {error.strerror}") from None
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.ENOLCK, errno.ENOTSUP):
-                return stream  # a file system without locks
-            stream.close()
-            raise SettingsError(
-                f"{folder}: another training is writing it",
-                hint="wait for it, or choose another --out",
-            ) from None
-        if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
-            return stream
-        stream.close()  # its last owner removed it between the two calls
 
 
 def is_to_resume(
@@ -90,6 +48,28 @@ def is_to_resume(
     return has_checkpoint and wanted and not force
 
 
+def refuse_separate_disks(out: Path, accelerator: Any) -> None:
+    """Raises SettingsError, in every process, where not all see the folder in which `out` lies: the
+    first process writes the run, and all read it."""
+    if accelerator.num_processes == 1:
+        return
+    from accelerate.utils import gather_object
+
+    mark = beside(out, f"seen-{from_main(uuid.uuid4().hex)}")
+    if accelerator.is_main_process:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    accelerator.wait_for_everyone()
+    seen = gather_object([mark.exists()])
+    if accelerator.is_main_process:
+        mark.unlink()
+    if not all(seen):
+        raise SettingsError(
+            f"{out}: not all processes see this folder",
+            hint="--out on storage that all machines share, under one name",
+        )
+
+
 def is_scrap(path: Path) -> bool:
     """Whether a file was being written under a temporary name (`write_atomic`)."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
@@ -100,19 +80,14 @@ def remove_scraps(folder: Path) -> None:
     for path in folder.iterdir():
         if is_scrap(path):
             path.unlink(missing_ok=True)
-    shutil.rmtree(_beside(folder, "new"), ignore_errors=True)
-    shutil.rmtree(_beside(folder, "old"), ignore_errors=True)
-
-
-def _beside(folder: Path, what: str) -> Path:
-    place = Path(os.path.realpath(folder))
-    return place.with_name(f".{place.name}.{what}")
+    shutil.rmtree(beside(folder, "new"), ignore_errors=True)
+    shutil.rmtree(beside(folder, "old"), ignore_errors=True)
 
 
 def new_folder(out: Path) -> Path:
     """An empty folder beside `out`, to be put in its place when it is whole. Raises SettingsError
     where there cannot be one."""
-    new = _beside(out, "new")
+    new = beside(out, "new")
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
@@ -126,7 +101,7 @@ def put_in_place(new: Path, out: Path) -> None:
 
     A process that is killed meanwhile leaves the old folder, the new one, or none of that name.
     """
-    old = _beside(out, "old")
+    old = beside(out, "old")
     place = os.path.realpath(out)
     try:
         shutil.rmtree(old, ignore_errors=True)

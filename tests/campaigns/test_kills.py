@@ -13,7 +13,7 @@ from conftest import SMALL_FLAGS, nlpkit, warm_server, write_lines
 from nlpkit import encoders, samples
 from nlpkit.encoders.checkpoint.load import save_encoder
 from nlpkit.errors import SettingsError
-from nlpkit.training.folder import claimed
+from nlpkit.folder_lock import claimed
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,11 @@ from conftest import SMALL, SMALL_FLAGS, nlpkit, warm_server, write_lines
 
 from nlpkit import samples
 from nlpkit.errors import DataError, SettingsError
+from nlpkit.folder_lock import claimed
 from nlpkit.inference.devices import accelerator_for
 from nlpkit.training import plan as plans
 from nlpkit.training.checkpoints import CHECKPOINT
-from nlpkit.training.folder import claimed, is_to_resume, new_folder, put_in_place, remove_scraps
+from nlpkit.training.folder import is_to_resume, new_folder, put_in_place, remove_scraps
 from nlpkit.training.plan import Plan, load_data
 from nlpkit.training.resume import open_fit
 
