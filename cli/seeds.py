@@ -67,6 +67,12 @@ def summary(folder: Path, runs: list[Path]) -> dict[str, Any]:
     }
 
 
+def is_piped(options: dict[str, Any]) -> bool:
+    """Whether a command with these options reads stdin, which it can do once only."""
+    files = options.get("files", options.get("data"))
+    return not files or "-" in (files if isinstance(files, list) else [files])
+
+
 def each_run(command: Callable[..., int], options: dict[str, Any], *files: str) -> int:
     """A command for every run in the folder `options["run"]`; the largest exit code.
 
@@ -75,7 +81,7 @@ def each_run(command: Callable[..., int], options: dict[str, Any], *files: str) 
     """
     from nlpkit.inference.seeds import runs_below
 
-    if options["run"] is None or "-" in (options.get("data"), options.get("file")):
+    if options["run"] is None or is_piped(options):
         raise SettingsError("--all: expected a folder of seeds and a file, not a pipe")
     if "output" in files and options["output"] is None:
         raise SettingsError("--all: the runs write to files", hint="-o DIR takes one of each")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import glob
 import gzip
 import json
 import lzma
@@ -259,6 +260,13 @@ def check_writable(path: str | Path) -> None:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_temporaries(path: str | Path) -> None:
+    """Removes what processes left that were killed while they wrote this file."""
+    path = Path(os.path.realpath(path))
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def _is_device(path: Path) -> bool:
