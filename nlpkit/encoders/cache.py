@@ -19,12 +19,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from nlpkit.layers.steady_products import FEW, is_traced, weighted_sums
+
 
 class KeyValues:
     """Keys and values of one block, (B, A, K, D); room for them doubles when it is used up."""
 
     def __init__(self) -> None:
         self.length = 0
+        self.source = 0
+        """Tokens that were appended first, padding included."""
         self._room_2BARD: torch.Tensor | None = None
 
     def append(
@@ -33,6 +37,7 @@ class KeyValues:
         """All (keys, values) so far, with these at the end."""
         new_2BAQD = torch.stack([key_BAQD, value_BAQD])
         start = self.length
+        self.source = self.source or new_2BAQD.shape[3]
         self.length += new_2BAQD.shape[3]
         if self._room_2BARD is None:
             self._room_2BARD = new_2BAQD
@@ -52,11 +57,12 @@ def run_block(
     block: Any,
     hidden_BQH: torch.Tensor,
     rotary_B1QD: torch.Tensor | None,
-    visible_B1QK: torch.Tensor,
-    kept: KeyValues,
+    mask_B1QK: torch.Tensor,
+    kept: KeyValues | None,
 ) -> torch.Tensor:
     """hidden_BQH after a block. `rotary_B1QD` are the sines and cosines of the positions, where the
-    family has them."""
+    family has them; `mask_B1QK` is an `additive_mask`. Without a cache the tokens see each other
+    alone."""
     own = block.attention.self
     projected = (linear(hidden_BQH) for linear in (own.query, own.key, own.value))
     query, key, value = (
@@ -66,9 +72,35 @@ def run_block(
         query, key, value = own.apply_rotary_position_embeddings(rotary_B1QD, query, key, value)
     elif rotary_B1QD is not None:
         query, key = own.apply_rotary_position_embeddings(rotary_B1QD, query, key)
-    key, value = kept.append(key, value)
-    context_BAQD = nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=visible_B1QK
-    )
+    source = 0
+    if kept is not None:
+        key, value = kept.append(key, value)
+        source = kept.source
+    context_BAQD = attend(query, key, value, mask_B1QK, source)
     attended_BQH = block.attention.output(context_BAQD.transpose(1, 2).flatten(2), hidden_BQH)
     return block.feed_forward_chunk(attended_BQH)
+
+
+def attend(
+    query_BAQD: torch.Tensor,
+    key_BAKD: torch.Tensor,
+    value_BAKD: torch.Tensor,
+    mask_B1QK: torch.Tensor,
+    source: int,
+) -> torch.Tensor:
+    """The values that each query sees, by softmax(query . key / sqrt(D)): (B, A, Q, D).
+
+    The first `source` of the K tokens are padded apart from those behind them. On a CPU the result
+    does not depend on padding; see `nlpkit.layers.steady_products`. The fused kernel keeps that for
+    a single query, up to 512 tokens, and is the faster one there.
+    """
+    queries = query_BAQD.shape[2]
+    if queries == 1 or query_BAQD.device.type != "cpu" or is_traced():
+        return nn.functional.scaled_dot_product_attention(
+            query_BAQD, key_BAKD, value_BAKD, attn_mask=mask_B1QK.to(query_BAQD.dtype)
+        )
+    query_BAQD = query_BAQD * query_BAQD.shape[3] ** -0.5
+    if queries < FEW:
+        query_BAQD = nn.functional.pad(query_BAQD, (0, 0, 0, FEW - queries))
+    score_BAQK = (query_BAQD @ key_BAKD.transpose(2, 3))[:, :, :queries]
+    return weighted_sums((score_BAQK + mask_B1QK).softmax(3), value_BAKD, source)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from nlpkit.layers.steady_linear import steady_linear
+from nlpkit.layers.steady_products import steady_linear
 
 _NAMES = [
     (r"cls\.predictions\.transform\.dense\.(weight|bias)", r"dense.\1"),

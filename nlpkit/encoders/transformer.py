@@ -22,6 +22,7 @@ from nlpkit.encoders.base import additive_mask
 from nlpkit.encoders.cache import KeyValues, run_block
 from nlpkit.encoders.language_head import LanguageHead
 from nlpkit.errors import SettingsError, did_you_mean
+from nlpkit.layers.steady_products import is_traced
 
 FAMILIES = {"bert": "Bert", "electra": "Electra", "ernie": "Ernie", "roformer": "RoFormer"}
 """model_type -> how `transformers` starts the names of its classes."""
@@ -94,11 +95,19 @@ class Encoder(nn.Module, base.Encoder):
         `attention_mask_BQK` is true where a query sees a key, (B, 1, T) or (B, T, T);
         `words_BTE` is read in place of the tokens' own `word_vectors`.
         """
+        if self._is_steady(token_ids_BT) and words_BTE is None:
+            position_T = torch.arange(token_ids_BT.shape[1])
+            position_BT = position_T.expand_as(token_ids_BT)
+            return self.extend(token_ids_BT, segment_ids_BT, position_BT, attention_mask_BQK, None)
         hidden_BTH = self._embed(token_ids_BT, segment_ids_BT, words_BTE=words_BTE)
         mask_B1QK = additive_mask(attention_mask_BQK, hidden_BTH.dtype)
         # The blocks are called directly: what a model's own forward does to a 4-D mask differs
         # between releases.
         return self.model.encoder(hidden_BTH, attention_mask=mask_B1QK)[0]
+
+    def _is_steady(self, token_ids_BT: torch.Tensor) -> bool:
+        """Whether a row must not depend on its neighbours: in prediction, where that can be had."""
+        return not self.training and token_ids_BT.device.type == "cpu" and not is_traced()
 
     def word_vectors(self, token_ids_BT: torch.Tensor) -> torch.Tensor:
         """What the tokens are without segment and position: (B, T, E)."""
@@ -114,10 +123,10 @@ class Encoder(nn.Module, base.Encoder):
         segment_ids_BQ: torch.Tensor,
         positions_BQ: torch.Tensor,
         visible_BQK: torch.Tensor,
-        cache: list[KeyValues],
+        cache: list[KeyValues] | None,
     ) -> torch.Tensor:
         """hidden_BQH of Q more tokens, whose keys and values are appended to the `cache` (of
-        `new_cache`).
+        `new_cache`; None where they are all there is).
 
         `visible_BQK` says which of the K tokens that are then in the cache a new token sees, in
         their order there.
@@ -127,8 +136,10 @@ class Encoder(nn.Module, base.Encoder):
             token_ids_BQ, segment_ids_BQ, positions_BQ if rotary is None else None
         )
         rotary_B1QD = None if rotary is None else rotary.weight[positions_BQ][:, None]
-        for block, kept in zip(self.model.encoder.layer, cache, strict=True):
-            hidden_BQH = run_block(block, hidden_BQH, rotary_B1QD, visible_BQK[:, None], kept)
+        mask_B1QK = additive_mask(visible_BQK, hidden_BQH.dtype)
+        caches = [None] * self.depth if cache is None else cache
+        for block, kept in zip(self.model.encoder.layer, caches, strict=True):
+            hidden_BQH = run_block(block, hidden_BQH, rotary_B1QD, mask_B1QK, kept)
         return hidden_BQH
 
     def _embed(

@@ -16,7 +16,7 @@ import torch
 
 from nlpkit.errors import RecordError
 from nlpkit.inference.batching import split
-from nlpkit.layers.steady_linear import steady
+from nlpkit.layers.steady_products import steady
 
 MAX_TOKENS = 8192  # of a batch, padding included
 

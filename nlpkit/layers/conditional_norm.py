@@ -28,6 +28,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from nlpkit.layers.steady_products import steady_linear
+
 
 class Conditions(threading.local):
     """The condition that the norms of an encoder share: set for a block, in its thread alone.
@@ -82,7 +84,8 @@ class ConditionalNorm(nn.Module):
         wide = torch.promote_types(hidden_BTH.dtype, torch.float32)
         normal_BTH = nn.functional.layer_norm(hidden_BTH.to(wide), self.weight.shape, eps=self.eps)
         gain_B1H, bias_B1H = (
-            (condition_BC @ map_HC.T)[:, None].to(wide) for map_HC in (self.gain_HC, self.bias_HC)
+            steady_linear(condition_BC, map_HC)[:, None].to(wide)
+            for map_HC in (self.gain_HC, self.bias_HC)
         )
         return (plain_BTH + torch.addcmul(bias_B1H, normal_BTH, gain_B1H)).to(plain_BTH.dtype)
 

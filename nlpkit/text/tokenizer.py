@@ -25,9 +25,11 @@ from nlpkit.text.batch import TensorFields
 
 Span = tuple[int, int]
 
-LENGTH_STEP = (
-    8  # batches have few different lengths, so that kernels compiled for a shape are found again
-)
+LENGTH_STEP = 8
+LONG_STEP = 16
+LONG = 128
+"""Widths of batches, in tokens: multiples of LENGTH_STEP, of LONG_STEP above LONG, so that kernels
+compiled for a shape are found again; see `padded_length`."""
 
 
 class WordFeatures(Protocol):
@@ -256,9 +258,20 @@ def keep_whole(
     return kept
 
 
+def padded_length(longest: int) -> int:
+    """The width of a batch whose longest row has so many tokens.
+
+    How far a row is padded must not move its results, not by a bit. Zeros at the end of a sum do
+    not, but the matrix libraries of a CPU take other kernels where a sum has 8 terms, or 8 left over
+    behind a block of 192 (fp32, MKL). No width is 8, and none above LONG leaves 8 over.
+    """
+    step = LENGTH_STEP if longest <= LONG else LONG_STEP
+    return max(LONG_STEP, -(-longest // step) * step)
+
+
 def pad(rows: Sequence[Any], value: int = 0) -> torch.Tensor:
-    """int64 (rows, longest row rounded up to LENGTH_STEP), filled on the right with `value`."""
-    length = -(-max(map(len, rows)) // LENGTH_STEP) * LENGTH_STEP
+    """int64 (rows, `padded_length` of the longest row), filled on the right with `value`."""
+    length = padded_length(max(map(len, rows)))
     padded = np.full((len(rows), length), value, dtype=np.int64)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row

@@ -1,10 +1,12 @@
-"""Flipped bits in every file of a run, of a trie and of a knowledge base: each is refused by name, or
-changes nothing. No crash, no other error, no silent change of a prediction."""
+"""Flipped bits in every file of a run, in a trie, in the knowledge base of entity linking and in its
+link statistics: each is refused by name, or changes nothing. No crash, no other error, no silent change of a prediction."""
 
 import os
 import random
 import signal
+from collections import Counter
 
+import numpy as np
 import pytest
 from small_runs import predictions_of, records_of, save_run
 
@@ -12,6 +14,9 @@ from nlpkit import encoders, run, tasks
 from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import NlpkitError
 from nlpkit.jsonl import dumps
+from nlpkit.tasks.entity_linking.kb import EntityBase
+from nlpkit.tasks.entity_linking.kb_file import KbEntity
+from nlpkit.tasks.entity_linking.link_statistics import Counts, LinkStatistics
 from nlpkit.text.backend import vocabulary_hash
 
 pytestmark = pytest.mark.slow
@@ -115,23 +120,80 @@ def run_flips(load, folder, files, draw, flips):
     return counts
 
 
+def make_trie(folder):
+    """Writes a trie of a few hundred keys."""
+    backend = encoders.load_tokenizer("tiny").backend
+    keys = [[n, n * n % 50 + 1, 7, n % 3 + 1] for n in range(1, 400)]
+    values = [f"value {n}" for n in range(1, 400)]
+    trie = TokenTrie.from_sequences(
+        keys, backend.get_vocab_size(), vocabulary_hash(backend), values
+    )
+    trie.save(folder / "keys.trie")
+
+
+def make_entity_base(folder):
+    """Writes a knowledge base of entities that share names."""
+    entities = []
+    for n in range(200):
+        entity = KbEntity(str(n), f"雾灯{n % 40}", (f"雾灯{n % 40}", f"灯{n}"), f"第{n}盏")
+        entities.append((f"line {n}", entity))
+    EntityBase.build(entities, folder / "kb", "0" * 64)
+
+
+def of_entity_base(folder):
+    """All that a knowledge base knows."""
+    base = EntityBase.open(folder / "kb")
+    entities = [(base.id(row), base.name(row), base.description(row)) for row in range(len(base))]
+    aliases = sorted((name, alias, base.entities_of(alias)) for name, alias in base.trie.items())
+    told = [(name, alias, rows.tolist()) for name, alias, rows in aliases]
+    return dumps([entities, told, base.matches("雾灯12和灯7"), base.source])
+
+
+def make_link_statistics(folder):
+    """Writes counts of some aliases."""
+    counted = Counter({(key, key % 8): key % 5 + 1 for key in range(0, 300, 3)})
+    LinkStatistics(Counts.of(counted), Counts.of(counted), Counts.of(counted)).save(folder)
+
+
+def of_link_statistics(folder):
+    """All counts, with every part and without each."""
+    statistics = LinkStatistics.open(folder, aliases=300, pairs=300)
+    keys = np.arange(300)
+    told = []
+    for without in (None, *range(8)):
+        for counts in (statistics.matched, statistics.marked, statistics.linked):
+            told.append(counts(keys, without).tolist())
+    return dumps(told)
+
+
+KINDS = {
+    "trie": (make_trie, of_trie),
+    "entity base": (make_entity_base, of_entity_base),
+    "link statistics": (make_link_statistics, of_link_statistics),
+}
+"""Kind of file -> (what writes one into a folder, what tells all of its content)."""
+
+
+def share(flips):
+    """The flips of one test of all that there are."""
+    return flips // (len(tasks.names()) + len(KINDS))
+
+
 @pytest.mark.parametrize("name", tasks.names())
 def test_flips_in_the_files_of_a_run(name, campaign, tmp_path):
     flips, campaign_seed = campaign("flips")
     save_run(name, tmp_path / "run")
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     draw = random.Random(f"{campaign_seed} {name}")
-    counts = run_flips(of_run, tmp_path, files, draw, flips // (len(tasks.names()) + 1))
+    counts = run_flips(of_run, tmp_path, files, draw, share(flips))
     assert counts["refused"] > 0
 
 
-def test_flips_in_a_trie(campaign, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_flips_in_a_file_of_arrays(kind, campaign, tmp_path):
     flips, campaign_seed = campaign("flips")
-    backend = encoders.load_tokenizer("tiny").backend
-    keys = [[n, n * n % 50 + 1, 7, n % 3 + 1] for n in range(1, 400)]
-    trie = TokenTrie.from_sequences(keys, backend.get_vocab_size(), vocabulary_hash(backend))
-    trie.save(tmp_path / "keys.trie")
-    files = sorted(tmp_path.iterdir())
-    draw = random.Random(f"{campaign_seed} trie")
-    counts = run_flips(of_trie, tmp_path, files, draw, flips // (len(tasks.names()) + 1))
+    make, load = KINDS[kind]
+    make(tmp_path)
+    draw = random.Random(f"{campaign_seed} {kind}")
+    counts = run_flips(load, tmp_path, sorted(tmp_path.iterdir()), draw, share(flips))
     assert counts["refused"] > 0

@@ -107,18 +107,6 @@ def damaged(raw, draw):
     return bytes(line).replace(b"\n", b" ")
 
 
-def alike(one, other):
-    """Whether two values are equal but for the last digits of scores, which a product of matrices
-    may round otherwise in a larger batch."""
-    if isinstance(one, float) and isinstance(other, float):
-        return one == pytest.approx(other, rel=1e-3, abs=1e-3)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return list(one) == list(other) and all(alike(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(alike, one, other))
-    return one == other
-
-
 def check(run, good, alone, folder, draw):
     """Puts mutated lines between good ones through the filter. Returns how many lines gave no
     prediction."""
@@ -131,14 +119,14 @@ def check(run, good, alone, folder, draw):
     file.write_bytes(b"\r\n".join(raw for raw, _ in rows))
     lines = list(read_lines(file))
     filter_ = Filter(Predictor(run.task, run.model), on_error="emit")
-    out = b"".join(filter_(iter(lines))).splitlines()
+    # a lone \r is white space to JSON, and stays inside its line
+    out = b"".join(filter_(iter(lines))).removesuffix(b"\n").split(b"\n")
     assert len(out) == len(lines) == filter_.lines
     errors = 0
     for line, output in zip(lines, out, strict=True):
         expected = rows[line.number - 1][1]
         if expected is not None:
-            same = output == expected or alike(json.loads(output), json.loads(expected))
-            assert same, (line.number, output, expected)
+            assert output == expected, (line.number, output, expected)
             continue
         if output.startswith(b'{"error":'):
             errors += 1

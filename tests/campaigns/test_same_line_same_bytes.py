@@ -2,9 +2,11 @@
 another order, in another window of lines; for every task in fp32,
 which `auto` takes on a processor; bf16 does not keep it.
 
-The models have random weights: their scores lie close together, so that a difference shows.
+The models have random weights: their scores lie close together, so that a difference shows. Nothing
+is rounded here, so that every bit of a score counts.
 """
 
+import builtins
 import random
 
 import pytest
@@ -22,7 +24,7 @@ TEXTS = [
     "小明有3个苹果，又买了12个，每个5元，一共花了多少元？",
     "好",
 ]
-TEXTS += ["今天下雨，" * times + "桐溪镇有多少人口？" for times in (1, 7, 40)]
+TEXTS += ["今天下雨，" * times + "桐溪镇有多少人口？" for times in (1, 7, 22, 40)]
 
 
 def records_of(case):
@@ -47,9 +49,15 @@ def outputs(case, records, precision, batch_size):
     return found
 
 
+def whole(number, digits=None):
+    """`round`, but for a number of decimals, which stay."""
+    return int(number + 0.5) if digits is None else number
+
+
 @pytest.mark.parametrize("precision", ["fp32"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_line_gives_the_same_bytes_beside_any_others(way, precision, tmp_path):
+def test_a_line_gives_the_same_bytes_beside_any_others(way, precision, tmp_path, monkeypatch):
+    monkeypatch.setattr(builtins, "round", whole)
     torch.manual_seed(0)
     case = Case(way.split(",")[0], tmp_path, **WAYS[way])
     case.model.eval()

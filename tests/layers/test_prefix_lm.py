@@ -71,19 +71,19 @@ def test_the_layout_by_hand():
     batch = collate_pairs([Pair([7, 8], [9], shown=[33]), Pair([5], [])], TOKENIZER, end_id=4)
     tokens = batch.tokens
     assert tokens.token_ids_BT.tolist() == [
-        [CLS, 7, 8, SEP, 33, 0, 0, 0],
-        [CLS, 5, SEP, 0, 0, 0, 0, 0],
+        [CLS, 7, 8, SEP, 33] + [0] * 11,
+        [CLS, 5, SEP] + [0] * 13,
     ]
-    assert tokens.segment_ids_BT.tolist() == [[0, 0, 0, 0, 1, 0, 0, 0], [0] * 8]
+    assert tokens.segment_ids_BT.tolist() == [[0, 0, 0, 0, 1] + [0] * 11, [0] * 16]
     assert tokens.mask_BT.sum(1).tolist() == [5, 3]
-    assert tokens.content_BT.int().tolist() == [[0, 1, 1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0]]
-    assert batch.places_N.tolist() == [3, 4, 8 + 2]
+    assert tokens.content_BT.int().tolist() == [[0, 1, 1] + [0] * 13, [0, 1] + [0] * 14]
+    assert batch.places_N.tolist() == [3, 4, 16 + 2]
     assert batch.targets_N.tolist() == [9, 4, 4]
     assert batch.count_B.tolist() == [2, 1]
     alone = collate_sources([[7, 8], [5]], TOKENIZER)
     assert alone.token_ids_BT.tolist() == [
-        [CLS, 7, 8, SEP, 0, 0, 0, 0],
-        [CLS, 5, SEP, 0, 0, 0, 0, 0],
+        [CLS, 7, 8, SEP] + [0] * 12,
+        [CLS, 5, SEP] + [0] * 13,
     ]
     assert not alone.segment_ids_BT.any()
     assert collate_sources([[9] * 35], TOKENIZER).token_ids_BT.shape == (1, 40)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nlpkit import encoders
 from nlpkit.encoders import load_tokenizer
 from nlpkit.text.replacement import replace_all, replace_spans
-from nlpkit.text.tokenizer import Tokenizer, occurrences
+from nlpkit.text.tokenizer import Tokenizer, occurrences, padded_length
 from nlpkit.text.vocabulary import build, character_tokenizer, common_characters
 from nlpkit.text.words import BUCKETS, TAGS, word_features, word_starts
 
@@ -171,7 +171,9 @@ def test_longer_strings_are_replaced_first():
 
 def test_encodings_are_padded_to_a_step(characters):
     batch = characters.collate([characters.encode(text) for text in ("中", "中文字")])
-    assert batch.token_ids_BT.shape == (2, 8)
+    assert batch.token_ids_BT.shape == (2, 16)
+    for longest, width in ((1, 16), (17, 24), (128, 128), (129, 144), (200, 208)):
+        assert padded_length(longest) == width
     assert batch.mask_BT.sum(1).tolist() == [3, 5]
     assert batch.content_BT.sum(1).tolist() == [1, 3]
     assert np.all(batch.token_ids_BT[~batch.mask_BT].numpy() == characters.pad_id)

@@ -2,7 +2,12 @@
 often stood for.
 
 A tokenizer takes ， and , for one token; which of them is meant is told by how often each stood in
-the training text. Between two Latin words of a vocabulary with pieces of words (##) stands a space.
+the training text. So it is with white space, where a vocabulary has a token for it: a line break
+and a space are one token, and the commoner of the two is written for both. A token of its own would
+keep them apart, but it would move the ids of a published vocabulary, and no pretrained weights
+would know it. The check of the data tells of each such text instead.
+
+Between two Latin words of a vocabulary with pieces of words (##) stands a space.
 """
 
 from __future__ import annotations

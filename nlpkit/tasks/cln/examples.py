@@ -13,6 +13,7 @@ from nlpkit.text.tokenizer import Encoding, Tokenizer
 
 SPECIAL = 2  # [CLS] and [SEP], which stand before a text
 UNKNOWN = "[UNK]"
+WHITE_SPACE = {"\n": "a line break", " ": "a space", "\t": "a tab", "\u3000": "a wide space"}
 _ENDS = "。！？!?…~～"
 _PAUSES = "；;，,、："
 
@@ -107,4 +108,8 @@ def difference(text: str, written: str) -> str:
     place = next((n for n, (a, b) in enumerate(shared) if a != b), min(len(text), len(written)))
     wanted = text[place : place + 1]
     got = UNKNOWN if written.startswith(UNKNOWN, place) else written[place : place + 1]
+    if wanted.isspace() and got.isspace():
+        name = WHITE_SPACE.get(wanted, repr(wanted))
+        other = WHITE_SPACE.get(got, repr(got))
+        return f"{name} at {place} will be written as {other}: white space is one token"
     return f"{wanted!r} at {place} is {got!r} to the tokenizer, and will be written so"

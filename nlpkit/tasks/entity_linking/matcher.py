@@ -29,6 +29,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from nlpkit.layers.steady_products import weighted_sums
+
 SHARED = 2  # alone, and with a neighbour
 
 
@@ -93,7 +95,7 @@ def pooled(
 ) -> torch.Tensor:
     """The most that any token of its own side sees on the other: (N, D)."""
     weight_NTS = score_NTS.masked_fill(~other.mask_NT[:, None, :], -torch.inf).softmax(2)
-    seen_NTD = weight_NTS @ other.states_NTD
+    seen_NTD = weighted_sums(weight_NTS, other.states_NTD)
     states_NTD = own.states_NTD
     shared_NT2 = shared_NT2.to(states_NTD.dtype)
     y_NTD = layer(torch.cat([states_NTD, seen_NTD, states_NTD * seen_NTD, shared_NT2], 2)).relu()

@@ -19,7 +19,7 @@ from torch import nn
 from nlpkit.encoders.base import encode
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.layers.prefix_lm import PrefixLM
-from nlpkit.layers.steady_linear import FEW
+from nlpkit.layers.steady_products import FEW, weighted_sums
 from nlpkit.tasks.entity_linking.batch import Asked, Batch, Collator, Links, Piece
 from nlpkit.tasks.entity_linking.candidates import MARKS, PRIORS
 from nlpkit.tasks.entity_linking.matcher import Matcher, Side
@@ -112,7 +112,7 @@ class Model(MentionModel):
         place_T = torch.arange(tokens.mask_BT.shape[1], device=tokens.mask_BT.device)
         inside_MT = (place_T >= links.span_M2[:, :1]) & (place_T < links.span_M2[:, 1:])
         weight_MT = inside_MT.to(hidden_BTH.dtype) / inside_MT.sum(1, keepdim=True)
-        mention_MH = (weight_MT[:, None, :] @ hidden_BTH[links.text_M]).squeeze(1)
+        mention_MH = weighted_sums(weight_MT[:, None], hidden_BTH[links.text_M]).squeeze(1)
         states_BTD = self.matcher.query(hidden_BTH)
         text = Side(states_BTD, tokens.token_ids_BT, tokens.mask_BT, tokens.content_BT).rows(
             links.text_M

@@ -16,7 +16,7 @@ from nlpkit import encoders, samples, tasks
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.inference.predictor import Predictor, predict_examples
 from nlpkit.jsonl import dumps, read_jsonl
-from nlpkit.layers.steady_linear import steady
+from nlpkit.layers.steady_products import steady
 from nlpkit.samples import entity_linking as sample
 from nlpkit.tasks.entity_linking.batch import Links
 from nlpkit.tasks.entity_linking.link_statistics import PARTS, LinkStatistics, part_of

@@ -1,0 +1,98 @@
+"""Products of matrices whose rows depend neither on how many they are nor on padding.
+
+The matrix libraries of a CPU take other kernels for other shapes, and their sums come out otherwise
+in the last bits (fp32, MKL: up to 1e-6 of logits of size 1). Then a text alone in its batch has
+other scores than among others. Two things were found to matter, and in prediction both are kept
+from happening:
+
+- One to three rows take another kernel than more. They are filled up to FEW.
+- A sum of more than 192 terms is cut into equal parts, and where the cuts fall depends on its
+  length, so on padding. `weighted_sums` makes the cuts itself, at multiples of BLOCK.
+
+Zeros at the end of a sum change nothing then, if the widths of batches are those of
+`nlpkit.text.tokenizer.padded_length`.
+
+Legend: N rows, all leading dimensions together; H features; X any leading dimensions; Q rows of
+weights; K terms of a sum; D numbers of a value.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+FEW = 4
+"""From so many rows on, the rows of a product were equal for all N tried (up to 2048)."""
+
+BLOCK = 128
+"""Terms that a library adds up at once: below the 192 from which it cuts, and a multiple of 16."""
+
+
+def steady(model: nn.Module) -> None:
+    """Makes every linear layer of a model a `SteadyLinear`. Weights and their names stay."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = SteadyLinear
+
+
+class SteadyLinear(nn.Linear):
+    """`nn.Linear`; in evaluation mode one to three rows are multiplied as four."""
+
+    def forward(self, input_NH: torch.Tensor) -> torch.Tensor:
+        """As `nn.Linear`: (..., H) to (..., `out_features`)."""
+        if self.training:
+            return super().forward(input_NH)
+        return steady_linear(input_NH, self.weight, self.bias)
+
+
+def steady_linear(
+    input_NH: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`torch.nn.functional.linear` of at least FEW rows: (..., H) to (..., O).
+
+    The rows added are zero and taken off again. `weight` is (O, H), `bias` (O,).
+    """
+    shape = input_NH.shape[:-1]
+    rows = math.prod(shape)
+    if input_NH.device.type != "cpu" or not 0 < rows < FEW:
+        return nn.functional.linear(input_NH, weight, bias)
+    flat_NH = input_NH.reshape(rows, -1)
+    filled_NH = torch.cat([flat_NH, flat_NH.new_zeros(FEW - rows, flat_NH.shape[1])])
+    return nn.functional.linear(filled_NH, weight, bias)[:rows].unflatten(0, shape)
+
+
+def weighted_sums(
+    weight_XQK: torch.Tensor, value_XKD: torch.Tensor, start: int = 0
+) -> torch.Tensor:
+    """weight @ value: (X, Q, D). The weights of padding are 0.
+
+    `start` is a place among the K at which blocks begin anew: what is before it and what is behind
+    it are padded apart. Elsewhere than on a CPU, while a model is traced or compiled, and for sums
+    that fit a block anyway it is the plain product.
+    """
+    rows = weight_XQK.shape[-2]
+    terms = weight_XQK.shape[-1]
+    if weight_XQK.device.type != "cpu" or is_traced():
+        return weight_XQK @ value_XKD
+    if rows < FEW:
+        weight_XQK = nn.functional.pad(weight_XQK, (0, 0, 0, FEW - rows))
+    sums_XQD = None
+    for first, end in _blocks(terms, start):
+        part_XQD = weight_XQK[..., first:end] @ value_XKD[..., first:end, :]
+        sums_XQD = part_XQD if sums_XQD is None else sums_XQD + part_XQD
+    assert sums_XQD is not None  # there is a term
+    return sums_XQD[..., :rows, :]
+
+
+def is_traced() -> bool:
+    """Whether a model is recorded at this moment, for which shapes of now must not count."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
+def _blocks(terms: int, start: int) -> list[tuple[int, int]]:
+    """The half-open parts of `range(terms)`, cut at `start` and at every BLOCK from 0 and from
+    there."""
+    firsts = [*range(0, start, BLOCK), *range(start, terms, BLOCK)]
+    return list(zip(firsts, [*firsts[1:], terms], strict=True))

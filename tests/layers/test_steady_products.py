@@ -1,0 +1,58 @@
+"""Products of matrices whose rows depend neither on how many they are nor on padding."""
+
+import pytest
+import torch
+from torch import nn
+
+from nlpkit.layers.steady_products import FEW, SteadyLinear, steady, weighted_sums
+
+
+@pytest.mark.parametrize("size", [31, 256])
+def test_a_row_has_the_same_bits_alone_and_among_others(size):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(size, 3 * size), nn.ReLU(), nn.Linear(3 * size, 7)).eval()
+    steady(model)
+    rows_NH = torch.randn(64, size)
+    with torch.inference_mode():
+        expected = model(rows_NH)[:1]
+        for count in (1, 2, 3, FEW, 5, 17, 33):
+            assert torch.equal(model(rows_NH[:count])[:1], expected), count
+        assert model(rows_NH[:2].view(1, 2, size)).shape == (1, 2, 7)
+        assert model(rows_NH[:0]).shape == (0, 7)
+
+
+def test_training_and_weights_are_as_they_were():
+    plain, other = nn.Linear(5, 3), nn.Linear(5, 3)
+    other.load_state_dict(plain.state_dict())
+    model = nn.Sequential(other)
+    steady(model)
+    assert isinstance(other, SteadyLinear)
+    assert list(model.state_dict()) == ["0.weight", "0.bias"]
+    row_1H = torch.randn(1, 5)
+    assert torch.equal(model.train()(row_1H), plain(row_1H))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 30])
+def test_weighted_sums_do_not_depend_on_padding(rows):
+    weight_QK = torch.rand(2, rows, 200)
+    value_KD = torch.randn(2, 200, 24)
+    expected = weighted_sums(weight_QK, value_KD)
+    torch.testing.assert_close(expected, weight_QK @ value_KD)
+    for more in (16, 64, 200, 312):
+        wide_QK = torch.nn.functional.pad(weight_QK, (0, more))
+        wide_KD = torch.nn.functional.pad(value_KD, (0, 0, 0, more))
+        assert torch.equal(weighted_sums(wide_QK, wide_KD), expected)
+
+
+def test_weighted_sums_of_two_parts_are_padded_apart():
+    weight_QK = torch.rand(1, 4, 60)
+    value_KD = torch.randn(1, 60, 24)
+    expected = weighted_sums(weight_QK, value_KD, 48)
+    for more in (16, 80, 160):
+        wide = []
+        for part, dimension in ((weight_QK, 2), (value_KD, 1)):
+            shape = list(part.shape)
+            shape[dimension] = more
+            source, written = part.split([48, 12], dimension)
+            wide.append(torch.cat([source, part.new_zeros(shape), written], dimension))
+        assert torch.equal(weighted_sums(*wide, 48 + more), expected)
