@@ -32,7 +32,7 @@ tokens of the beams so far, V vocabulary, H hidden, E word vectors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -43,11 +43,10 @@ from nlpkit.decoding.top_candidates import take
 from nlpkit.encoders.base import attention_mask, check_attention, encode
 from nlpkit.errors import SettingsError
 from nlpkit.text.batch import TensorFields
-from nlpkit.text.tokenizer import LONG_STEP, TokenBatch, Tokenizer, pad
+from nlpkit.text.tokenizer import TokenBatch, Tokenizer, pad
 
 E = TypeVar("E")
 
-_WIDENED = ("token_ids_BT", "segment_ids_BT", "mask_BT", "content_BT")
 LATER = 0.5
 """How much less each further pass of TeaForN counts; ours."""
 
@@ -194,7 +193,7 @@ class CachedDecoder:
 
     def __init__(self, encoder: Any, sources: TokenBatch):
         self.encoder = encoder
-        self.sources = _widened(sources, encoder.max_length)
+        self.sources = sources.widened(encoder.max_length)
         self.longest = int(sources.mask_BT.sum(1).max())
 
     @torch.no_grad()
@@ -269,17 +268,6 @@ class CachedDecoder:
         self.seen_RKU = self.seen_RKU[row_N]
         self.mask_RS = self.mask_RS[row_N]
         self.length_R = self.length_R[row_N]
-
-
-def _widened(sources: TokenBatch, most: int) -> TokenBatch:
-    """The sources padded to a multiple of LONG_STEP, up to `most` tokens. What is written comes
-    behind the padding, and sums over it go by steps of so many places."""
-    width = sources.token_ids_BT.shape[1]
-    more = max(0, min(most - width, -width % LONG_STEP))
-    if more == 0:
-        return sources
-    widened = {name: nn.functional.pad(getattr(sources, name), (0, more)) for name in _WIDENED}
-    return replace(sources, **widened)
 
 
 def _tokens(

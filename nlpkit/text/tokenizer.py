@@ -133,6 +133,15 @@ class TokenBatch(TensorFields):
             self, **{name: part[row_R] for name, part in vars(self).items() if part is not None}
         )
 
+    def widened(self, most: int) -> TokenBatch:
+        """Padded with 0 to a multiple of LONG_STEP, up to `most` tokens: sums over what comes
+        behind go by steps of so many places."""
+        width = self.token_ids_BT.shape[1]
+        more = max(0, min(most - width, -width % LONG_STEP))
+        parts = {name: part for name, part in vars(self).items() if part is not None}
+        padded = {name: torch.nn.functional.pad(part, (0, more)) for name, part in parts.items()}
+        return replace(self, **padded)
+
 
 class Tokenizer:
     """A `tokenizers` tokenizer together with the word features and the longest input of the encoder
@@ -262,8 +271,8 @@ def padded_length(longest: int) -> int:
     """The width of a batch whose longest row has so many tokens.
 
     How far a row is padded must not move its results, not by a bit. Zeros at the end of a sum do
-    not, but the matrix libraries of a CPU take other kernels where a sum has 8 terms, or 8 left over
-    behind a block of 192 (fp32, MKL). No width is 8, and none above LONG leaves 8 over.
+    not, but the matrix libraries of a CPU take other kernels where a sum has 8 terms, or 8 left
+    over behind a block of 192 (fp32, MKL). No width is 8, and none above LONG leaves 8 over.
     """
     step = LENGTH_STEP if longest <= LONG else LONG_STEP
     return max(LONG_STEP, -(-longest // step) * step)

@@ -1,5 +1,6 @@
 """Flipped bits in every file of a run, in a trie, in the knowledge base of entity linking and in its
-link statistics: each is refused by name, or changes nothing. No crash, no other error, no silent change of a prediction."""
+link statistics: each is refused by name, or changes nothing. No crash, no other error, no silent
+change of a prediction."""
 
 import os
 import random

@@ -1,5 +1,5 @@
-"""In prediction on a CPU a row of a batch does not depend on its neighbours, not by a bit: neither on
-how many they are nor on how far they pad it, read at once or token by token."""
+"""In prediction on a CPU a row of a batch does not depend on its neighbours, not by a bit: neither
+on how many they are nor on how far they pad it, read at once or token by token."""
 
 import random
 

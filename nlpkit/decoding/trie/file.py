@@ -5,11 +5,10 @@
 
 Both are files of `arrays`: many tools open them, and a key file cannot be parted from its header as
 it could from a JSON beside it. Both are checked before they are used: against damage by the sha256,
-which is no signature, and F.csr against arrays that make no sense, so that no walk through them
-leaves them. The marisa trie is a library's own bytes, and the library trusts them: made by hand, with
-a right sha256, they can crash the process or keep it busy for ever (5 and 1 of 150 tried) where
-F.csr is made from them, before any key of theirs is seen here. So open only files whose origin is
-known.
+which is no signature, and F.csr against arrays that make no sense, so that no walk leaves them. The
+marisa trie is a library's own bytes, and the library trusts them: made by hand, with a right
+sha256, they can crash the process or keep it busy for ever (5 and 1 of 150 tried) where F.csr is
+made from them, before a key of theirs is seen here. So open only files whose origin is known.
 
 Source: https://github.com/s-yata/marisa-trie (the keys).
 """
