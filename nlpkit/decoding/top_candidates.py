@@ -46,6 +46,20 @@ def top_candidates(
     return score_BC, index_BC // legal_BKS.shape[2], index_BC % legal_BKS.shape[2]
 
 
+def first_best(score_BX: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(score_BN, index_BN) of the `count` highest scores of each row, best first; of scores that are
+    equal in float32 the first.
+
+    `topk` leaves open which of equal scores it takes: another width gives another one.
+    """
+    bits_BX = score_BX.float().contiguous().view(torch.int32)
+    # the bits of negative numbers, read as integers, are in the opposite order
+    rank_BX = torch.where(bits_BX < 0, bits_BX ^ 0x7FFFFFFF, bits_BX).long()
+    place_X = torch.arange(score_BX.shape[1], device=score_BX.device)
+    index_BN = ((rank_BX << 32) - place_X).topk(count).indices
+    return score_BX.gather(1, index_BN), index_BN
+
+
 def candidates(
     score_BC: torch.Tensor, beam_BC: torch.Tensor, token_BC: torch.Tensor, state_BC: torch.Tensor
 ) -> Candidates:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY
+from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, first_best
 
 
 @torch.no_grad()
@@ -38,7 +38,8 @@ def best_spans(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(score_BN, start_BN, length_BN) of the `count` best spans of each row's passage, best first.
 
-    Starts and lengths are in tokens; a span has 1 to L - 1 of them. Where a passage has fewer
+    Starts and lengths are in tokens; a span has 1 to L - 1 of them. Of equal scores the shorter
+    span comes first, then the one before: a token that stands twice has one score. Where a passage has fewer
     spans than `count`, the score is -inf and start and length mean nothing.
     """
     rows, positions, _ = log_probs_BLV.shape
@@ -52,7 +53,7 @@ def best_spans(
     if length_normalised:
         score_BLP /= torch.arange(2, positions + 1, device=score_BLP.device)[:, None]
     score_BX = score_BLP.flatten(1)
-    score_BN, index_BN = score_BX.topk(min(count, score_BX.shape[1]))
+    score_BN, index_BN = first_best(score_BX, min(count, score_BX.shape[1]))
     missing = (0, count - score_BN.shape[1])
     index_BN = torch.nn.functional.pad(index_BN, missing)
     score_BN = torch.nn.functional.pad(score_BN, missing, value=NEGATIVE_INFINITY)

@@ -52,6 +52,20 @@ def test_the_best_spans_are_those_of_brute_force(passages, positions, count, nor
         assert all(known[start, length] == pytest.approx(score) for score, start, length in found)
 
 
+@pytest.mark.parametrize("width", [6, 7, 30, 200])
+def test_of_equal_spans_the_first_is_taken_whatever_stands_beside_it(width):
+    log_probs_1LV = drawn(1, 4, 1).float()
+    passages = [[2, 3, 2, 3, 2, 3], [1] * width]
+    found = best_spans(log_probs_1LV.expand(2, -1, -1), passages, EOS, 9)
+    alone = best_spans(log_probs_1LV, passages[:1], EOS, 9)
+    for part, expected in zip(found, alone, strict=True):
+        assert part[0].tolist() == expected[0].tolist()
+    starts = {}
+    for length, start in zip(alone[2][0].tolist(), alone[1][0].tolist(), strict=True):
+        starts.setdefault((length, passages[0][start]), []).append(start)
+    assert all(some == sorted(some) for some in starts.values())
+
+
 def test_impossible_tokens_and_empty_passages():
     log_probs_BLV = drawn(2, 3, 0)
     log_probs_BLV[0, :, 1] = -torch.inf
