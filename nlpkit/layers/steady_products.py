@@ -2,10 +2,12 @@
 
 The matrix libraries of a CPU take other kernels for other shapes, and their sums come out otherwise
 in the last bits (fp32, MKL: up to 1e-6 of logits of size 1). Then a text alone in its batch has
-other scores than among others. Two things were found to matter, and in prediction both are kept
+other scores than among others. Three things were found to matter, and in prediction they are kept
 from happening:
 
 - One to three rows take another kernel than more. They are filled up to FEW.
+- A single column is a product with a vector, whose sums depend on how many rows there are. It gets
+  a second one.
 - A sum of more than 192 terms is cut into equal parts, and where the cuts fall depends on its
   length, so on padding. `weighted_sums` makes the cuts itself, at multiples of BLOCK.
 
@@ -50,17 +52,24 @@ class SteadyLinear(nn.Linear):
 def steady_linear(
     input_NH: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`torch.nn.functional.linear` of at least FEW rows: (..., H) to (..., O).
+    """`torch.nn.functional.linear` of at least FEW rows and two outputs: (..., H) to (..., O).
 
-    The rows added are zero and taken off again. `weight` is (O, H), `bias` (O,).
+    What is added is zero and taken off again. `weight` is (O, H), `bias` (O,).
     """
     shape = input_NH.shape[:-1]
     rows = math.prod(shape)
-    if input_NH.device.type != "cpu" or not 0 < rows < FEW:
+    if input_NH.device.type != "cpu" or is_traced() or rows == 0:
         return nn.functional.linear(input_NH, weight, bias)
+    outputs = len(weight)
+    if outputs == 1:
+        weight = nn.functional.pad(weight, (0, 0, 0, 1))
+        bias = None if bias is None else nn.functional.pad(bias, (0, 1))
+    if rows >= FEW:
+        return nn.functional.linear(input_NH, weight, bias)[..., :outputs]
     flat_NH = input_NH.reshape(rows, -1)
     filled_NH = torch.cat([flat_NH, flat_NH.new_zeros(FEW - rows, flat_NH.shape[1])])
-    return nn.functional.linear(filled_NH, weight, bias)[:rows].unflatten(0, shape)
+    output_NO = nn.functional.linear(filled_NH, weight, bias)[:rows, :outputs]
+    return output_NO.unflatten(0, shape)
 
 
 def weighted_sums(

@@ -21,6 +21,18 @@ def test_a_row_has_the_same_bits_alone_and_among_others(size):
         assert model(rows_NH[:0]).shape == (0, 7)
 
 
+@pytest.mark.parametrize("size", [2, 5, 8, 64, 197])
+def test_a_single_output_does_not_depend_on_the_number_of_rows(size):
+    model = nn.Sequential(nn.Linear(size, 1)).eval()
+    steady(model)
+    rows_NH = torch.randn(150, size)
+    with torch.inference_mode():
+        expected_N1 = model(rows_NH)
+        assert expected_N1.shape == (150, 1)
+        for count in range(1, 150):
+            assert torch.equal(model(rows_NH[:count]), expected_N1[:count])
+
+
 def test_training_and_weights_are_as_they_were():
     plain, other = nn.Linear(5, 3), nn.Linear(5, 3)
     other.load_state_dict(plain.state_dict())
