@@ -1,5 +1,6 @@
 """The settings, read from the source without importing it, so that `nlpkit settings` and the completion
-of a shell answer at once. A section is a dataclass whose docstring says "section `name`".
+of a shell answer at once. A section is a dataclass whose docstring says "section `name`"; the base
+of several says "sections `one`, `two` and `three`".
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if typing.TYPE_CHECKING:
 
 SOURCE = Path(nlpkit.__file__).parent
 _OPERATORS: dict[type, Any] = {ast.Pow: operator.pow, ast.Sub: operator.sub}
-_SECTION = re.compile(r"section `(\w+)`")
+_SECTIONS = re.compile(r"sections? (`\w+`(?:(?:,| and)\s+`\w+`)*)")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def _modules(sections: Collection[str] | None) -> Iterator[ast.Module]:
     """The files that have settings of these sections."""
     for path in sorted(SOURCE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        named = set(_SECTION.findall(text))
+        named = {name for found in _SECTIONS.findall(text) for name in _names(found)}
         if named and (sections is None or not named.isdisjoint(sections)):
             yield ast.parse(text)
 
@@ -76,11 +77,17 @@ def _classes(
         if not isinstance(node, ast.ClassDef):
             continue
         docstring = ast.get_docstring(node) or ""
-        section = _SECTION.search(docstring)
-        if not section or not _is_dataclass(node):
+        found = _SECTIONS.search(docstring)
+        if not found or not _is_dataclass(node):
             continue
-        if sections is None or section[1] in sections:
-            yield node, section[1], " ".join(docstring.split()).removesuffix(".")
+        for section in _names(found[1]):
+            if sections is None or section in sections:
+                yield node, section, " ".join(docstring.split()).removesuffix(".")
+
+
+def _names(quoted: str) -> list[str]:
+    """The names of "`one`, `two` and `three`"."""
+    return re.findall(r"`(\w+)`", quoted)
 
 
 def _is_dataclass(node: ast.ClassDef) -> bool:

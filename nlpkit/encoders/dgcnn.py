@@ -114,19 +114,26 @@ class Encoder(nn.Module, base.Encoder):
         attention_mask_BQK: torch.Tensor,
         word_ids_BT: torch.Tensor,
         tag_ids_BT: torch.Tensor,
+        words_BTE: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """hidden_BTH in float32; zeros on padding before the last norm.
 
         The segments are not looked at; of the attention mask (B, 1, T) it takes where there are
         tokens. `word_ids_BT` and `tag_ids_BT` are those of `nlpkit.text.words`, 0 for none.
+        `words_BTE` is read in place of the characters' own `word_vectors`.
         """
         c = self.config
         mask_BT1 = attention_mask_BQK[:, 0, :, None]
+        seen_ids_BT = token_ids_BT
         if self.training:
-            token_ids_BT, word_ids_BT = self._hide(token_ids_BT, word_ids_BT, tag_ids_BT)
+            seen_ids_BT, word_ids_BT = self._hide(token_ids_BT, word_ids_BT, tag_ids_BT)
+        characters_BTE = self.characters(seen_ids_BT)
+        if words_BTE is not None:
+            is_seen_BT1 = (seen_ids_BT == token_ids_BT)[..., None]
+            characters_BTE = torch.where(is_seen_BT1, words_BTE, characters_BTE)
         embedded_BTE = torch.cat(
             [
-                self.characters(token_ids_BT),
+                characters_BTE,
                 self.word_embedding(word_ids_BT),
                 self.tags(tag_ids_BT),
             ],
@@ -141,6 +148,10 @@ class Encoder(nn.Module, base.Encoder):
         for layer in self.layers:
             hidden_BTH = layer(hidden_BTH, mask_BT1)
         return self.output_norm(hidden_BTH.to(self.output_norm.weight.dtype))
+
+    def word_vectors(self, token_ids_BT: torch.Tensor) -> torch.Tensor:
+        """What the characters are without their words: (B, T, E)."""
+        return self.characters(token_ids_BT)
 
     def _hide(
         self, token_ids_BT: torch.Tensor, word_ids_BT: torch.Tensor, tag_ids_BT: torch.Tensor

@@ -95,10 +95,12 @@ class Encoder(nn.Module, base.Encoder):
         `attention_mask_BQK` is true where a query sees a key, (B, 1, T) or (B, T, T);
         `words_BTE` is read in place of the tokens' own `word_vectors`.
         """
-        if self._is_steady(token_ids_BT) and words_BTE is None:
+        if self._is_steady(token_ids_BT):
             position_T = torch.arange(token_ids_BT.shape[1])
             position_BT = position_T.expand_as(token_ids_BT)
-            return self.extend(token_ids_BT, segment_ids_BT, position_BT, attention_mask_BQK, None)
+            return self.extend(
+                token_ids_BT, segment_ids_BT, position_BT, attention_mask_BQK, None, words_BTE
+            )
         hidden_BTH = self._embed(token_ids_BT, segment_ids_BT, words_BTE=words_BTE)
         mask_B1QK = additive_mask(attention_mask_BQK, hidden_BTH.dtype)
         # The blocks are called directly: what a model's own forward does to a 4-D mask differs
@@ -124,16 +126,17 @@ class Encoder(nn.Module, base.Encoder):
         positions_BQ: torch.Tensor,
         visible_BQK: torch.Tensor,
         cache: list[KeyValues] | None,
+        words_BQE: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """hidden_BQH of Q more tokens, whose keys and values are appended to the `cache` (of
         `new_cache`; None where they are all there is).
 
         `visible_BQK` says which of the K tokens that are then in the cache a new token sees, in
-        their order there.
+        their order there; `words_BQE` is read in place of the tokens' own `word_vectors`.
         """
         rotary = getattr(self.model.encoder, "embed_positions", None)
         hidden_BQH = self._embed(
-            token_ids_BQ, segment_ids_BQ, positions_BQ if rotary is None else None
+            token_ids_BQ, segment_ids_BQ, positions_BQ if rotary is None else None, words_BQE
         )
         rotary_B1QD = None if rotary is None else rotary.weight[positions_BQ][:, None]
         mask_B1QK = additive_mask(visible_BQK, hidden_BQH.dtype)

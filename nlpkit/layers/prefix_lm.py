@@ -19,14 +19,12 @@ place of a target token holds the hidden vector that had to predict this token i
 so that pass i learns to look i tokens ahead. The loss of pass i counts LATER^(i - 1); decoding is
 as in the first.
 
-Decoding is cached: the source is read once, and each step takes one token per beam
-(`nlpkit.encoders.cache`).
+Decoding is cached: see `nlpkit.layers.cached_decoder`.
 
 Source: Dong et al. 2019, Unified Language Model Pre-training, arxiv.org/abs/1905.03197;
 https://kexue.fm/archives/6933; replacement: https://kexue.fm/archives/7259; TeaForN: Goodman et al.
 2020, arxiv.org/abs/2010.03494, and /7818.
-Legend: B batch, T tokens, S tokens of the source, N targets, K beams, R rows still written, U
-tokens of the beams so far, V vocabulary, H hidden, E word vectors.
+Legend: B batch, T tokens, N targets, V vocabulary, H hidden, E word vectors.
 """
 
 from __future__ import annotations
@@ -39,8 +37,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nlpkit.decoding.top_candidates import take
-from nlpkit.encoders.base import attention_mask, check_attention, encode
+from nlpkit.encoders.base import check_attention, encode
 from nlpkit.errors import SettingsError
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch, Tokenizer, pad
@@ -185,89 +182,6 @@ class PrefixLM(nn.Module):
         words_BTE = self.encoder.word_vectors(tokens.token_ids_BT)
         is_target_BT1 = tokens.segment_ids_BT.bool()[..., None]
         return torch.where(is_target_BT1, hidden_BTH.roll(1, 1).to(words_BTE.dtype), words_BTE)
-
-
-class CachedDecoder:
-    """`Model` of nlpkit.decoding: the targets of a batch of sources, for an encoder in evaluation
-    mode."""
-
-    def __init__(self, encoder: Any, sources: TokenBatch):
-        self.encoder = encoder
-        self.sources = sources.widened(encoder.max_length)
-        self.longest = int(sources.mask_BT.sum(1).max())
-
-    @torch.no_grad()
-    def first(self) -> torch.Tensor:
-        """logits_BV of the first token."""
-        ids_BS, mask_BS, segment_BS = (
-            self.sources.token_ids_BT,
-            self.sources.mask_BT,
-            self.sources.segment_ids_BT,
-        )
-        self.cache = self.encoder.new_cache()
-        self.row_R = torch.arange(len(ids_BS), device=ids_BS.device)
-        self.mask_RS = mask_BS
-        self.length_R = mask_BS.sum(1)
-        self.steps = 0
-        self.seen_RKU = mask_BS.new_zeros((len(ids_BS), 1, 0))
-        position_S = torch.arange(ids_BS.shape[1], device=ids_BS.device)
-        # what stands in segment 1 already, the beginning of the target, is seen from itself on
-        visible_BSS = attention_mask(mask_BS, segment_BS, "prefix")
-        hidden_BSH = self.encoder.extend(
-            ids_BS, segment_BS, position_S.expand_as(ids_BS), visible_BSS, self.cache
-        )
-        return self.encoder.token_logits(take(hidden_BSH, self.length_R[:, None] - 1))[:, 0]
-
-    @torch.no_grad()
-    def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
-        """logits_BKV after `token_BK`. Raises SettingsError where the encoder has no more
-        positions."""
-        if self.longest + self.steps >= self.encoder.max_length:
-            limit = f"expected at most {self.encoder.max_length} tokens of source and target"
-            raise SettingsError(f"decoding: {limit}, got {self.longest} and more than {self.steps}")
-        if token_BK.device.type == "cpu":  # elsewhere the host would have to wait for the answer
-            self._drop_dead(token_BK)
-        logits_RKV = self._extend(token_BK[self.row_R].clamp_min(0), beam_BK[self.row_R])
-        if len(logits_RKV) == len(token_BK):
-            return logits_RKV
-        logits_BKV = logits_RKV.new_zeros((len(token_BK), *logits_RKV.shape[1:]))
-        return logits_BKV.index_copy_(0, self.row_R, logits_RKV)
-
-    def _extend(self, token_RK: torch.Tensor, beam_RK: torch.Tensor) -> torch.Tensor:
-        itself_KK = torch.eye(token_RK.shape[1], dtype=torch.bool, device=token_RK.device)
-        self.seen_RKU = torch.cat(
-            [take(self.seen_RKU, beam_RK), itself_KK.expand(len(token_RK), -1, -1)], 2
-        )
-        visible_RKT = torch.cat(
-            [self.mask_RS[:, None].expand(-1, token_RK.shape[1], -1), self.seen_RKU], 2
-        )
-        position_RK = (self.length_R + self.steps)[:, None].expand_as(token_RK)
-        self.steps += 1
-        hidden_RKH = self.encoder.extend(
-            token_RK, torch.ones_like(token_RK), position_RK, visible_RKT, self.cache
-        )
-        return self.encoder.token_logits(hidden_RKH)
-
-    def keep(self, row_N: torch.Tensor) -> None:
-        """Goes on with these rows alone, after `first`: their numbers, or a mask. They are counted
-        anew."""
-        self._keep(row_N)
-        self.row_R = torch.arange(len(self.row_R), device=self.row_R.device)
-
-    def _drop_dead(self, token_BK: torch.Tensor) -> None:
-        """Leaves out the rows without a living beam from now on, so that a batch costs what it
-        still writes."""
-        alive_R = (token_BK >= 0).any(1)[self.row_R]
-        if not alive_R.all():
-            self._keep(alive_R)
-
-    def _keep(self, row_N: torch.Tensor) -> None:
-        for kept in self.cache:
-            kept.keep(row_N)
-        self.row_R = self.row_R[row_N]
-        self.seen_RKU = self.seen_RKU[row_N]
-        self.mask_RS = self.mask_RS[row_N]
-        self.length_R = self.length_R[row_N]
 
 
 def _tokens(

@@ -28,7 +28,7 @@ Legend: B examples, R rows (windows of all examples), L positions, N targets, V 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -37,44 +37,31 @@ import torch
 from torch import nn
 
 from nlpkit import task
-from nlpkit.config import Size
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.search import beam_search
 from nlpkit.encoders.base import encode
 from nlpkit.errors import SettingsError
 from nlpkit.layers.prefix_lm import collate_sources
-from nlpkit.tasks._mrc.answers import Answer, Prediction, normalise
+from nlpkit.tasks._mrc.answers import Answer, Prediction
+from nlpkit.tasks._mrc.copying import CopyHead
+from nlpkit.tasks._mrc.matching import MatchEmbedding, Placed, match_features, places_of
 from nlpkit.tasks._mrc.passage_spans import Positions, best_spans
-from nlpkit.tasks._mrc.reading import Reading, check_limits
+from nlpkit.tasks._mrc.reading import Reading
+from nlpkit.tasks._mrc.settings import WritingSettings
+from nlpkit.tasks._mrc.vote import LISTED, vote
 from nlpkit.tasks._mrc.windows import Example, Window, groups, mean_by_group
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Span, TokenBatch, Tokenizer
 
 MASK = "[MASK]"
-LISTED = 5
-"""The best of every window take part in the vote, and the best of all are listed."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(WritingSettings):
     """Settings, section `mrc_mlm`."""
 
-    max_passage: Size = 256
-    """Longer passages are read in overlapping windows of so many tokens (fewer where the encoder
-    takes fewer)."""
-    max_question: Size = 128
-    """Tokens; a longer question is an error."""
-    max_answer: Size | None = None
-    """Tokens; of a longer answer only so many can be given. None: 32, or 64 where more than a
-    twentieth of the training data's answers have over 32 characters."""
-    no_answer: bool | None = None
-    """Whether the answer to a question may be that there is none; none: if it is so in the training
-    data."""
     decoding: Literal["exact", "greedy"] = "exact"
     """The best piece of a window, or the one that a walk from token to token comes to."""
-
-    def __post_init__(self) -> None:
-        check_limits(self)
 
 
 @dataclass(frozen=True)
@@ -85,35 +72,54 @@ class Batch(TensorFields):
     examples: list[Example]
     tokens: TokenBatch
     group_R: torch.Tensor
+    passage_RT: torch.Tensor
+    """Whether a token is one of the passage."""
+    features_RTF: torch.Tensor | None
     targets_RL: torch.Tensor | None
     """-1 behind the end."""
 
 
 class Model(nn.Module):
-    """An encoder with its masked-LM head."""
+    """An encoder with its masked-LM head, and what copies from the passage."""
 
-    def __init__(self, encoder: Any):
+    def __init__(self, encoder: Any, config: WritingSettings):
         super().__init__()
         self.encoder = encoder
+        self.match = MatchEmbedding(encoder) if config.match_features else None
+        self.copy = CopyHead(encoder.hidden_size) if config.copies else None
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The mean over the windows of each example: (B,)."""
         assert batch.targets_RL is not None
         is_target_RL = batch.targets_RL >= 0
-        hidden_RLH = encode(self.encoder, batch.tokens)[:, 1 : is_target_RL.shape[1] + 1]
-        logits_NV = self.encoder.token_logits(hidden_RLH[is_target_RL])
-        loss_N = nn.functional.cross_entropy(
-            logits_NV.float(), batch.targets_RL[is_target_RL], reduction="none"
-        )
-        loss_R = loss_N.new_zeros(len(is_target_RL)).index_add(
-            0, is_target_RL.nonzero()[:, 0], loss_N
-        )
+        log_probs_NV = self.log_probs(batch, is_target_RL)
+        targets_N = batch.targets_RL[is_target_RL]
+        loss_N = nn.functional.nll_loss(log_probs_NV, targets_N, reduction="none")
+        row_N = is_target_RL.nonzero()[:, 0]
+        loss_R = loss_N.new_zeros(len(is_target_RL)).index_add(0, row_N, loss_N)
         return mean_by_group(loss_R, batch.group_R)
 
-    def log_probs(self, batch: Batch, positions: int) -> torch.Tensor:
-        """log_probs_RLV at the masks."""
-        hidden_RTH = encode(self.encoder, batch.tokens)
-        return self.encoder.token_logits(hidden_RTH[:, 1 : positions + 1]).float().log_softmax(-1)
+    def log_probs(self, batch: Batch, wanted_RL: torch.Tensor) -> torch.Tensor:
+        """log_probs_NV at the wanted of the first L masks, in float32."""
+        tokens = batch.tokens
+        words_RTE = None
+        if self.match is not None:
+            words_RTE = self.match(self.encoder, tokens.token_ids_BT, batch.features_RTF)
+        hidden_RTH = encode(self.encoder, tokens, words_BTE=words_RTE)
+        hidden_RLH = hidden_RTH[:, 1 : wanted_RL.shape[1] + 1]
+        hidden_NH = hidden_RLH[wanted_RL]
+        logits_NV = self.encoder.token_logits(hidden_NH)
+        if self.copy is None:
+            return logits_NV.float().log_softmax(-1)
+        score_NT = self.copy.scores(hidden_RLH, hidden_RTH, batch.passage_RT)[wanted_RL]
+        token_ids_NT = tokens.token_ids_BT[wanted_RL.nonzero()[:, 0]]
+        return self.copy.log_probs(logits_NV, hidden_NH, score_NT, token_ids_NT)
+
+    def log_probs_of_all(self, batch: Batch, positions: int) -> torch.Tensor:
+        """log_probs_RLV at the first masks."""
+        rows = len(batch.group_R)
+        wanted_RL = torch.ones(rows, positions, dtype=torch.bool, device=batch.group_R.device)
+        return self.log_probs(batch, wanted_RL).unflatten(0, (rows, positions))
 
 
 class Task(Reading, task.Task[Example, Batch, Prediction]):
@@ -133,24 +139,37 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         end_id = self.tokenizer.sep_id
         rows = []
         wanted = []
+        questions: list[Placed] = []
+        passages: list[Placed] = []
         for example in examples:
             for window in example.windows:
-                rows.append([*self.masks, end_id, *example.question, end_id, *window.token_ids])
+                question = (len(self.masks) + 2, example.question_ids)
+                passage = (question[0] + len(question[1]) + 1, window.token_ids)
+                questions.append(question)
+                passages.append(passage)
+                rows.append([*self.masks, end_id, *question[1], end_id, *passage[1]])
                 wanted.append(torch.tensor([*window.target, end_id]))
-        targets_RL = None
-        if targets:
-            targets_RL = nn.utils.rnn.pad_sequence(wanted, True, -1)
+        tokens = collate_sources(rows, self.tokenizer)
+        width = tokens.token_ids_BT.shape[1]
+        features_RTF = None
+        if self.config.match_features:
+            features_RTF = match_features(questions, passages, width, self.tokenizer.unk_id)
         return Batch(
-            list(examples), collate_sources(rows, self.tokenizer), groups(examples), targets_RL
+            list(examples),
+            tokens,
+            groups(examples),
+            places_of(passages, width),
+            features_RTF,
+            nn.utils.rnn.pad_sequence(wanted, True, -1) if targets else None,
         )
 
     def build_model(self, encoder: nn.Module) -> Model:
-        """The encoder as it is."""
-        return Model(encoder)
+        """The encoder, and what copies with fresh weights."""
+        return Model(encoder, self.config)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The best answer over all windows of every example."""
-        log_probs_RLV = model.log_probs(batch, len(self.masks))
+        log_probs_RLV = model.log_probs_of_all(batch, len(self.masks))
         answering_R, windows = self.answering_windows(
             log_probs_RLV[:, 0], batch.group_R, batch.examples
         )
@@ -166,7 +185,7 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
             for window, (log_probs_LV, spans) in zip(some, rows, strict=False):
                 told = [span for span in spans if self.is_told_apart(window, span, some)]
                 answers.append([self._answer(log_probs_LV, window, span) for span in told])
-            predictions.append(self._vote(answers))
+            predictions.append(vote(answers))
         return predictions
 
     def _best(self, log_probs_RLV: torch.Tensor, windows: Sequence[Window]) -> list[list[Span]]:
@@ -195,21 +214,3 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
         """A piece of a window with its score s."""
         tokens = [*window.token_ids[slice(*span)], self.tokenizer.sep_id]
         return window.answer(span, float(log_probs_LV[range(len(tokens)), tokens].mean().exp()))
-
-    def _vote(self, windows: Sequence[Sequence[Answer]]) -> Prediction:
-        """The best answers of several windows, equal ones put together, and the others."""
-        equal: dict[str, list[Answer]] = {}
-        for answers in windows:
-            for string, answer in {
-                normalise(answer.answer): answer for answer in reversed(answers)
-            }.items():
-                equal.setdefault(string, []).append(answer)
-        ranked = sorted(map(_merged, equal.values()), key=lambda answer: -(answer.score or 0.0))
-        best, *others = ranked or [Answer("")]
-        return Prediction(**vars(best), alternatives=others[: LISTED - 1])
-
-
-def _merged(answers: list[Answer]) -> Answer:
-    """The first of equal answers, with the score of all."""
-    scores = [answer.score or 0.0 for answer in answers]
-    return replace(answers[0], score=float(f"{sum(s * s for s in scores) / (1 + sum(scores)):.4g}"))

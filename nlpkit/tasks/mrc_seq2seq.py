@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,8 +39,9 @@ from nlpkit import task
 from nlpkit.config import Size
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.search import beam_search
+from nlpkit.encoders.base import encode
+from nlpkit.layers.cached_decoder import CachedDecoder
 from nlpkit.layers.prefix_lm import (
-    CachedDecoder,
     Pair,
     PrefixBatch,
     PrefixLM,
@@ -47,32 +49,30 @@ from nlpkit.layers.prefix_lm import (
     collate_sources,
 )
 from nlpkit.tasks._mrc.answers import Answer, Prediction
-from nlpkit.tasks._mrc.reading import Reading, check_limits
+from nlpkit.tasks._mrc.copying import CopyHead
+from nlpkit.tasks._mrc.matching import MatchEmbedding, Placed, match_features, places_of
+from nlpkit.tasks._mrc.reading import Reading
+from nlpkit.tasks._mrc.settings import WritingSettings
 from nlpkit.tasks._mrc.windows import Example, Window, groups, mean_by_group
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(WritingSettings):
     """Settings, section `mrc_seq2seq`."""
 
-    max_passage: Size = 256
-    """Longer passages are read in overlapping windows of so many tokens (fewer where the encoder
-    takes fewer)."""
-    max_question: Size = 128
-    """Tokens; a longer question is an error."""
-    max_answer: Size | None = None
-    """Tokens; of a longer answer only so many can be given. None: 32, or 64 where more than a
-    twentieth of the training data's answers have over 32 characters."""
-    no_answer: bool | None = None
-    """Whether the answer to a question may be that there is none; none: if it is so in the training
-    data."""
     beam_size: Size = 4
     """Answers that are written side by side; the best is the answer, the others are listed."""
 
-    def __post_init__(self) -> None:
-        check_limits(self)
+
+@dataclass(frozen=True)
+class Rows(TensorFields):
+    """Where in some rows the passages are, and what is in common with the question."""
+
+    passage_RT: torch.Tensor
+    """Whether a token is one of the passage."""
+    features_RTF: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,92 @@ class Batch(TensorFields):
 
     examples: list[Example]
     sources: TokenBatch
+    of_sources: Rows
     group_R: torch.Tensor
     pairs: PrefixBatch | None
+    of_pairs: Rows | None
 
 
 class Model(PrefixLM):
-    """A prefix language model, and its loss by question."""
+    """A prefix language model, what copies from the passage, and the loss by question."""
+
+    def __init__(self, encoder: Any, config: WritingSettings):
+        super().__init__(encoder)
+        self.match = MatchEmbedding(encoder) if config.match_features else None
+        self.copy = CopyHead(encoder.hidden_size) if config.copies else None
 
     # of windows in groups
     def forward(self, batch: Batch) -> torch.Tensor:  # type: ignore[override]
         """The mean over the windows of each example: (B,)."""
         assert batch.pairs is not None
-        return mean_by_group(super().forward(batch.pairs), batch.group_R)
+        assert batch.of_pairs is not None
+        log_probs_NV = self.log_probs(batch.pairs, batch.of_pairs)
+        loss_N = nn.functional.nll_loss(log_probs_NV, batch.pairs.targets_N, reduction="none")
+        row_N = batch.pairs.places_N // batch.pairs.tokens.token_ids_BT.shape[1]
+        loss_R = loss_N.new_zeros(len(batch.group_R)).index_add(0, row_N, loss_N)
+        return mean_by_group(loss_R, batch.group_R)
+
+    def log_probs(self, pairs: PrefixBatch, rows: Rows) -> torch.Tensor:
+        """log_probs_NV at the places of the pairs, in float32."""
+        words_RTE = self.words(pairs.tokens, rows)
+        hidden_RTH = encode(self.encoder, pairs.tokens, "prefix", words_BTE=words_RTE)
+        hidden_NH = hidden_RTH.flatten(0, 1)[pairs.places_N]
+        logits_NV = self.encoder.token_logits(hidden_NH)
+        if self.copy is None:
+            return logits_NV.float().log_softmax(-1)
+        score_RTT = self.copy.scores(hidden_RTH, hidden_RTH, rows.passage_RT)
+        score_NT = score_RTT.flatten(0, 1)[pairs.places_N]
+        token_ids_NT = pairs.tokens.token_ids_BT[pairs.places_N // hidden_RTH.shape[1]]
+        return self.copy.log_probs(logits_NV, hidden_NH, score_NT, token_ids_NT)
+
+    def words(self, tokens: TokenBatch, rows: Rows) -> torch.Tensor | None:
+        """What is read in place of the tokens' own vectors: (R, T, E); None for nothing."""
+        if self.match is None:
+            return None
+        return self.match(self.encoder, tokens.token_ids_BT, rows.features_RTF)
+
+    def decoder(self, batch: Batch) -> CachedDecoder:
+        """What writes the answers of the sources."""
+        words_RSE = self.words(batch.sources, batch.of_sources)
+        if self.copy is None:
+            return CachedDecoder(self.encoder, batch.sources, words_RSE)
+        copied_RS = batch.of_sources.passage_RT
+        return CopyingDecoder(self.encoder, batch.sources, words_RSE, self.copy, copied_RS)
+
+
+class CopyingDecoder(CachedDecoder):
+    """Log-probabilities of tokens written, or copied from the source where `copied_RS` is true."""
+
+    def __init__(
+        self,
+        encoder: Any,
+        sources: TokenBatch,
+        words_RSE: torch.Tensor | None,
+        copy: CopyHead,
+        copied_RS: torch.Tensor,
+    ):
+        super().__init__(encoder, sources, words_RSE)
+        self.copy = copy
+        self.token_ids_RS = self.sources.token_ids_BT
+        more = self.token_ids_RS.shape[1] - copied_RS.shape[1]
+        self.copied_RS = nn.functional.pad(copied_RS, (0, more))
+
+    def keep_source(self, hidden_BSH: torch.Tensor) -> None:
+        """Keeps the vectors to point at."""
+        self.hidden_RSH = hidden_BSH
+
+    def logits(self, hidden_RKH: torch.Tensor) -> torch.Tensor:
+        """log p_RKV."""
+        score_RKS = self.copy.scores(hidden_RKH, self.hidden_RSH, self.copied_RS)
+        token_ids_RKS = self.token_ids_RS[:, None].expand_as(score_RKS)
+        logits_RKV = super().logits(hidden_RKH)
+        return self.copy.log_probs(logits_RKV, hidden_RKH, score_RKS, token_ids_RKS)
+
+    def _keep(self, row_N: torch.Tensor) -> None:
+        super()._keep(row_N)
+        self.hidden_RSH = self.hidden_RSH[row_N]
+        self.copied_RS = self.copied_RS[row_N]
+        self.token_ids_RS = self.token_ids_RS[row_N]
 
 
 class Voters:
@@ -131,28 +205,44 @@ class Task(task.Writes, Reading, task.Task[Example, Batch, Prediction]):
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """A row for every window."""
-        windows = [(example, window) for example in examples for window in example.windows]
-        sources = [
-            [*window.token_ids, self.tokenizer.sep_id, *example.question]
-            for example, window in windows
-        ]
-        pairs = None
-        if targets:
-            answered = zip(sources, windows, strict=True)
-            pairs = collate_pairs(
-                [Pair(source, w.target) for source, (_, w) in answered], self.tokenizer
-            )
+        pairs = []
+        for example in examples:
+            for window in example.windows:
+                source = [*window.token_ids, self.tokenizer.sep_id, *example.question_ids]
+                pairs.append(Pair(source, window.target))
+        sources = collate_sources([pair.source for pair in pairs], self.tokenizer)
+        learnt = collate_pairs(pairs, self.tokenizer) if targets else None
         return Batch(
-            list(examples), collate_sources(sources, self.tokenizer), groups(examples), pairs
+            list(examples),
+            sources,
+            self.rows_of(sources, examples),
+            groups(examples),
+            learnt,
+            self.rows_of(learnt.tokens, examples) if learnt else None,
         )
 
+    def rows_of(self, tokens: TokenBatch, examples: Sequence[Example]) -> Rows:
+        """Where the passages are in rows of tokens that begin with the examples' windows."""
+        passages: list[Placed] = []
+        questions: list[Placed] = []
+        for example in examples:
+            for window in example.windows:
+                passage = window.token_ids
+                passages.append((1, passage))
+                questions.append((len(passage) + 2, example.question_ids))
+        width = tokens.token_ids_BT.shape[1]
+        features_RTF = None
+        if self.config.match_features:
+            features_RTF = match_features(questions, passages, width, self.tokenizer.unk_id)
+        return Rows(places_of(passages, width), features_RTF)
+
     def build_model(self, encoder: nn.Module) -> Model:
-        """The encoder as it is."""
-        return Model(encoder)
+        """The encoder, and what copies with fresh weights."""
+        return Model(encoder, self.config)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """One answer from all windows of every example."""
-        decoder = CachedDecoder(model.encoder, batch.sources)
+        decoder = model.decoder(batch)
         first_RV = decoder.first()
         answering_R, windows = self.answering_windows(first_RV, batch.group_R, batch.examples)
         if not answering_R.any():

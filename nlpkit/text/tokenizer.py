@@ -99,6 +99,16 @@ class Encoding:
         }
         return replace(self, **{name: row[keep] for name, row in rows.items() if row is not None})
 
+    def followed_by(self, other: Encoding) -> Encoding:
+        """[CLS] tokens [SEP] tokens of the other [SEP]; starts and ends are those of each in its
+        own text, and `text` is that of the other."""
+        rows: dict[str, Any] = {}
+        for field in fields(self):
+            own = getattr(self, field.name)
+            if field.name.endswith("_T") and own is not None:
+                rows[field.name] = np.concatenate([own, getattr(other, field.name)[1:]])
+        return replace(other, **rows)
+
     def windows(self, max_length: int, overlap: float = 0.25) -> list[Encoding]:
         """Slices of at most `max_length` tokens that cover the text; neighbours share `overlap` of
         their length."""

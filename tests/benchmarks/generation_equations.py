@@ -30,7 +30,8 @@ from nlpkit import encoders, samples
 from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.search import beam_search
 from nlpkit.encoders.checkpoint.load import save_encoder
-from nlpkit.layers.prefix_lm import CachedDecoder, collate_sources
+from nlpkit.layers.cached_decoder import CachedDecoder
+from nlpkit.layers.prefix_lm import collate_sources
 from nlpkit.tasks.ape210k.constraint import GRAMMAR, EquationConstraint
 from nlpkit.tasks.ape210k.numbers import NumberTokens
 

@@ -39,7 +39,8 @@ from nlpkit import encoders
 from nlpkit.decoding.constraint import Candidates
 from nlpkit.decoding.search import beam_search
 from nlpkit.decoding.trie.table import TrieTable
-from nlpkit.layers.prefix_lm import CachedDecoder, collate_sources
+from nlpkit.layers.cached_decoder import CachedDecoder
+from nlpkit.layers.prefix_lm import collate_sources
 from nlpkit.run import load
 from nlpkit.tasks.kgclue.knowledge_base import KnowledgeBase
 from nlpkit.tasks.kgclue.lookahead import LookAhead

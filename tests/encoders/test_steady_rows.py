@@ -8,7 +8,8 @@ import torch
 
 from nlpkit import encoders
 from nlpkit.encoders.base import encode
-from nlpkit.layers.prefix_lm import CachedDecoder, collate_sources
+from nlpkit.layers.cached_decoder import CachedDecoder
+from nlpkit.layers.prefix_lm import collate_sources
 from nlpkit.layers.steady_products import steady
 
 STEPS = 14

@@ -1,5 +1,5 @@
-r"""Reading comprehension: what its two tasks do alike, which is all but the model, its batches and
-its decoding.
+r"""Reading comprehension: what its tasks do alike, which is all but the model, its batches and its
+decoding.
 
     in   {"question": "长河的作者是谁？", "passages": ["《长河》是沈从文的小说", ...], "answers": ["沈从文"]}
          `context` in the place of `passages` is a single passage; `answers` is for training and
@@ -10,11 +10,11 @@ its decoding.
 A passage is read in overlapping windows, and the windows of a question are decoded together: each
 is a source of its own, whatever passage it belongs to, and `predict --long` has nothing to do. The
 overlap is at least the longest answer, so that an answer is whole in some window. What a window is
-to answer is the first of the accepted answers that it holds, cut to the longest, or nothing.
-Training meets one window of a question at a time, drawn anew in every epoch. An answer is a string:
-where it stands several times, every place is as right. All unknown characters are one token: an
-answer whose tokens are other text elsewhere in the windows is not given, since no model that works
-on tokens can have meant it.
+to answer are the accepted answers that it holds, cut to the longest, or nothing. Training meets one
+window of a question at a time, drawn anew in every epoch (`drawing`). An answer is a string: where
+it stands several times, every place is as right. All unknown characters are one token: where a
+model tells its answer by tokens, one whose tokens are other text elsewhere in the windows is not
+given, since the model cannot have meant it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -39,49 +39,38 @@ from nlpkit.tasks._mrc.answers import (
     score_answers,
 )
 from nlpkit.tasks._mrc.cmrc_score import cmrc_exact_match
-from nlpkit.tasks._mrc.windows import Example, Window, is_told_apart, target_of
+from nlpkit.tasks._mrc.drawing import drawer
+from nlpkit.tasks._mrc.settings import LONG, LONG_SHARE, SHORT, ReadingSettings, completed
+from nlpkit.tasks._mrc.windows import Example, Place, Window, is_told_apart, windows_of
 from nlpkit.text.tokenizer import Encoding, Span, Tokenizer, occurrences
 
-SPECIAL = 5  # [CLS], three [SEP], and the end of the answer
+SPECIAL = 5  # at most: [CLS], three [SEP], and the end of the answer
 UNKNOWN = "of unknown characters, like other text of the passage"
-SHORT = 32
-LONG = 64
-"""Tokens of the longest answer, where the settings leave it to the data."""
-LONG_SHARE = 0.05
-"""Of the answers that may be longer than SHORT."""
-OVERLAP = 0.25  # of a window, shared with the next, where no answer is longer
-
-
-def check_limits(config: Any) -> None:
-    """Raises ValueError for settings with which windows could not overlap."""
-    max_answer = config.max_answer or SHORT
-    if config.max_passage < 2 * max_answer:
-        raise ValueError(
-            f"max_passage: expected at least twice max_answer ({max_answer}) for windows to overlap"
-        )
 
 
 class Reading:
-    """The methods of both tasks; `config` has the settings max_passage, max_question, max_answer
-    and no_answer.
+    """The methods of all tasks; their `config` is a `ReadingSettings`.
 
     Raises SettingsError where the encoder takes fewer tokens than the settings ask for.
     """
 
     monitor = "cmrc_f1"
     group = "length"
+    points: ClassVar[bool] = False
+    """Whether the answer is pointed at; else it is told by its tokens, which stand in the row."""
 
     @classmethod
     def needs_head(cls, config: Any) -> bool:
-        """Yes: answers are written, or read off masks."""
-        return True
+        """Whether answers are written, or read off masks."""
+        return not cls.points
 
     @classmethod
     def prepare(
-        cls, config: Any, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
-    ) -> Any:
+        cls, config: ReadingSettings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> ReadingSettings:
         """Looks whether the data has questions without an answer, and how long the answers are,
-        where the settings do not say."""
+        where the settings do not say; what a new run has is on."""
+        config = completed(config)
         if config.no_answer is not None and config.max_answer is not None:
             return config
         lengths: list[int] = []
@@ -104,7 +93,7 @@ class Reading:
         self.config = config
         self.tokenizer = tokenizer
         self.max_answer = config.max_answer or SHORT
-        self.beside = self.max_answer + SPECIAL
+        self.beside = SPECIAL + (0 if self.points else self.max_answer)
         needed = config.max_question + self.beside + 2 * self.max_answer
         if tokenizer.max_length and tokenizer.max_length < needed:
             message = (
@@ -117,53 +106,54 @@ class Reading:
 
         Raises RecordError for a field of another form, or a question over `max_question` tokens.
         """
-        question = self.tokenizer.token_ids(_question(record))
-        if len(question) > self.config.max_question:
-            limit = f"expected at most {self.config.max_question} tokens, got {len(question)}"
+        question = self.tokenizer.encode(_question(record))
+        length = len(question) - 2
+        if length > self.config.max_question:
+            limit = f"expected at most {self.config.max_question} tokens, got {length}"
             raise RecordError(
                 f'field "question": {limit}', hint="the setting max_question is the limit"
             )
         gold = read_answers(record)
         passages = [self.tokenizer.encode(text) for text in _passages(record) or [""]]
-        places = [
-            sorted(self._places(passage, gold), key=lambda place: place[1]) for passage in passages
-        ]
-        windows = []
-        for number, passage in enumerate(passages):
-            for window in self._windows(passage, len(question)):
-                windows.append(Window(number, window, target_of(window, places[number])))
+        places = []
+        for passage in passages:
+            found = self._places(passage, gold)
+            places.append(sorted(found, key=lambda place: place.is_cut))
+        size = self._window_size(length)
+        windows = windows_of(passages, places, size, self.max_answer)
         lost = self._lost(gold, passages, places)
-        return Example(question, windows, gold, self.beside + len(question), lost)
+        beside = self.beside + length
+        return Example(question, passages, places, windows, gold, beside, size, lost)
 
-    def _windows(self, passage: Encoding, question: int) -> list[Encoding]:
-        most = self.config.max_passage
+    def _window_size(self, question_length: int) -> int:
+        """Most tokens of a window beside a question."""
+        size = self.config.max_passage
         if self.tokenizer.max_length:
-            most = min(most, self.tokenizer.max_length - self.beside - question)
-        return passage.windows(most + 2, max(OVERLAP, (self.max_answer + 0.5) / most))
+            size = min(size, self.tokenizer.max_length - self.beside - question_length)
+        return size
 
-    def _places(self, passage: Encoding, gold: Prediction | None) -> Iterator[tuple[Span, bool]]:
-        """Where the accepted answers stand in a passage, in characters, cut to the longest; and
-        whether they were."""
+    def _places(self, passage: Encoding, gold: Prediction | None) -> Iterator[Place]:
+        """Where the accepted answers stand in a passage, cut to the longest."""
         text = halfwidth_lower(passage.text)
         for answer in gold.accepted if gold else ():
-            for span in filter(
-                None, map(passage.token_span, occurrences(text, halfwidth_lower(answer.strip())))
-            ):
-                cut = span[0], min(span[1], span[0] + self.max_answer)
-                yield passage.char_span(cut), cut != span
+            for characters in occurrences(text, halfwidth_lower(answer.strip())):
+                span = passage.token_span(characters)
+                if span is not None:
+                    cut = span[0], min(span[1], span[0] + self.max_answer)
+                    yield Place(passage.char_span(cut), cut != span)
 
     def _lost(
         self,
         gold: Prediction | None,
         passages: list[Encoding],
-        places: list[list[tuple[Span, bool]]],
+        places: list[list[Place]],
     ) -> str:
         """Why no accepted answer can be given, empty where one can."""
-        found = [is_cut for some in places for _, is_cut in some]
+        found = [place.is_cut for some in places for place in some]
         if gold is None or not gold.answer:
             return ""
         if not all(found):
-            return "" if self._can_be_told(passages, places) else UNKNOWN
+            return "" if self.points or self._can_be_told(passages, places) else UNKNOWN
         if found:
             return f"longer than {self.max_answer} tokens"
         texts = [halfwidth_lower(passage.text) for passage in passages]
@@ -171,16 +161,14 @@ class Reading:
         is_there = any(answer in text for answer in accepted for text in texts)
         return "not of whole tokens" if is_there else "in no passage"
 
-    def _can_be_told(
-        self, passages: Sequence[Encoding], places: Sequence[Sequence[tuple[Span, bool]]]
-    ) -> bool:
+    def _can_be_told(self, passages: Sequence[Encoding], places: Sequence[Sequence[Place]]) -> bool:
         """Whether an accepted answer, not cut, is told by its tokens from all else in the
         passages."""
         whole = [Window(number, passage) for number, passage in enumerate(passages)]
         for window, some in zip(whole, places, strict=True):
-            for place, is_cut in some:
-                span = window.encoding.token_span(place)
-                if span is None or is_cut:
+            for place in some:
+                span = window.encoding.token_span(place.span)
+                if span is None or place.is_cut:
                     continue
                 if self.is_told_apart(window, (span[0] - 1, span[1] - 1), whole):
                     return True
@@ -191,14 +179,8 @@ class Reading:
         return parse_prediction(value)
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
-        """One of the question's windows, another one every time."""
-
-        def draw(example: Example, random: Any) -> Example:
-            return replace(
-                example, windows=[example.windows[random.integers(len(example.windows))]]
-            )
-
-        return draw
+        """One window of the question, another one every time."""
+        return drawer(self.config.answering)
 
     def answering_windows(
         self, first_RV: torch.Tensor, group_R: torch.Tensor, examples: Sequence[Example]
@@ -243,7 +225,7 @@ class Reading:
     def report(self, example: Example) -> Iterator[Finding]:
         """Answers that are in no passage, not of whole tokens, or too long; and what can hardly be
         meant."""
-        if not example.question:
+        if not example.question_ids:
             yield Finding("blank question", "there is nothing to go by")
         if example.gold and example.lost:
             yield Finding(example.lost, f'"{example.gold.answer}"', normalise(example.gold.answer))

@@ -14,20 +14,37 @@ import torch
 from nlpkit.tasks._mrc.answers import Answer, Prediction, normalise
 from nlpkit.text.tokenizer import Encoding, Span
 
+OVERLAP = 0.25  # of a window, shared with the next, where no answer is longer
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an accepted answer stands in a passage, in characters."""
+
+    span: Span
+    is_cut: bool
+    """Whether the answer is longer than the longest that can be given; the span is then cut to
+    it."""
+
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of passage number `passage`, and what it has to answer: token ids, none for
-    nothing."""
+    """A piece of passage number `passage`, and where in it the answers stand."""
 
     passage: int
     encoding: Encoding
-    target: tuple[int, ...] = ()
+    spans: tuple[Span, ...] = ()
+    """Of `token_ids`, the one to learn first; none where the window does not answer."""
 
     @property
     def token_ids(self) -> list[int]:
         """Without [CLS] and [SEP]."""
         return self.encoding.token_ids_T[1:-1].tolist()
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        """The token ids to answer with, none for nothing."""
+        return tuple(self.token_ids[slice(*self.spans[0])]) if self.spans else ()
 
     def char_span(self, token_span: Span) -> Span:
         """The characters of some of `token_ids`, in the passage."""
@@ -48,16 +65,59 @@ class Window:
 class Example:
     """A question with all windows of its passages; at least one, which may be empty."""
 
-    question: tuple[int, ...]
+    question: Encoding
+    passages: list[Encoding]
+    places: list[list[Place]]
+    """Of every passage, in the order of the accepted answers, cut ones last."""
     windows: list[Window]
     gold: Prediction | None
     beside: int
     """Tokens that a row has beside those of its window."""
+    window_size: int
+    """Most tokens of a window."""
     lost: str = ""
     """Why no answer can be learnt, where gold has one."""
 
     def __len__(self) -> int:
         return sum(len(window.encoding) - 2 + self.beside for window in self.windows)
+
+    @property
+    def question_ids(self) -> list[int]:
+        """Without [CLS] and [SEP]."""
+        return self.question.token_ids_T[1:-1].tolist()
+
+
+def windows_of(
+    passages: Sequence[Encoding],
+    places: Sequence[Sequence[Place]],
+    size: int,
+    longest_answer: int,
+) -> list[Window]:
+    """The windows of all passages, of `size` tokens each, with what they answer.
+
+    Neighbours share at least the longest answer, so that every answer is whole in one.
+    """
+    overlap = max(OVERLAP, (longest_answer + 0.5) / size)
+    windows = []
+    for number, passage in enumerate(passages):
+        for piece in passage.windows(size + 2, overlap):
+            windows.append(Window(number, piece, spans_in(piece, places[number])))
+    return windows
+
+
+def spans_in(piece: Encoding, places: Sequence[Place]) -> tuple[Span, ...]:
+    """The places that a window holds, as spans of its `token_ids`.
+
+    An answer is a string: where it stands several times, every place is as right. Cut answers count
+    only where the window holds no whole one.
+    """
+    whole: list[Span] = []
+    cut: list[Span] = []
+    for place in places:
+        span = piece.token_span(place.span)
+        if span is not None:
+            (cut if place.is_cut else whole).append((span[0] - 1, span[1] - 1))
+    return tuple(dict.fromkeys(whole or cut))
 
 
 def groups(examples: Sequence[Example]) -> torch.Tensor:
@@ -71,12 +131,6 @@ def mean_by_group(loss_R: torch.Tensor, group_R: torch.Tensor) -> torch.Tensor:
     """The mean over the windows of every example: (B,)."""
     count_B = group_R.bincount()
     return loss_R.new_zeros(len(count_B)).index_add(0, group_R, loss_R) / count_B
-
-
-def target_of(window: Encoding, places: Sequence[tuple[Span, bool]]) -> tuple[int, ...]:
-    """The tokens of the first place that the window holds."""
-    span = next(filter(None, (window.token_span(place) for place, _ in places)), None)
-    return tuple(window.token_ids_T[span[0] : span[1]].tolist()) if span else ()
 
 
 def is_told_apart(

@@ -44,8 +44,8 @@ from nlpkit.decoding.search import beam_search
 from nlpkit.errors import SettingsError
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text
+from nlpkit.layers.cached_decoder import CachedDecoder
 from nlpkit.layers.prefix_lm import (
-    CachedDecoder,
     Pair,
     PrefixLM,
     Seq2SeqBatch,

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from nlpkit.encoders.base import encode
+from nlpkit.layers.cached_decoder import CachedDecoder
 from nlpkit.layers.conditional_norm import condition_norms
-from nlpkit.layers.prefix_lm import CachedDecoder, PrefixBatch, PrefixLM
+from nlpkit.layers.prefix_lm import PrefixBatch, PrefixLM
 from nlpkit.layers.vae import Latent, divergence
 from nlpkit.tasks.cln.conditions import ConditionSpace, ConditionVectors
 from nlpkit.tasks.cln.examples import Example

@@ -31,7 +31,8 @@ from typing import Any
 from nlpkit.decoding.search import beam_search
 from nlpkit.decoding.trie.table import TrieTable, concat
 from nlpkit.decoding.trie.token_trie import TokenTrie
-from nlpkit.layers.prefix_lm import CachedDecoder, collate_sources
+from nlpkit.layers.cached_decoder import CachedDecoder
+from nlpkit.layers.prefix_lm import collate_sources
 from nlpkit.tasks.entity_linking.kb import EntityBase
 from nlpkit.text.tokenizer import Encoding, Span, Tokenizer
 

@@ -43,7 +43,7 @@ from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import dumps, write_atomic
-from nlpkit.layers.prefix_lm import CachedDecoder
+from nlpkit.layers.cached_decoder import CachedDecoder
 from nlpkit.tasks.kgclue.answers import Prediction, parse_prediction, read_gold, score_answers
 from nlpkit.tasks.kgclue.batch import Batch, Example, Model, collate
 from nlpkit.tasks.kgclue.knowledge_base import (

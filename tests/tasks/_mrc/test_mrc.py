@@ -3,6 +3,7 @@ odd input."""
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from nlpkit.inference.predictor import predict_examples
 from nlpkit.layers.prefix_lm import Pair, PrefixLM, collate_pairs
 from nlpkit.tasks import mrc_mlm, mrc_seq2seq
 from nlpkit.tasks._mrc.answers import Answer, normalise
+from nlpkit.tasks._mrc.vote import LISTED, vote
 from nlpkit.text.tokenizer import Tokenizer
 
 SHAPE = encoders.ShapeConfig(
@@ -85,7 +87,7 @@ def first_of(task, model, examples):
     """The scores of the first token in every window."""
     batch = task.collate(examples, targets=False)
     if isinstance(task, mrc_mlm.Task):
-        return model.log_probs(batch, 1)[:, 0]
+        return model.log_probs_of_all(batch, 1)[:, 0]
     return mrc_seq2seq.CachedDecoder(model.encoder, batch.sources).first()
 
 
@@ -128,7 +130,7 @@ def greedy(task, model, example):
     legal = set().union(*(pieces_of(window, 5) for window in windows))
     written, score = (), 0.0
     while True:
-        log_q_V = log_shares(task, model, example.question, windows, written)
+        log_q_V = log_shares(task, model, example.question_ids, windows, written)
         longer = [
             piece
             for piece in legal
@@ -168,7 +170,9 @@ def test_many_beams_find_the_best_of_all_pieces(reader):
     for piece in set().union(*(pieces_of(window, 5) for window in example.windows)):
         steps = [(piece[:i], token) for i, token in enumerate((*piece, task.tokenizer.sep_id))]
         scores[piece] = sum(
-            float(log_shares(task, model, example.question, example.windows, list(written))[token])
+            float(
+                log_shares(task, model, example.question_ids, example.windows, list(written))[token]
+            )
             / len(steps)
             for written, token in steps
         )
@@ -189,17 +193,17 @@ def by_hand(task, model, example):
     end_id, votes = task.tokenizer.sep_id, {}
     for window in windows_of(task, model, example):
         batch, ids = (
-            task.collate([mrc_mlm.replace(example, windows=[window])], targets=False),
+            task.collate([replace(example, windows=[window])], targets=False),
             window.token_ids,
         )
-        log_probs_LV = model.log_probs(batch, 6)[0].double()
+        log_probs_LV = model.log_probs_of_all(batch, 6)[0].double()
         if task.config.decoding == "greedy":
             pieces = [walk(log_probs_LV, ids, end_id)] if ids else []
         else:
             pieces = [tuple(ids[i : i + n]) for n in range(1, 6) for i in range(len(ids) - n + 1)]
         scores = {piece: math.exp(mean(log_probs_LV, (*piece, end_id))) for piece in pieces}
         of_window = {}
-        for piece in sorted(pieces, key=scores.get, reverse=True)[: mrc_mlm.LISTED]:
+        for piece in sorted(pieces, key=scores.get, reverse=True)[:LISTED]:
             string = normalise("".join(map(task.tokenizer.backend.id_to_token, piece)))
             of_window[string] = max(scores[piece], of_window.get(string, 0.0))
         for string, score in of_window.items():
@@ -273,8 +277,7 @@ def test_equal_answers_are_put_together():
         [Answer("顾平", 1, (0, 2), 0.6)],
         [Answer("“何晴”", 2, (0, 4), 0.25)],
     ]
-    task = mrc_mlm.Task(mrc_mlm.Settings(), encoders.load_tokenizer("tiny"), None)
-    found = task._vote(windows)
+    found = vote(windows)
     assert (found.answer, found.passage, found.span) == ("顾平", 1, (0, 2))
     assert found.score == round(0.36 / 1.6, 4)
     assert found.alternatives[0] == Answer(
@@ -331,10 +334,10 @@ def test_the_loss_is_the_mean_over_windows_of_the_sum_over_tokens(reader, module
         for window in example.windows:
             wanted = [*window.target, task.tokenizer.sep_id]
             if module is mrc_mlm:
-                batch = task.collate([mrc_mlm.replace(example, windows=[window])], targets=False)
-                rows = model.log_probs(batch, len(wanted))[0]
+                batch = task.collate([replace(example, windows=[window])], targets=False)
+                rows = model.log_probs_of_all(batch, len(wanted))[0]
             else:
-                source = [*window.token_ids, task.tokenizer.sep_id, *example.question]
+                source = [*window.token_ids, task.tokenizer.sep_id, *example.question_ids]
                 pair = collate_pairs([Pair(source, window.target)], task.tokenizer)
                 rows = PrefixLM(model.encoder).logits(pair).log_softmax(-1)
             parts.append(-sum(float(rows[i, token]) for i, token in enumerate(wanted)))

@@ -11,6 +11,7 @@ from nlpkit import encoders
 from nlpkit.config import build
 from nlpkit.errors import DataError, RecordError, SettingsError
 from nlpkit.tasks._mrc.answers import Prediction
+from nlpkit.tasks._mrc.drawing import drawer
 from nlpkit.tasks._mrc.reading import UNKNOWN, Reading
 from nlpkit.tasks.mrc_mlm import Settings
 from nlpkit.text.tokenizer import Tokenizer
@@ -136,7 +137,7 @@ def test_windows_leave_room_for_the_question_in_what_the_encoder_takes():
 
 
 def test_another_window_every_time():
-    task = reading()
+    task = reading(answering=None)
     example = task.read(
         {"question": "谁？", "passages": ["何晴", "顾平", "林薇"], "answers": ["顾平"]}
     )
@@ -145,6 +146,45 @@ def test_another_window_every_time():
     assert {len(one.windows) for one in drawn} == {1}
     assert {one.windows[0].passage for one in drawn} == {0, 1, 2}
     assert {len(one) for one in drawn} == {len(example) // 3}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 99), st.integers(0, 60), st.integers(1, 8), st.integers(0, 60))
+def test_a_window_drawn_to_answer_holds_the_answer(seed, before, length, after):
+    answer = "答" * length
+    context = "前" * before + answer + "后" * after
+    example = read(
+        {"passages": ["无关", context], "answers": [answer]}, max_passage=20, max_answer=8
+    )
+    window = drawer(1.0)(example, np.random.default_rng(seed)).windows[0]
+    (span,) = window.spans
+    assert window.passage == 1
+    assert window.text(span) == answer
+    assert len(window.token_ids) == min(20, len(context))
+    other = drawer(0.0)(example, np.random.default_rng(seed)).windows[0]
+    assert len(other.token_ids) == min(20, len("无关" if other.passage == 0 else context))
+    assert all(other.text(span) == answer for span in other.spans)
+
+
+def test_an_answer_may_stand_anywhere_in_a_drawn_window():
+    example = read({"context": "前" * 90 + "答" + "后" * 90, "answers": ["答"]}, max_passage=64)
+    draw = drawer(0.8)
+    places = []
+    for seed in range(400):
+        window = draw(example, np.random.default_rng(seed)).windows[0]
+        places += [span[0] for span in window.spans]
+    assert 0.8 < len(places) / 400 < 0.95  # some of the others hold it too
+    assert min(places) < 8
+    assert max(places) > 55
+
+
+def test_all_places_of_an_answer_are_right_and_cut_ones_only_without_a_whole_one():
+    example = read({"context": "晴和晴与何晴", "answers": ["何晴", "晴"]}, max_answer=2)
+    assert example.windows[0].spans == ((4, 6), (0, 1), (2, 3), (5, 6))
+    cut = read({"context": "一二三四，二三", "answers": ["一二三", "二三"]}, max_answer=2)
+    assert cut.windows[0].spans == ((1, 3), (5, 7))
+    only_cut = read({"context": "一二三四", "answers": ["一二三"]}, max_answer=2)
+    assert only_cut.windows[0].spans == ((0, 2),)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +249,7 @@ def test_the_data_tells_whether_there_may_be_no_answer(given, answers, settled, 
         ("here", {"question": "谁？", "context": "何晴", "answers": some}) for some in answers
     ]
     assert Reading.prepare(Settings(no_answer=given), records, tmp_path) == dataclasses.replace(
-        Settings(), no_answer=settled, max_answer=32
+        Settings(), no_answer=settled, max_answer=32, match_features=True, copies=True
     )
 
 
