@@ -120,7 +120,8 @@ def trained(request, tmp_path_factory):
 
 
 def test_settings_have_defaults_and_a_docstring_each(case):
-    source = inspect.getsource(case.task.Config)
+    classes = case.task.Config.__mro__[:-1]
+    source = "".join(map(inspect.getsource, classes))
     for field in dataclasses.fields(case.task.Config):
         assert field.default is not dataclasses.MISSING
         assert f"    {field.name}:" in source
@@ -217,8 +218,8 @@ def test_tuning_never_scores_worse_than_the_threshold_of_the_loss(trained):
 
 
 def test_a_long_text_is_cut_to_windows_and_found_whole(trained):
-    if trained.has_head:
-        pytest.skip("it writes; its own tests have a long text")
+    if trained.has_head or trained.name.startswith("mrc_"):
+        pytest.skip("it writes, or reads passages; its own tests have a long text")
     pieces = [example for example in trained.examples for _ in range(3)]
     gold = {s for e in pieces for _, s in spans_and_strings(dataclasses.asdict(trained.strings(e)))}
     if not gold:

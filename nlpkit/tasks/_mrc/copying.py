@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 SMALLEST = torch.finfo(torch.float32).tiny
+LOWEST = torch.finfo(torch.float32).min
 
 
 class CopyHead(nn.Module):
@@ -34,10 +35,10 @@ class CopyHead(nn.Module):
         self, hidden_RLH: torch.Tensor, source_RSH: torch.Tensor, copied_RS: torch.Tensor
     ) -> torch.Tensor:
         """score_RLS of copying from each place, in float32; `copied_RS` says which places may be
-        copied from. Where a row has none, they are all the same."""
+        copied from, the others have LOWEST."""
         query_RLH = self.query(hidden_RLH) / math.sqrt(hidden_RLH.shape[-1])
         score_RLS = (query_RLH @ source_RSH.transpose(1, 2)).float()
-        return score_RLS.masked_fill(~copied_RS[:, None], torch.finfo(torch.float32).min)
+        return score_RLS.masked_fill(~copied_RS[:, None], LOWEST)
 
     def log_probs(
         self,
@@ -46,8 +47,10 @@ class CopyHead(nn.Module):
         score_NS: torch.Tensor,
         token_ids_NS: torch.Tensor,
     ) -> torch.Tensor:
-        """log p_NV in float32; all may have more than one leading dimension."""
-        copies_N1 = self.gate(hidden_NH).float().sigmoid()
+        """log p_NV in float32; all may have more than one leading dimension. Where there is
+        nothing to copy from, nothing is copied."""
+        can_copy_N1 = (score_NS > LOWEST).any(-1, keepdim=True)
+        copies_N1 = self.gate(hidden_NH).float().sigmoid() * can_copy_N1
         p_NV = logits_NV.float().softmax(-1) * (1 - copies_N1)
         p_NV = p_NV.scatter_add(-1, token_ids_NS, score_NS.softmax(-1) * copies_N1)
         return p_NV.clamp_min(SMALLEST).log()

@@ -55,13 +55,16 @@ def test_places_share_what_is_copied_by_their_scores():
     assert found_NV.exp()[0].tolist() == pytest.approx([0, 0.75, 0.25, 0], abs=1e-6)
 
 
-def test_a_row_without_a_passage_stays_finite():
+@torch.no_grad()
+@pytest.mark.parametrize("width", [3, 7])
+def test_without_a_passage_nothing_is_copied(width):
     head = CopyHead(4)
-    score_RLS = head.scores(torch.randn(1, 1, 4), torch.randn(1, 3, 4), torch.zeros(1, 3).bool())
-    found_RLV = head.log_probs(
-        torch.randn(1, 1, 6), torch.randn(1, 1, 4), score_RLS, torch.zeros(1, 1, 3).long()
-    )
-    assert found_RLV.isfinite().all()
+    hidden_RLH, logits_RLV = torch.randn(1, 1, 4), torch.randn(1, 1, 6)
+    nowhere_RS = torch.zeros(1, width).bool()
+    score_RLS = head.scores(hidden_RLH, torch.randn(1, width, 4), nowhere_RS)
+    token_ids_RLS = torch.zeros(1, 1, width).long()
+    found_RLV = head.log_probs(logits_RLV, hidden_RLH, score_RLS, token_ids_RLS)
+    assert torch.allclose(found_RLV, logits_RLV.log_softmax(-1))
 
 
 @pytest.fixture(scope="module")
