@@ -19,11 +19,13 @@ def best_threshold(pairs: Iterable[tuple[Prediction, Prediction]]) -> float:
             given = cmrc_f1(gold.accepted, prediction.answer)
             withheld = cmrc_f1(gold.accepted, "")
             gains.append((prediction.score or 0.0, withheld - given))
-    best, best_threshold, total = 0.0, 0.0, 0.0
     gains.sort()
+    best = total = 0.0
+    threshold = gains[0][0] - 1 if gains else 0.0
     for place, (score, gain) in enumerate(gains):
         total += gain
         is_last = place + 1 == len(gains) or gains[place + 1][0] > score
         if is_last and total > best:
-            best, best_threshold = total, score
-    return best_threshold
+            best = total
+            threshold = score
+    return threshold
