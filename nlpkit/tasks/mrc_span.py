@@ -38,6 +38,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import Score
+from nlpkit.decoding.top_candidates import first_best
 from nlpkit.encoders.base import encode
 from nlpkit.tasks._mrc.answers import Answer, Prediction, normalise
 from nlpkit.tasks._mrc.matching import MatchEmbedding, Placed, match_features, places_of
@@ -165,7 +166,7 @@ class Task(Reading, task.Task[Example, Batch, Prediction]):
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The best answer over all windows of every example."""
         score_RX = model.scores(batch).flatten(1)
-        best_RN, index_RN = score_RX.topk(min(LISTED, score_RX.shape[1]))
+        best_RN, index_RN = first_best(score_RX, min(LISTED, score_RX.shape[1]))
         found = zip(best_RN.tolist(), index_RN.tolist(), strict=True)
         predictions = []
         for example in batch.examples:
