@@ -10,7 +10,6 @@ Legend: B batch, T tokens (padded on the right).
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ import torch
 
 from nlpkit.text.backend import special_id
 from nlpkit.text.batch import TensorFields
+from nlpkit.text.marks import cover_marks
 
 Span = tuple[int, int]
 
@@ -235,27 +235,6 @@ class Tokenizer:
             word_ids_BT=pad([e.word_ids_T for e in encodings])[:, width] if with_words else None,
             tag_ids_BT=pad([e.tag_ids_T for e in encodings])[:, width] if with_words else None,
         )
-
-
-def cover_marks(offsets_T2: np.ndarray, text: str) -> None:
-    """Moves the end of every token, in place, over the marks behind it that no token covers.
-
-    A normaliser composes e and U+0301 to é, and tells of the token that it stands at the e alone.
-    The span of the whole letter would be no span of tokens then.
-    """
-    next_starts_T = np.append(offsets_T2[1:, 0], len(text))
-    for index in np.flatnonzero(offsets_T2[:, 1] < next_starts_T):
-        end = offsets_T2[index, 1]
-        while end < next_starts_T[index] and _is_part_of_letter(text, end):
-            end += 1
-        offsets_T2[index, 1] = end
-
-
-def _is_part_of_letter(text: str, place: int) -> bool:
-    """Whether a character belongs to the one before it: a mark, or half of a composed letter."""
-    if unicodedata.category(text[place]).startswith("M"):
-        return True
-    return len(unicodedata.normalize("NFC", text[place - 1 : place + 1])) == 1
 
 
 def keep_whole(

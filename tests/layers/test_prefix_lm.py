@@ -12,9 +12,9 @@ from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.search import beam_search
 from nlpkit.encoders import encode, transformer
 from nlpkit.errors import SettingsError
+from nlpkit.layers.cached_decoder import CachedDecoder
 from nlpkit.layers.prefix_lm import (
     LATER,
-    CachedDecoder,
     Pair,
     PrefixLM,
     collate_pairs,
