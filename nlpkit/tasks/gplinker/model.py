@@ -22,6 +22,7 @@ from torch import nn
 from nlpkit.encoders.base import encode
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss, overlap_loss
 from nlpkit.layers.span_decoding import pairs_in_rows, spans_above
+from nlpkit.tasks._relations import Found
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Encoding, TokenBatch
 
@@ -38,17 +39,6 @@ class Batch(TensorFields):
     """(text, head, i, j) of the gold cells of the entity, head and tail pointers: (N, 4) each."""
     annotated_BP: torch.Tensor
     """Whether each text was annotated for each predicate."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A triple by place: the text's row, first and last tokens, the predicate's number."""
-
-    row: int
-    subject: tuple[int, int]
-    object: tuple[int, int]
-    predicate: int
-    score: float
 
 
 class Model(nn.Module):

@@ -1,0 +1,5 @@
+"""Made-up relation extraction: the records of `nlpkit.samples.gplinker`."""
+
+from nlpkit.samples.gplinker import records
+
+__all__ = ["records"]

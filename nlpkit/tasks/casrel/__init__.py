@@ -1,0 +1,3 @@
+from nlpkit.tasks.casrel.task import Task
+
+__all__ = ["Task"]
