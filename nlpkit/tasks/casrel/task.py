@@ -91,8 +91,8 @@ class Task(Relations, task.Task[Example, Batch, Prediction]):
         decided_BT = tokens.content_BT.clone()
         if not targets:
             return Batch(encodings, tokens, annotated_BP, decided_BT, None, None)
-        subjects = []
-        objects = []
+        subjects: list[tuple[int, ...]] = []
+        objects: list[tuple[int, ...]] = []
         for row, example in enumerate(examples):
             labels = self.labels(example.encoding, example.gold.spo_list if example.gold else [])
             if not annotated_BP[row].all():
