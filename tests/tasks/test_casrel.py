@@ -8,8 +8,7 @@ import torch
 
 from nlpkit import encoders
 from nlpkit.encoders.base import encode
-from nlpkit.layers.span_decoding import LOOSE_SPANS
-from nlpkit.tasks.casrel.model import LOOSE_OBJECTS, OBJECT_POWER, SUBJECT_POWER
+from nlpkit.tasks.casrel.model import OBJECT_POWER, SUBJECT_POWER
 from nlpkit.tasks.casrel.task import Task
 
 SIZES = {"hidden_size": 32, "dilations": (1,), "lstm_layers": 1, "lstm_size": 16}
