@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.options import BatchSize
 from cli.output import write_json
 from nlpkit.errors import DataError, SettingsError
 
@@ -32,7 +33,7 @@ def export(
         float | None,
         Option(help="Points by which the score may move; default: 0.1, with --int8 1."),
     ] = None,
-    batch_size: Annotated[int, Option(min=1, help="Most texts of a batch.")] = 64,
+    batch_size: BatchSize = 64,
 ) -> int:
     """Write a run with its encoder as an ONNX graph; predict and eval take the folder like a
     run."""

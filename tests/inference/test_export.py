@@ -4,6 +4,7 @@ checked like any run's, and names no other place."""
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -62,7 +63,10 @@ def test_in_8_bits_too_a_line_has_the_same_bytes_beside_any_others(name, tmp_pat
         dumps(outcome.prediction) for outcome in Predictor(found.task, found.model)(records)
     ]
     predictor = Predictor(found.task, found.model, batch_size=1)
-    assert [dumps(predictor([one])[0].prediction) for one in records] == together
+    alone = [[one] for one in records]
+    with ThreadPoolExecutor(3) as threads:  # which share the graph
+        outcomes = list(threads.map(predictor, alone))
+    assert [dumps(found[0].prediction) for found in outcomes] == together
 
 
 @pytest.mark.parametrize("name", WRITING)
