@@ -95,7 +95,7 @@ def kill_some(command: list[str], kills: int) -> dict[str, Any]:
     driver = subprocess.Popen(command)
     ended = threading.Event()
     threading.Thread(target=lambda: (driver.wait(), ended.set())).start()
-    while not ended.wait(drawn.uniform(0.2, 2.0)):
+    while not ended.wait(drawn.uniform(1.0, 5.0)):
         workers = workers_below(driver.pid)
         if workers and killed < kills:
             os.kill(drawn.choice(workers), signal.SIGKILL)

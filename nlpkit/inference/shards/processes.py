@@ -50,7 +50,7 @@ def by_processes(job: ShardJob, paths: Sequence[str], workers: int) -> Iterator[
                 except (EOFError, OSError):
                     answer = None
                     _dismiss(team, worker)
-                    waiting.appendleft(worker.path)
+                    waiting.append(worker.path)  # last, so that others get done
                     if tries[worker.path] == TRIES:
                         failure = failure or lost(worker.path)
                 if isinstance(answer, Shard):
