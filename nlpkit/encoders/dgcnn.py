@@ -78,7 +78,8 @@ class Encoder(nn.Module, base.Encoder):
     def __init__(self, vocabulary: int, config: dict[str, Any]):
         super().__init__()
         c = DgcnnConfig(**{**config, "dilations": tuple(config["dilations"])})
-        self.config, self.vocabulary = c, vocabulary
+        self.config = c
+        self.vocabulary_size = vocabulary
         self.hidden_size = c.hidden_size
         self.depth = len(c.dilations) + c.lstm_layers
         self.characters = nn.Embedding(vocabulary, c.character_size, padding_idx=0)
@@ -98,7 +99,7 @@ class Encoder(nn.Module, base.Encoder):
     def spec(self) -> dict[str, Any]:
         """What `encoders.build` makes the same architecture from."""
         config = {**asdict(self.config), "dilations": list(self.config.dilations)}
-        return {"kind": "dgcnn", "vocabulary": self.vocabulary, "config": config}
+        return {"kind": "dgcnn", "vocabulary": self.vocabulary_size, "config": config}
 
     def depth_of(self, parameter_name: str) -> int:
         """0 for the embeddings, then the layers; the last norm belongs to the top layer."""

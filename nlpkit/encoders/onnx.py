@@ -1,8 +1,8 @@
 """An encoder as `nlpkit export` wrote it: an ONNX graph in the folder of a run, for prediction
 alone.
 
-The graph is `forward` of another encoder, from tensors to tensors. The masked-LM head, where the
-task asks for one, stays torch, and so do the heads and the decoding of the task.
+The graph is `forward` of another encoder, from tensors to tensors. The word vectors of a BERT
+stay torch, since a task may add to them or read them, and so does its masked-LM head.
 
 A graph of 8-bit weights rounds what comes in to 255 steps between the least and the largest number
 of all rows. So it gets one row at a time, without its padding, and a line has the same prediction
@@ -41,16 +41,18 @@ class Encoder(nn.Module, base.Encoder):
         self.attentions = tuple(config["attentions"])
         self.extra_inputs = tuple(config["extra_inputs"])
         self.words = word_features if "word_ids_BT" in self.extra_inputs else None
+        self.embedding_VE: nn.Parameter | None = None
+        vocabulary = config["vocabulary"]
+        size = config["embedding_size"]
+        if vocabulary:
+            self.vocabulary_size: int = vocabulary
+            self.embedding_VE = nn.Parameter(torch.zeros(vocabulary, size))
         self.head_config = head
         self.head: LanguageHead | None = None
         if head is not None:
-            vocabulary = head["vocabulary"]
-            self.vocabulary_size: int = vocabulary
-            size = head["embedding_size"]
             self.head = LanguageHead(
                 self.hidden_size, size, vocabulary, head["activation"], head["epsilon"]
             )
-            self.embedding_VE = nn.Parameter(torch.zeros(vocabulary, size))
         self._session: Any = None
 
     def open(self, folder: Path) -> None:
@@ -79,9 +81,15 @@ class Encoder(nn.Module, base.Encoder):
         token_ids_BT: torch.Tensor,
         segment_ids_BT: torch.Tensor,
         attention_mask_BQK: torch.Tensor,
+        words_BTE: torch.Tensor | None = None,
         **extra: torch.Tensor,
     ) -> torch.Tensor:
-        """hidden_BTH of the graph, in float32, on the device of the tokens."""
+        """hidden_BTH of the graph, in float32, on the device of the tokens. `words_BTE` are read in
+        place of the tokens' own `word_vectors`."""
+        if words_BTE is None and self.embedding_VE is not None:
+            words_BTE = self.word_vectors(token_ids_BT)
+        if words_BTE is not None:
+            extra = {**extra, "words_BTE": words_BTE.float()}
         tensors = {"token_ids_BT": token_ids_BT, "segment_ids_BT": segment_ids_BT, **extra}
         tensors["attention_mask_BQK"] = attention_mask_BQK
         tensors = {name: tensor.cpu() for name, tensor in tensors.items() if name in self._inputs}
@@ -90,19 +98,26 @@ class Encoder(nn.Module, base.Encoder):
         hidden_BTH = torch.zeros(*token_ids_BT.shape, self.hidden_size)
         for row, visible_QK in enumerate(attention_mask_BQK.cpu()):
             length = 1 + int(visible_QK.any(0).nonzero().max())
-            own = {name: tensor[row : row + 1, ..., :length] for name, tensor in tensors.items()}
-            own["attention_mask_BQK"] = own["attention_mask_BQK"][:, :length]
+            own = {name: tensor[row : row + 1, :length] for name, tensor in tensors.items()}
+            own["attention_mask_BQK"] = own["attention_mask_BQK"][:, :, :length]
             hidden_BTH[row, :length] = self._run(own)[0]
         return hidden_BTH.to(token_ids_BT.device)
 
     def _run(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-        arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+        arrays = {name: tensor.detach().contiguous().numpy() for name, tensor in tensors.items()}
         return torch.from_numpy(self._session.run(None, arrays)[0])
+
+    def word_vectors(self, token_ids_BT: torch.Tensor) -> torch.Tensor:
+        """What the tokens are without segment and position: (B, T, E). Raises SettingsError for an
+        encoder that has no such vectors."""
+        if self.embedding_VE is None:
+            raise SettingsError("encoder: has no word vectors")
+        return nn.functional.embedding(token_ids_BT, self.embedding_VE)
 
     def token_logits(self, hidden_NH: torch.Tensor) -> torch.Tensor:
         """Scores of the tokens at some places, logits_NV. Raises SettingsError for an encoder
         without its head."""
-        if self.head is None:
+        if self.head is None or self.embedding_VE is None:
             raise SettingsError("encoder: was built without its masked-LM head")
         return self.head(hidden_NH, self.embedding_VE)
 
@@ -123,18 +138,18 @@ def spec_of(encoder: Any, int8: bool) -> dict[str, Any]:
         "max_length": encoder.max_length,
         "attentions": list(encoder.attentions),
         "extra_inputs": list(encoder.extra_inputs),
+        "vocabulary": 0,
+        "embedding_size": 0,
     }
+    if hasattr(encoder, "word_vectors"):
+        every_token_V = torch.arange(encoder.vocabulary_size)
+        vocabulary, size = encoder.word_vectors(every_token_V).shape
+        config |= {"vocabulary": vocabulary, "embedding_size": size}
     spec = {"kind": "onnx", "config": config, "int8": int8}
     if getattr(encoder, "head", None) is None:
         return spec
     settings = encoder.spec()["config"]
-    vocabulary, size = encoder.word_vectors(torch.arange(encoder.vocabulary_size)).shape
-    head = {
-        "vocabulary": vocabulary,
-        "embedding_size": size,
-        "activation": settings["hidden_act"],
-        "epsilon": encoder.head.norm.eps,
-    }
+    head = {"activation": settings["hidden_act"], "epsilon": encoder.head.norm.eps}
     return {**spec, "head": head}
 
 

@@ -30,7 +30,6 @@ MOST_BYTES = 2**31 - 2**20
 FAR = 1e-3
 """A graph may not be farther from the encoder, in shares of the largest number. In float32 the
 encoders that ship are 1e-6 off."""
-INPUTS = ("token_ids_BT", "segment_ids_BT", "attention_mask_BQK")
 
 
 def check_installed() -> None:
@@ -52,13 +51,14 @@ def write_graph(encoder: Any, folder: Path, int8: bool) -> None:
             f"encoder: too large for a graph: expected at most {MOST_BYTES} bytes, got {size}"
         )
     path = folder / GRAPH
-    names = [*INPUTS, *encoder.extra_inputs]
+    batch = _batch(encoder, 3, 12)
+    names = list(batch)
     axes = {name: {0: "B", 1: "T"} for name in (*names, "hidden_BTH")}
     axes["attention_mask_BQK"] = {0: "B", 1: "Q", 2: "K"}
     with _quiet():
         torch.onnx.export(
             encoder,
-            tuple(_batch(encoder, 3, 12).values()),
+            tuple(batch.values()),
             str(path),
             dynamo=False,
             opset_version=OPSET,
@@ -104,6 +104,8 @@ def _batch(encoder: Any, rows: int, length: int) -> dict[str, torch.Tensor]:
     }
     for name in encoder.extra_inputs:
         batch[name] = (1 + position_T % 3 + row_B1) * mask_BT
+    if hasattr(encoder, "word_vectors"):
+        batch["words_BTE"] = encoder.word_vectors(token_ids_BT)
     return batch
 
 

@@ -1,7 +1,7 @@
 """A run whose encoder is an ONNX graph: the folder that `nlpkit export` writes, a run like others.
 
     encoder.onnx        the encoder
-    model.safetensors   the heads of the task, with its settings
+    model.safetensors   word vectors and the heads of the task, with its settings
     config.json         as of a run, with `export`: from what, how, and what it scored
     README.md           the same for people; tokenizer.json, and what the task prepared
 
@@ -66,7 +66,7 @@ def export(run: Run, folder: Path, int8: bool) -> None:
     task.config = _without_places(task)
     model = task.build_model(encoders.build(spec))
     weights = run.model.state_dict()
-    if "head" in spec:
+    if spec["config"]["vocabulary"]:
         every_token_V = torch.arange(encoder.vocabulary_size)
         weights["encoder.embedding_VE"] = encoder.word_vectors(every_token_V)
     model.load_state_dict({name: weights[name] for name in model.state_dict()})

@@ -40,6 +40,9 @@ def opened(encoder, folder, int8):
     onnx_graph.write_graph(encoder, folder, int8)
     found = encoders.build(onnx.spec_of(encoder, int8)).eval()
     found.open(folder)
+    if found.embedding_VE is not None:
+        with torch.no_grad():
+            found.embedding_VE.copy_(encoder.word_vectors(torch.arange(encoder.vocabulary_size)))
     return found
 
 
