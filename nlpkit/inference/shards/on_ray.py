@@ -1,8 +1,8 @@
 """Files spread over the machines of a Ray cluster.
 
 The item of work is the path of a whole file, which all machines must see under the same name, as
-they must see the run and the output folder. An actor loads the run once. One that is lost is
-started again, here or elsewhere, and its file is done again; lines never pass through Ray.
+they must see the run and the output folder. An actor loads the run once. For one that is lost another is
+started, here or elsewhere, and its file is done again; lines never pass through Ray.
 
 Ray writes of lost workers to stdout, whatever it is told: the caller keeps stdout free of data.
 
@@ -52,13 +52,15 @@ def _by_ray(
 
 def _spread(ray: Any, job: ShardJob, paths: Sequence[str], workers: int) -> Iterator[Shard]:
     on_gpu = {"num_gpus": 1} if job.opening.device == "cuda" else {}
-    options = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1, **on_gpu)
-    actor_class = options(ShardWorker)
+    # Ray would try the same file again at once, and so lose it to what kills workers just then
+    actor_class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, **on_gpu)(ShardWorker)
     waiting = deque(paths)
+    tries = dict.fromkeys(paths, 0)
     busy: dict[Any, tuple[Any, str]] = {}
 
     def begin(actor: Any) -> None:
         path = waiting.popleft()
+        tries[path] += 1
         busy[actor.do.remote(path)] = (actor, path)
 
     for _ in range(min(workers, len(paths))):
@@ -72,7 +74,10 @@ def _spread(ray: Any, job: ShardJob, paths: Sequence[str], workers: int) -> Iter
         except ray.exceptions.RayTaskError as error:
             failure = failure or _cause(error, path)
         except ray.exceptions.RayError:
-            failure = failure or lost(path)
+            actor = actor_class.remote(job)
+            waiting.append(path)  # last, so that others get done
+            if tries[path] == TRIES:
+                failure = failure or lost(path)
         if waiting and failure is None:
             begin(actor)
     if failure is not None:
