@@ -15,8 +15,9 @@ from nlpkit.tasks._mrc.windows import Example, Window, spans_in
 from nlpkit.text.tokenizer import Encoding, Span
 
 
-def drawer(answering: float | None) -> Callable[[Example, Any], Example]:
-    """What draws a window, with a `numpy` generator; `answering` as in the settings."""
+def drawer(answering: float | None, most: int) -> Callable[[Example, Any], Example]:
+    """What draws a window of `most` tokens, with a `numpy` generator; `answering` as in the
+    settings."""
 
     def draw(example: Example, random: Any) -> Example:
         if answering is None:
@@ -27,7 +28,7 @@ def drawer(answering: float | None) -> Callable[[Example, Any], Example]:
             number, span = answers[random.integers(len(answers))]
         else:
             number, span = int(random.integers(len(example.passages))), None
-        piece = _piece(example.passages[number], example.window_size, span, random)
+        piece = _piece(example.passages[number], min(most, example.window_size), span, random)
         window = Window(number, piece, spans_in(piece, example.places[number]))
         return replace(example, windows=[window])
 

@@ -85,7 +85,8 @@ class Reading:
             elif gold is not None:
                 unanswered += 1
         are_long = sum(length > SHORT for length in lengths) > LONG_SHARE * len(lengths)
-        longest = min(LONG, config.max_passage // 2) if are_long else SHORT
+        widest = min(config.max_passage, config.train_passage)
+        longest = min(LONG, widest // 2) if are_long else SHORT
         no_answer = unanswered > 0 if config.no_answer is None else config.no_answer
         return replace(config, no_answer=no_answer, max_answer=config.max_answer or longest)
 
@@ -180,7 +181,7 @@ class Reading:
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
         """One window of the question, another one every time."""
-        return drawer(self.config.answering)
+        return drawer(self.config.answering, self.config.train_passage)
 
     def answering_windows(
         self, first_RV: torch.Tensor, group_R: torch.Tensor, examples: Sequence[Example]

@@ -11,9 +11,11 @@ from nlpkit.config import Share, Size
 class ReadingSettings:
     """Settings of reading, sections `mrc_mlm`, `mrc_seq2seq` and `mrc_span`."""
 
-    max_passage: Size = 256
+    max_passage: Size = 384
     """Longer passages are read in overlapping windows of so many tokens (fewer where the encoder
     takes fewer)."""
+    train_passage: Size = 256
+    """Most tokens of a window drawn for training."""
     max_question: Size = 128
     """Tokens; a longer question is an error."""
     max_answer: Size | None = None
@@ -31,10 +33,10 @@ class ReadingSettings:
 
     def __post_init__(self) -> None:
         longest = self.max_answer or SHORT
-        if self.max_passage < 2 * longest:
-            raise ValueError(
-                f"max_passage: expected at least twice max_answer ({longest}) for windows to overlap"
-            )
+        for name in ("max_passage", "train_passage"):
+            if getattr(self, name) < 2 * longest:
+                least = f"at least twice max_answer ({longest})"
+                raise ValueError(f"{name}: expected {least} for windows to hold an answer")
 
 
 @dataclass(frozen=True)

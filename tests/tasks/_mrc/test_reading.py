@@ -156,19 +156,19 @@ def test_a_window_drawn_to_answer_holds_the_answer(seed, before, length, after):
     example = read(
         {"passages": ["无关", context], "answers": [answer]}, max_passage=20, max_answer=8
     )
-    window = drawer(1.0)(example, np.random.default_rng(seed)).windows[0]
+    window = drawer(1.0, 999)(example, np.random.default_rng(seed)).windows[0]
     (span,) = window.spans
     assert window.passage == 1
     assert window.text(span) == answer
     assert len(window.token_ids) == min(20, len(context))
-    other = drawer(0.0)(example, np.random.default_rng(seed)).windows[0]
-    assert len(other.token_ids) == min(20, len("无关" if other.passage == 0 else context))
+    other = drawer(0.0, 12)(example, np.random.default_rng(seed)).windows[0]
+    assert len(other.token_ids) == min(12, len("无关" if other.passage == 0 else context))
     assert all(other.text(span) == answer for span in other.spans)
 
 
 def test_an_answer_may_stand_anywhere_in_a_drawn_window():
     example = read({"context": "前" * 90 + "答" + "后" * 90, "answers": ["答"]}, max_passage=64)
-    draw = drawer(0.8)
+    draw = drawer(0.8, 64)
     places = []
     for seed in range(400):
         window = draw(example, np.random.default_rng(seed)).windows[0]
@@ -227,7 +227,8 @@ def test_a_blank_question_is_reported():
     [
         ({"max_answer": 0}, "max_answer"),
         ({"max_question": 0}, "max_question"),
-        ({"max_passage": 63}, "twice"),
+        ({"max_passage": 63}, "max_passage: expected at least twice"),
+        ({"train_passage": 63}, "train_passage: expected at least twice"),
     ],
 )
 def test_settings_without_room_are_refused(limits, message):
