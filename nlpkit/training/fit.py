@@ -234,8 +234,13 @@ class Fit:
         return len(self.batches[longest]), peak_memory(self.accelerator.device)
 
     def _finish(self) -> None:
-        """Notes what was reached, writes the model card, and drops the checkpoint."""
+        """Notes what was reached, writes the model card, and drops the checkpoint.
+
+        A process may have died after its last checkpoint and before it told of it: what a checkpoint
+        implies is written again.
+        """
         run = self.run
+        run.save_history(self.state.history)
         monitor = self.run.task.monitor
         best = max(self.state.history, key=lambda line: line[monitor])
         seconds = round(time.monotonic() - self.started, 1)

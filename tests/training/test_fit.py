@@ -124,6 +124,26 @@ def test_a_resumed_run_equals_a_straight_one_bit_for_bit(ragged, tmp_path, strai
         assert (folder / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
 
 
+def test_what_the_last_checkpoint_implies_is_written_by_who_goes_on(
+    ragged, tmp_path, straight, monkeypatch
+):
+    """A process dies behind its last checkpoint, before it has told of the last evaluation."""
+    folder, expected = straight
+    dying = fit_of(plan(ragged, tmp_path / "died"))
+
+    def die_at_the_end(history):
+        if len(history) == 2:
+            raise MemoryError
+
+    monkeypatch.setattr(dying.run, "save_history", die_at_the_end)
+    with pytest.raises(MemoryError):
+        train_steps(dying)
+    resumed = fit_of(plan(ragged, tmp_path / "died"))
+    assert_same(expected, train_steps(resumed), atol=0)
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (folder / name).read_bytes() == (tmp_path / "died" / name).read_bytes()
+
+
 def test_two_processes_equal_one(ragged, tmp_path):
     flags = [
         *SMALL_FLAGS,
