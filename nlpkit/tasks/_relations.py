@@ -1,7 +1,6 @@
 """What tasks of relation extraction do alike: all but the labels, the model and its decoding.
 
-Their JSONL is `nlpkit.formats.triples`; their `config` has the settings schema, threshold,
-max_length, replace and match.
+Their JSONL is `nlpkit.formats.triples`.
 """
 
 from __future__ import annotations
@@ -9,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from nlpkit.config import Length, Score, Share
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.evaluation.thresholds import above, tune_threshold
 from nlpkit.formats.finding import Finding
@@ -32,6 +32,26 @@ from nlpkit.formats.triples import (
 )
 from nlpkit.formats.typed import read_json
 from nlpkit.text.tokenizer import Encoding, Tokenizer, keep_whole
+
+
+@dataclass(frozen=True)
+class RelationSettings:
+    """Settings of relation extraction, sections `casrel` and `gplinker`."""
+
+    schema: str | None = None
+    """A file with one relation a line, a name or DuIE's JSON; none takes the relations of the
+    training data."""
+    threshold: Score | None = None
+    """A triple is predicted where its score lies above; none: tuned on the dev set at every
+    evaluation."""
+    max_length: Length = 512
+    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
+    fewer)."""
+    replace: Share = 0.5
+    """Chance of a subject or object to be replaced, while training, by another of the same
+    predicate's."""
+    match: Literal["strict", "tokens"] = "strict"
+    """Two triples are equal if their strings are (strict), or if their tokens are (tokens)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +78,7 @@ class Found:
 
 
 class Relations:
-    """The methods of a task that finds triples in a text."""
+    """The methods of a task that finds triples in a text; its `config` is a `RelationSettings`."""
 
     monitor = "f1"
     group = "predicate"

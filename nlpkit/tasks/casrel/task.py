@@ -31,10 +31,9 @@ import torch
 from torch import nn
 
 from nlpkit import task
-from nlpkit.config import Length, Score, Share
 from nlpkit.evaluation.thresholds import threshold_for
 from nlpkit.formats.triples import Prediction, Triple
-from nlpkit.tasks._relations import Example, Relations
+from nlpkit.tasks._relations import Example, Relations, RelationSettings
 from nlpkit.tasks.casrel.model import Batch, Model
 from nlpkit.text.tokenizer import Encoding, Span
 
@@ -43,26 +42,12 @@ Objects = dict[Span, set[tuple[int, int, int]]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RelationSettings):
     """Settings, section `casrel`."""
 
     condition: Literal["norm", "gate"] = "norm"
     """How the tokens are read again with the subject in mind: by a conditional LayerNorm, or by a
     gate."""
-    schema: str | None = None
-    """A file with one relation a line, a name or DuIE's JSON; none takes the relations of the
-    training data."""
-    threshold: Score | None = None
-    """A triple is predicted where its score lies above; none: tuned on the dev set at every
-    evaluation."""
-    max_length: Length = 512
-    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
-    fewer)."""
-    replace: Share = 0.5
-    """Chance of a subject or object to be replaced, while training, by another of the same
-    predicate's."""
-    match: Literal["strict", "tokens"] = "strict"
-    """Two triples are equal if their strings are (strict), or if their tokens are (tokens)."""
 
 
 class Task(Relations, task.Task[Example, Batch, Prediction]):

@@ -37,11 +37,11 @@ import numpy as np
 from torch import nn
 
 from nlpkit import task
-from nlpkit.config import EvenSize, Length, Score, Share
+from nlpkit.config import EvenSize, Score
 from nlpkit.evaluation.thresholds import threshold_for
 from nlpkit.formats.triples import Prediction, Triple
 from nlpkit.layers.span_decoding import with_rows
-from nlpkit.tasks._relations import Example, Relations
+from nlpkit.tasks._relations import Example, Relations, RelationSettings
 from nlpkit.tasks.gplinker.model import Batch, Model
 from nlpkit.text.tokenizer import Encoding
 
@@ -49,7 +49,7 @@ Cell = tuple[int, int, int]  # head, i, j
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RelationSettings):
     """Settings, section `gplinker`."""
 
     head: Literal["efficient", "standard"] = "efficient"
@@ -62,20 +62,6 @@ class Settings:
     ones."""
     initial_score: Score = -7.0
     """Where the scores of the efficient heads start."""
-    schema: str | None = None
-    """A file with one relation a line, a name or DuIE's JSON; none takes the relations of the
-    training data."""
-    threshold: Score | None = None
-    """A triple is predicted where its score lies above; none: tuned on the dev set at every
-    evaluation."""
-    max_length: Length = 512
-    """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
-    fewer)."""
-    replace: Share = 0.5
-    """Chance of a subject or object to be replaced, while training, by another of the same
-    predicate's."""
-    match: Literal["strict", "tokens"] = "strict"
-    """Two triples are equal if their strings are (strict), or if their tokens are (tokens)."""
 
 
 class Task(Relations, task.Task[Example, Batch, Prediction]):
