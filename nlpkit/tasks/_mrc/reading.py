@@ -40,7 +40,7 @@ from nlpkit.tasks._mrc.answers import (
 )
 from nlpkit.tasks._mrc.cmrc_score import cmrc_exact_match
 from nlpkit.tasks._mrc.drawing import drawer
-from nlpkit.tasks._mrc.settings import LONG, LONG_SHARE, SHORT, ReadingSettings, completed
+from nlpkit.tasks._mrc.settings import LONG, LONG_SHARE, SHORT, ReadingSettings
 from nlpkit.tasks._mrc.windows import Example, Place, Window, is_told_apart, windows_of
 from nlpkit.text.tokenizer import Encoding, Span, Tokenizer, occurrences
 
@@ -70,7 +70,8 @@ class Reading:
     ) -> ReadingSettings:
         """Looks whether the data has questions without an answer, and how long the answers are,
         where the settings do not say; what a new run has is on."""
-        config = completed(config)
+        if config.match_features is None:
+            config = replace(config, match_features=True)
         if config.no_answer is not None and config.max_answer is not None:
             return config
         lengths: list[int] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nlpkit.config import Share, Size
 
@@ -43,9 +43,9 @@ class ReadingSettings:
 class WritingSettings(ReadingSettings):
     """Settings of answers that are told by their tokens, sections `mrc_mlm` and `mrc_seq2seq`."""
 
-    copies: bool | None = None
+    copies: bool = False
     """Whether a token of the answer can be pointed at in the passage as well as taken from the
-    vocabulary. None: in a new run, yes."""
+    vocabulary."""
 
 
 SHORT = 32
@@ -53,13 +53,3 @@ LONG = 64
 """Tokens of the longest answer, where the settings leave it to the data."""
 LONG_SHARE = 0.05
 """Of the answers that may be longer than SHORT."""
-
-
-def completed(config: ReadingSettings) -> ReadingSettings:
-    """The settings of a new run, where `match_features` and `copies` are left open. An older run
-    has neither."""
-    if config.match_features is None:
-        config = replace(config, match_features=True)
-    if isinstance(config, WritingSettings) and config.copies is None:
-        config = replace(config, copies=True)
-    return config

@@ -250,7 +250,7 @@ def test_the_data_tells_whether_there_may_be_no_answer(given, answers, settled, 
         ("here", {"question": "谁？", "context": "何晴", "answers": some}) for some in answers
     ]
     assert Reading.prepare(Settings(no_answer=given), records, tmp_path) == dataclasses.replace(
-        Settings(), no_answer=settled, max_answer=32, match_features=True, copies=True
+        Settings(), no_answer=settled, max_answer=32, match_features=True
     )
 
 
