@@ -21,8 +21,9 @@ Source: pointers and the features of the input https://kexue.fm/archives/5409; o
 spans: Fajcik et al. 2020, arxiv.org/abs/2008.12804; all right places together, and "none" at
 [CLS]: Clark and Gardner 2018, arxiv.org/abs/1710.10723.
 Differs from /5409: a softmax over spans in place of half-open pointers by token.
-Measured: CMRC 2018, the first 150 questions of trial after two of three epochs: the best s 0.593
-of `cmrc_f1`, the best p 0.466, votes by p (https://kexue.fm/archives/7148) 0.472.
+Measured: the run of `_mrc/README.md` after two of its three epochs, windows of 256, the first 150
+questions of CMRC 2018's trial: `cmrc_f1` of the best s 0.593, of the best p 0.466, of votes by p
+(https://kexue.fm/archives/7148) 0.472.
 Legend: B examples, R rows (windows of all examples), T tokens, L lengths of spans less one, N gold
 spans or best spans, X all spans of a window and none, F features.
 """
