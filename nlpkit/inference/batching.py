@@ -6,6 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from nlpkit.text.tokenizer import padded_length
+
+BATCH_COST = 64
+"""Tokens that could be encoded in the time that a batch takes whatever is in it."""
+
 
 def split(
     indices: Sequence[int], lengths: Sequence[int] | np.ndarray, max_tokens: int, parts: int = 1
@@ -26,3 +31,30 @@ def split(
         piece.append(index)
     if piece:
         yield piece
+
+
+def cheapest(lengths: Sequence[int], most: int, max_tokens: int) -> list[list[int]]:
+    """The places of `lengths` cut, by length, into the pieces that take the least time.
+
+    A piece of n examples takes n times its width, the padded length of its longest, plus
+    BATCH_COST. It has at most `most` examples and `max_tokens` tokens with padding; an example that
+    is longer makes a piece of its own. The shortest come first.
+    """
+    ordered = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    widths = [padded_length(lengths[place]) for place in ordered]
+    least = np.zeros(len(ordered) + 1)  # time of the first n
+    first = np.zeros(len(ordered) + 1, dtype=int)  # where the last piece of the first n begins
+    for end, width in enumerate(widths, 1):
+        fit = min(most, max(1, max_tokens // width), end)
+        begin = end - fit
+        sizes = np.arange(fit, 0, -1)
+        times = least[begin:end] + sizes * width + BATCH_COST
+        best = int(times.argmin())
+        least[end] = times[best]
+        first[end] = begin + best
+    pieces = []
+    end = len(ordered)
+    while end:
+        pieces.append(ordered[first[end] : end])
+        end = first[end]
+    return pieces[::-1]

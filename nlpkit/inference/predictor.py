@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from nlpkit.errors import RecordError
-from nlpkit.inference.batching import split
+from nlpkit.inference.batching import cheapest
 from nlpkit.layers.steady_products import steady
 
 MAX_TOKENS = 8192  # of a batch, padding included
@@ -115,11 +115,10 @@ class Predictor:
         decode = self.task.decode if self.decode is None else self.decode
         device = next(self.model.parameters()).device
         lengths = [len(window) for window in windows]
-        parts = -(-len(windows) // self.batch_size)
         is_bf16 = self.precision == "bf16"
         done = 0
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
-            for indices in split(range(len(windows)), lengths, MAX_TOKENS, parts):
+            for indices in cheapest(lengths, self.batch_size, MAX_TOKENS):
                 some = [windows[index] for index in indices]
                 batch = self.task.collate(some, targets=False).to(device)
                 for index, prediction in zip(indices, decode(self.model, batch), strict=True):

@@ -138,7 +138,7 @@ def test_a_predictor_gives_an_outcome_for_every_record_and_counts_batches():
     assert [outcome.prediction for outcome in outcomes] == ["abcd", None, "g", "h"]
     assert [outcome.is_cut for outcome in outcomes] == [True, False, False, False]
     assert outcomes[1].error.message == 'missing field "text"'
-    assert seen == [(2, 3), (3, 3)]
+    assert seen == [(1, 3), (3, 3)]
 
 
 def test_windows_of_long_lines_are_bounded_in_bytes():
