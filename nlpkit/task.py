@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch import nn
 
 from nlpkit.errors import SettingsError
@@ -67,15 +68,25 @@ class Task(Protocol[E, B, P]):
 
     Config: ClassVar[type]
     """Frozen dataclass of settings, a docstring under every field."""
-    monitor: ClassVar[str]
-    """The metric that picks the best checkpoint; higher is better."""
     group: ClassVar[str]
     """What `eval --by` groups by: the second part of every value of `facts`."""
-    couples_examples: ClassVar[bool] = False
-    """Whether the loss of an example depends on the others of its batch, as a contrastive loss
-    does. The batch of a step is then never cut to smaller ones, which would change the loss."""
-
     config: Any
+
+    @property
+    def monitor(self) -> str:
+        """The metric that picks the best checkpoint; higher is better. Most tasks set it as a plain
+        attribute of the class."""
+        ...
+
+    @property
+    def couples_examples(self) -> bool:
+        """Whether the loss of an example depends on the others of its batch, as a contrastive loss
+        does.
+
+        The batch of a step is then never cut to smaller ones, which would change the loss; unless
+        the model is a `CoupledModel`, whose steps are exact however they are cut.
+        """
+        return False
 
     @classmethod
     def needs_head(cls, config: Any) -> bool:
@@ -234,6 +245,31 @@ class KnowledgeBase:
         a line that is none of a knowledge base.
         """
         raise SettingsError("the knowledge base of this task is no trie")
+
+
+@runtime_checkable
+class CoupledModel(Protocol):
+    """A trait of a model: its loss couples the examples of a step, and sees of each no more than a
+    few vectors and numbers.
+
+    So a step can be cut, and shared by processes, with the gradient of the whole: see
+    `nlpkit.training.gradient_cache`. Legend: B examples, N vectors of an example, H their size,
+    K numbers of an example.
+    """
+
+    def example_vectors(self, batch: Any) -> torch.Tensor:
+        """The vectors of each example: (B, N, H). All that is learnt goes into these."""
+        ...
+
+    def example_numbers(self, batch: Any) -> torch.Tensor:
+        """What the loss has to know of each example besides: (B, K) float64; whole numbers below
+        2**53 are exact."""
+        ...
+
+    def coupled_loss(self, vectors_BNH: torch.Tensor, numbers_BK: torch.Tensor) -> torch.Tensor:
+        """The losses of all examples of a step: (B,). It has no weights and draws nothing at
+        random."""
+        ...
 
 
 @runtime_checkable

@@ -27,6 +27,7 @@ from torch import nn
 from nlpkit.config import Depth, Rate, Size
 from nlpkit.encoders import base
 from nlpkit.layers.gated_convolution import GatedConvolution
+from nlpkit.layers.mirrored import mirrored
 from nlpkit.layers.shared_dropout import shared_dropout
 from nlpkit.text.words import BUCKETS, TAGS, word_features, word_starts
 
@@ -190,17 +191,8 @@ class BiLSTM(nn.Module):
 
     def forward(self, hidden_BTH: torch.Tensor, mask_BT1: torch.Tensor) -> torch.Tensor:
         """(B, T, H) -> (B, T, H), zeros where the mask is 0."""
-        mirror_BT1 = _mirror(mask_BT1)
+        mirror_BT1 = mirrored(mask_BT1)
         there, _ = self.forwards(hidden_BTH)
         back, _ = self.backwards(hidden_BTH.gather(1, mirror_BT1.expand_as(hidden_BTH)))
         states = self.project(torch.cat([there, back.gather(1, mirror_BT1.expand_as(back))], -1))
         return hidden_BTH + shared_dropout(states, self.dropout, self.training) * mask_BT1
-
-
-def _mirror(mask_BT1: torch.Tensor) -> torch.Tensor:
-    """Indices that turn every text around in its place; padding stays where it is."""
-    length_B11 = mask_BT1.bool().sum(1, keepdim=True)
-    position_BT1 = torch.arange(mask_BT1.shape[1], device=mask_BT1.device)[None, :, None].expand(
-        mask_BT1.shape
-    )
-    return torch.where(position_BT1 < length_B11, length_B11 - 1 - position_BT1, position_BT1)

@@ -25,6 +25,7 @@ from nlpkit.inference.devices import from_main, peak_memory
 from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import write_atomic
 from nlpkit.run import Run
+from nlpkit.task import CoupledModel
 from nlpkit.training.batching import Batches
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
 from nlpkit.training.dataset import read_examples
@@ -62,7 +63,7 @@ def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
         examples += task.windows(example)
     lengths = [len(example) for example in examples]
     batches = Batches(lengths, config.batch_size, config.seed, config.batch_by == "tokens")
-    if task.couples_examples:
+    if must_stay_whole(task, run.model):
         refuse_cuts(run.config["task"], config, batches, accelerator.num_processes)
     dev = read_examples(task, data.dev.pairs)
     state = TrainState(run.model, config, config.epochs * batches.per_epoch, accelerator)
@@ -87,6 +88,12 @@ def _count_lost(task: Any, example: Any) -> int:
     """Facts of an example's gold that no model can learn."""
     findings = task.report(example)
     return len({finding.lost for finding in findings if finding.lost is not None})
+
+
+def must_stay_whole(task: Any, model: Any) -> bool:
+    """Whether the batch of a step may not be cut: its loss couples the examples, and the model does
+    not say through what."""
+    return task.couples_examples and not isinstance(model, CoupledModel)
 
 
 def refuse_cuts(task: str, config: TrainConfig, batches: Batches, processes: int) -> None:
@@ -146,7 +153,7 @@ class Fit:
         ordered = sorted(self.batches[step].tolist(), key=lambda index: self.batches.lengths[index])
         mine = ordered[self.accelerator.process_index :: self.accelerator.num_processes]
         examples = [self._example(index, step) for index in mine]
-        if self.run.task.couples_examples:
+        if must_stay_whole(self.run.task, self.run.model):
             yield self.run.task.collate(examples)
             return
         lengths = [len(example) for example in examples]  # as they were made

@@ -10,7 +10,9 @@
                                          move, clears `.grad`
 
 Accumulation is exact for any split of a batch, over micro-batches and over processes, since nothing
-is divided before all is added up: a step does not depend on how its batch was cut.
+is divided before all is added up: a step does not depend on how its batch was cut. Where a loss
+couples the examples, `backward` is that of `nlpkit.training.gradient_cache`, and there is no
+`objective`.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from nlpkit.errors import NlpkitError
+from nlpkit.errors import NlpkitError, SettingsError
 from nlpkit.optim.schedule import multiplier
+from nlpkit.task import CoupledModel
 from nlpkit.training import techniques
+from nlpkit.training.gradient_cache import cached_backward
 from nlpkit.training.state import TrainState
 
 MicroBatches = Callable[[], Iterable[Any]]
@@ -56,10 +60,17 @@ class TrainingStep:
             self.parameters += group.parameters
         self.objective: Callable[[Any], torch.Tensor] = self._objective
         self.backward: Callable[[MicroBatches], torch.Tensor] = self._backward
+        if isinstance(state.model, CoupledModel):
+            self.backward = partial(cached_backward, state.model, state.accelerator)
         self.combine: Callable[[torch.Tensor], Total] = self._combine
         self.update: Callable[[], None] = self._update
         for technique in techniques.parse(state.config.techniques):
             part = techniques.part_of(technique)
+            if part == "objective" and isinstance(state.model, CoupledModel):
+                raise SettingsError(
+                    "train.techniques: this task's loss is of a whole step: expected none that "
+                    "changes the loss of a micro-batch"
+                )
             setattr(self, part, partial(getattr(technique, part), self, getattr(self, part)))
         # a module with this method counts the examples that it was trained on
         self.counting: list[Any] = [

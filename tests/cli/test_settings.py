@@ -15,13 +15,14 @@ from nlpkit.config import parse_pairs, resolve
 from nlpkit.encoders import ShapeConfig
 from nlpkit.encoders.checkpoint.load import CheckpointConfig
 from nlpkit.encoders.dgcnn import DgcnnConfig
+from nlpkit.encoders.gru import GruConfig
 from nlpkit.pretraining.settings import PretrainConfig
 from nlpkit.training.settings import TrainConfig
 
 FOUND = list(read_settings())
 CLASSES = [("train", TrainConfig), ("pretrain", PretrainConfig)]
 CLASSES += [(name, tasks.load(name).Config) for name in tasks.names()]
-ENCODERS = [CheckpointConfig, ShapeConfig, DgcnnConfig]
+ENCODERS = [CheckpointConfig, ShapeConfig, DgcnnConfig, GruConfig]
 
 
 def lines(*arguments):

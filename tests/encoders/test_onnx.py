@@ -33,6 +33,7 @@ def dgcnn():
 
 MADE = {"bert": lambda: bert_family("bert"), "roformer": lambda: bert_family("roformer")}
 MADE["dgcnn"] = dgcnn
+MADE["gru"] = lambda: encoders.load("gru", encoders.settings_of("gru")(layers=2))
 
 
 def opened(encoder, folder, int8):
