@@ -15,7 +15,7 @@ from nlpkit.config import parse_pairs, resolve
 from nlpkit.errors import DataError, RecordError
 from nlpkit.jsonl import Line, dumps, read_lines
 
-GIVEN = ("text", "question", "context", "passages")
+GIVEN = ("text", "question", "context", "passages", "text_a", "text_b")
 """The fields that a model is given: lines equal in them are duplicates."""
 
 FIELDS = 12

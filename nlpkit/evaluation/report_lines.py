@@ -20,7 +20,8 @@ def given_text(record: dict[str, Any]) -> str:
         return record["text"]
     passages = record.get("passages") or [record.get("context")]
     found = [record.get("question"), *passages]
-    if found == [None, None]:
+    found += [record.get("text_a"), record.get("text_b")]
+    if all(part is None for part in found):
         found = [record.get("label")]
     return "\n".join(str(part) for part in found if part is not None)
 

@@ -66,7 +66,7 @@ def shared_keys(record: dict[str, Any]) -> list[bytes]:
         return [b"group " + dumps(record["group"])]
     passages = record.get("passages")
     texts = [*passages] if isinstance(passages, list) else []
-    texts += [record.get("context"), record.get("text")]
+    texts += [record.get(name) for name in ("context", "text", "text_a", "text_b")]
     return [b"text " + dumps(text) for text in texts if text]
 
 

@@ -140,6 +140,7 @@ def test_every_parameter_gets_a_gradient(case):
 
 
 def test_the_loss_of_a_batch_is_that_of_its_examples_alone(case):
+    assert not case.task.couples_examples
     case.model.eval()
     together = case.model(case.task.collate(case.examples))
     alone = torch.cat([case.model(case.task.collate([example])) for example in case.examples])

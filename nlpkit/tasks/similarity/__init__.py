@@ -1,0 +1,3 @@
+from nlpkit.tasks.similarity.task import Task
+
+__all__ = ["Task"]
