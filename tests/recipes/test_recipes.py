@@ -299,6 +299,38 @@ GOLDEN["ccks_el"] = (
 )
 
 GOLDEN |= {
+    "lcqmc": (
+        ["怎么借书\t如何借书\t1", "{书\t怎么还书 \t0", "书\t \t0", "几点开门\t门开到几点\t0"],
+        [
+            {"text_a": "怎么借书", "text_b": "如何借书", "label": 1},
+            {"text_a": "{书", "text_b": "怎么还书", "label": 0},
+            {"text_a": "几点开门", "text_b": "门开到几点", "label": 0},
+        ],
+    ),
+    "afqmc": (
+        [
+            {"sentence1": "怎么借书", "sentence2": "如何借书", "label": "1"},
+            "几点开门\t门开到几点\t0",
+        ],
+        [
+            {"text_a": "怎么借书", "text_b": "如何借书", "label": 1},
+            {"text_a": "几点开门", "text_b": "门开到几点", "label": 0},
+        ],
+    ),
+    "atec": (
+        ["1\t\ufeff怎么借书\t如何借书\t1", "2\t几点开门\t门开到几点\t0"],
+        [
+            {"text_a": "怎么借书", "text_b": "如何借书", "label": 1},
+            {"text_a": "几点开门", "text_b": "门开到几点", "label": 0},
+        ],
+    ),
+    "stsb": (
+        ["他在读书\t有人读书\t4.2", "他在读书\t天要下雨\t0"],
+        [
+            {"text_a": "他在读书", "text_b": "有人读书", "label": 4.2},
+            {"text_a": "他在读书", "text_b": "天要下雨", "label": 0},
+        ],
+    ),
     "nlpcc_kb": (
         [
             "雾灯(小说) ||| 作者 ||| 许蓁",
@@ -462,6 +494,7 @@ NOTES = {
     "nlpcc_kbqa": "note: 1 questions whose triple has an empty part: left out\n",
     "nlpcc_kb": "note: 1 triples with an empty part: left out\n"
     "note: 1 triples that come twice in a row: written once\n",
+    "lcqmc": "note: 1 pairs with an empty side: left out\n",
     "cmeee": "note: 1 entities that come twice: kept once\n",
     "doccano": "note: 1 spans without a character: left out\n"
     "note: 1 relations one end of which is no entity: left out\n",
@@ -471,6 +504,11 @@ NOTES = {
 """What a recipe says on stderr of its golden lines."""
 
 BAD = [
+    ("lcqmc", "怎么借书\t如何借书", "expected 3 columns between tabs, got 2"),
+    ("lcqmc", "怎么借书\t如何借书\t0.5", "label: expected 0 or 1, got '0.5'"),
+    ("atec", "怎么借书\t如何借书\t1", "expected 4 columns between tabs, got 3"),
+    ("stsb", "他在读书\t有人读书\tgut", "label: expected a grade, which is a number, got 'gut'"),
+    ("afqmc", '{"sentence1": "怎么借书", "label": "1"}', 'field "sentence2": expected a string'),
     ("nlpcc_kb", "甲 ||| 乙", "expected \"subject ||| predicate ||| object\", got '甲 ||| 乙'"),
     (
         "cmeee",
@@ -855,6 +893,16 @@ def test_every_recipe_has_its_golden_lines_and_an_unknown_one_a_near_miss():
     assert data_recipes.load("news-sro") is data_recipes.load("news_sro")
     with pytest.raises(SettingsError, match='unknown recipe "clue_ner"; did you mean "cluener"'):
         data_recipes.load("clue_ner")
+
+
+def test_pairs_that_are_alike_make_groups(tmp_path):
+    path = tmp_path / "raw.txt"
+    pairs = [("甲", "乙", 1), ("丙", "丁", 1), ("丙", "戊", 0), ("己", "乙", 1), ("庚", "庚", 1)]
+    path.write_text("".join(f"{a}\t{b}\t{label}\n" for a, b, label in pairs), encoding="utf-8")
+    groups = {}
+    for record in convert("lcqmc", path, groups=True):
+        groups.setdefault(record["group"], []).append(record["text"])
+    assert groups == {1: ["甲", "乙", "己"], 2: ["丙", "丁"]}
 
 
 def test_options_are_read_from_settings():
