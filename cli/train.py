@@ -25,7 +25,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, Option(help="The run directory; default: runs/TASK.")] = None,
     encoder: Annotated[
-        str | None, Option(help="tiny (default), dgcnn, or a BERT-family directory or hub id.")
+        str | None, Option(help="tiny (default), dgcnn, gru, or a BERT-family directory or hub id.")
     ] = None,
     epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, Option(help="Examples of a step.")] = None,
