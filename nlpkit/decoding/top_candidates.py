@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from nlpkit.decoding.best import first_best
 from nlpkit.decoding.constraint import Candidates, Norm
 from nlpkit.decoding.trie.continuations import log_totals
 
@@ -38,26 +39,12 @@ def top_candidates(
         torch.finfo(torch.float32).min
     )  # where nothing is legal, -inf rather than NaN
     score_BX = (legal_BKS + (score_BK - total_BK)[..., None]).flatten(1)
-    score_BC, index_BC = score_BX.topk(min(count, score_BX.shape[1]))
+    score_BC, index_BC = first_best(score_BX, min(count, score_BX.shape[1]))
     index_BC = index_BC.masked_fill(score_BC == NEGATIVE_INFINITY, 0)
     missing = (0, count - score_BC.shape[1])
     score_BC = torch.nn.functional.pad(score_BC, missing, value=NEGATIVE_INFINITY)
     index_BC = torch.nn.functional.pad(index_BC, missing)
     return score_BC, index_BC // legal_BKS.shape[2], index_BC % legal_BKS.shape[2]
-
-
-def first_best(score_BX: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(score_BN, index_BN) of the `count` highest scores of each row, best first; of scores that are
-    equal in float32 the first.
-
-    `topk` leaves open which of equal scores it takes: another width gives another one.
-    """
-    bits_BX = score_BX.float().contiguous().view(torch.int32)
-    # the bits of negative numbers, read as integers, are in the opposite order
-    rank_BX = torch.where(bits_BX < 0, bits_BX ^ 0x7FFFFFFF, bits_BX).long()
-    place_X = torch.arange(score_BX.shape[1], device=score_BX.device)
-    index_BN = ((rank_BX << 32) - place_X).topk(count).indices
-    return score_BX.gather(1, index_BN), index_BN
 
 
 def candidates(

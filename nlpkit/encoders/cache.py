@@ -91,11 +91,12 @@ def attend(
     """The values that each query sees, by softmax(query . key / sqrt(D)): (B, A, Q, D).
 
     The first `source` of the K tokens are padded apart from those behind them. On a CPU the result
-    does not depend on padding; see `nlpkit.layers.steady_products`. The fused kernel keeps that for
-    a single query, up to 512 tokens, and is the faster one there.
+    does not depend on padding; see `nlpkit.layers.steady_products`. In float32 the fused kernel
+    keeps that for a single query, up to 512 tokens, and is the faster one there.
     """
     queries = query_BAQD.shape[2]
-    if queries == 1 or query_BAQD.device.type != "cpu" or is_traced():
+    keeps_rows = queries == 1 and query_BAQD.dtype == torch.float32
+    if keeps_rows or query_BAQD.device.type != "cpu" or is_traced():
         return nn.functional.scaled_dot_product_attention(
             query_BAQD, key_BAKD, value_BAKD, attn_mask=mask_B1QK.to(query_BAQD.dtype)
         )
@@ -103,4 +104,5 @@ def attend(
     if queries < FEW:
         query_BAQD = nn.functional.pad(query_BAQD, (0, 0, 0, FEW - queries))
     score_BAQK = (query_BAQD @ key_BAKD.transpose(2, 3))[:, :, :queries]
-    return weighted_sums((score_BAQK + mask_B1QK).softmax(3), value_BAKD, source)
+    weight_BAQK = (score_BAQK + mask_B1QK).softmax(3, dtype=torch.float32)
+    return weighted_sums(weight_BAQK.to(value_BAKD.dtype), value_BAKD, source)

@@ -21,6 +21,7 @@ weights; K terms of a sum; D numbers of a value.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,10 +34,13 @@ BLOCK = 128
 
 
 def steady(model: nn.Module) -> None:
-    """Makes every linear layer of a model a `SteadyLinear`. Weights and their names stay."""
+    """Makes every linear layer of a model a `SteadyLinear`, every recurrence a `SteadyLSTM` or a
+    `SteadyGRU`. Weights and their names stay."""
+    kinds = {nn.Linear: SteadyLinear, nn.LSTM: SteadyLSTM, nn.GRU: SteadyGRU}
     for module in model.modules():
-        if type(module) is nn.Linear:
-            module.__class__ = SteadyLinear
+        kind = kinds.get(type(module))
+        if kind is not None:
+            module.__class__ = kind
 
 
 class SteadyLinear(nn.Linear):
@@ -47,6 +51,30 @@ class SteadyLinear(nn.Linear):
         if self.training:
             return super().forward(input_NH)
         return steady_linear(input_NH, self.weight, self.bias)
+
+
+class SteadyStates:
+    """A recurrence that computes in float32 in evaluation mode: in bfloat16 a CPU sums a single row
+    otherwise than two."""
+
+    def forward(self, input_BTH: torch.Tensor, *more: Any) -> Any:
+        """As that of the recurrence, (B, T, H) to (B, T, states) first, in the type of the input."""
+        plain: Any = super().forward  # type: ignore[misc]
+        is_narrow = input_BTH.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+        is_training = self.training  # type: ignore[attr-defined]
+        if is_training or input_BTH.device.type != "cpu" or is_traced() or not is_narrow:
+            return plain(input_BTH, *more)
+        with torch.autocast("cpu", enabled=False):
+            states_BTS, last = plain(input_BTH.float(), *more)
+        return states_BTS.to(input_BTH.dtype), last
+
+
+class SteadyLSTM(SteadyStates, nn.LSTM):
+    """`nn.LSTM`; see `SteadyStates`."""
+
+
+class SteadyGRU(SteadyStates, nn.GRU):
+    """`nn.GRU`; see `SteadyStates`."""
 
 
 def steady_linear(

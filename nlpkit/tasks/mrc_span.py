@@ -39,7 +39,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import Score
-from nlpkit.decoding.top_candidates import first_best
+from nlpkit.decoding.best import first_best
 from nlpkit.encoders.base import encode
 from nlpkit.tasks._mrc.answers import Answer, Prediction, normalise
 from nlpkit.tasks._mrc.matching import MatchEmbedding, Placed, match_features, places_of

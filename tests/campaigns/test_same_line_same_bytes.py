@@ -1,10 +1,9 @@
 """The same line gives the same bytes, whatever stands beside it: alone, in a batch of any size, in
-another order, in another window of lines; for every task in fp32,
-which `auto` takes on a processor; bf16 does not keep it.
+another order, in another window of lines; for every task, in fp32 and in bf16.
 
 The models have random weights: their scores lie close together, so that a difference shows. Nothing
-is rounded here, so that every bit of a score counts; but for entity linking, whose scores are
-compared as they are written, to four decimals: the last bits of a few still differ.
+is rounded here, so that every bit of a score counts. Processors with instructions for bf16 take
+other kernels for it, which nobody has looked at yet: there bf16 is not promised.
 """
 
 import builtins
@@ -14,6 +13,7 @@ import pytest
 import torch
 from test_contract import GIVEN, GIVEN_OF, WAYS, Case, bare
 
+from nlpkit.inference.precision import has_bfloat16
 from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import dumps
 
@@ -55,11 +55,12 @@ def whole(number, digits=None):
     return int(number + 0.5) if digits is None else number
 
 
-@pytest.mark.parametrize("precision", ["fp32"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_line_gives_the_same_bytes_beside_any_others(way, precision, tmp_path, monkeypatch):
-    if not way.startswith("entity_linking"):
-        monkeypatch.setattr(builtins, "round", whole)
+    if precision == "bf16" and has_bfloat16(torch.device("cpu")):
+        pytest.skip("not promised on a processor with instructions for bf16")
+    monkeypatch.setattr(builtins, "round", whole)
     torch.manual_seed(0)
     case = Case(way.split(",")[0], tmp_path, **WAYS[way])
     case.model.eval()

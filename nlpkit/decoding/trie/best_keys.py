@@ -21,6 +21,7 @@ from itertools import pairwise
 
 import torch
 
+from nlpkit.decoding.best import first_best
 from nlpkit.decoding.trie.continuations import NEGATIVE_INFINITY
 from nlpkit.decoding.trie.csr import boundaries
 from nlpkit.decoding.trie.table import TrieTable
@@ -76,6 +77,6 @@ def _of_one_trie(
         score_RX = torch.cat(
             [best_RN, ended_RE.nan_to_num_(nan=NEGATIVE_INFINITY, neginf=NEGATIVE_INFINITY)], 1
         )
-        best_RN, chosen_RN = score_RX.topk(count)
+        best_RN, chosen_RN = first_best(score_RX, count)
         state_RN = torch.cat([state_RN, (start + ended_E).expand(rows, -1)], 1).gather(1, chosen_RN)
     return best_RN, state_RN.masked_fill(best_RN == NEGATIVE_INFINITY, -1)

@@ -32,6 +32,7 @@ import torch
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
+from nlpkit.decoding.best import first_best
 from nlpkit.decoding.constraint import Candidates
 
 NEGATIVE_INFINITY = float("-inf")
@@ -195,7 +196,7 @@ def _best_places(
     score_BW = _or_dead(score_BW)
     if lacking > 0:
         score_BW = pad(score_BW, (0, lacking), value=NEGATIVE_INFINITY)
-    score_BC, place_BC = score_BW.topk(count)
+    score_BC, place_BC = first_best(score_BW, count)
     return score_BC, place_BC, score_BC == NEGATIVE_INFINITY
 
 

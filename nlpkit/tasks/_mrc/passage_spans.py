@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nlpkit.decoding.top_candidates import NEGATIVE_INFINITY, first_best
+from nlpkit.decoding.best import NEGATIVE_INFINITY, first_best
 
 
 @torch.no_grad()

@@ -85,16 +85,34 @@ class Writing:
         self, encoder: Any, device: Any, asked: Sequence[tuple[list[int], list[Key]]]
     ) -> list[list[float]]:
         """The fit of every key, of (source, keys) of each mention; the keys begin with that of
-        NIL."""
+        NIL.
+
+        Mentions are searched together where they have equally many keys, so with as many beams: a
+        mention's fits then do not depend on those of others, not by a bit.
+        """
+        places_of: dict[int, list[int]] = {}
+        for place, (_, keys) in enumerate(asked):
+            places_of.setdefault(len(set(keys)), []).append(place)
+        fits: list[list[float]] = [[] for _ in asked]
+        for beams, places in places_of.items():
+            some = [asked[place] for place in places]
+            for place, score_of in zip(
+                places, self._scores(encoder, device, some, beams), strict=True
+            ):
+                nil = score_of[()]
+                fits[place] = [score_of[key] - nil for key in asked[place][1]]
+        return fits
+
+    def _scores(
+        self, encoder: Any, device: Any, asked: Sequence[tuple[list[int], list[Key]]], beams: int
+    ) -> list[dict[Key, float]]:
+        """log p of every key, of mentions that have `beams` different ones each."""
         sources, keys_M = zip(*asked, strict=True)
         size = self.tokenizer.backend.get_vocab_size()
         end_id = self.tokenizer.cls_id
         tries = [TokenTrie.from_sequences(set(keys), size) for keys in keys_M]
         table = concat([TrieTable.of(trie, end_id, device) for trie in tries])
         decoder = CachedDecoder(encoder, collate_sources(sources, self.tokenizer).to(device))
-        found = beam_search(decoder, table, len(asked), max(map(len, tries)), table.depth)
-        fits = []
-        for keys, row in zip(keys_M, found.lists(), strict=True):
-            score_of = {tuple(tokens): score for tokens, score in row}
-            fits.append([score_of[key] - score_of[()] for key in keys])
-        return fits
+        # One more than the longest key has, so that the end of every key is a step as any other.
+        found = beam_search(decoder, table, len(asked), beams, table.depth + 1)
+        return [{tuple(tokens): score for tokens, score in row} for row in found.lists()]

@@ -23,7 +23,7 @@ from nlpkit.layers.steady_products import FEW, weighted_sums
 from nlpkit.tasks.entity_linking.batch import Asked, Batch, Collator, Links, Piece
 from nlpkit.tasks.entity_linking.candidates import MARKS, PRIORS
 from nlpkit.tasks.entity_linking.matcher import Matcher, Side
-from nlpkit.text.tokenizer import TokenBatch
+from nlpkit.text.tokenizer import TokenBatch, padded_length
 
 KEPT = 1 << 14  # descriptions; the one kept longest goes first
 TOGETHER = 256  # pairs that are matched at once
@@ -218,9 +218,16 @@ def beside(described: Described, rows: Sequence[int]) -> Side:
     """Descriptions of some entities, padded to the longest."""
     states, ids = zip(*(described[row] for row in rows), strict=True)
     length_D = torch.tensor([len(some) for some in ids], device=ids[0].device)
-    place_S = torch.arange(int(length_D.max()), device=length_D.device)
-    states_DSD, ids_DS = (
-        nn.utils.rnn.pad_sequence(list(some), batch_first=True) for some in (states, ids)
-    )
+    width = padded_length(int(length_D.max()))
+    place_S = torch.arange(width, device=length_D.device)
+    states_DSD, ids_DS = (_padded(some, width) for some in (states, ids))
     content_DS = (place_S > 0) & (place_S < length_D[:, None] - 1)
     return Side(states_DSD, ids_DS, place_S < length_D[:, None], content_DS)
+
+
+def _padded(rows: Sequence[torch.Tensor], width: int) -> torch.Tensor:
+    """The rows (S, ...) as one tensor (rows, `width`, ...), zeros at their ends."""
+    padded = rows[0].new_zeros((len(rows), width, *rows[0].shape[1:]))
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    return padded

@@ -5,10 +5,11 @@ device.
 """
 
 import pytest
+import torch
 from decoding_reference import EOS, TinyModel, V
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from nlpkit.decoding import sampling, search, top_candidates
+from nlpkit.decoding import best, sampling, search, top_candidates
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.repetition import NoRepeat
@@ -28,6 +29,7 @@ def test_neither_search_nor_sampling_looks_at_a_value(name, monkeypatch):
     monkeypatch.setattr(
         top_candidates, "log_totals", lambda logits_NV: logits_NV.float().logsumexp(1)
     )
+    monkeypatch.setattr(best, "rows_with_equals", lambda best_BN: torch.zeros(0).long())
     model = NoRepeat(TinyModel(2), 2)
     with FakeTensorMode(allow_non_fake_inputs=True):
         found = search.beam_search(model, CONSTRAINTS[name], 2, 3, 6, length_normalised=True)
