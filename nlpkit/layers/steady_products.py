@@ -69,11 +69,11 @@ class SteadyStates:
         return states_BTS.to(input_BTH.dtype), last
 
 
-class SteadyLSTM(SteadyStates, nn.LSTM):
+class SteadyLSTM(SteadyStates, nn.LSTM):  # type: ignore[misc]
     """`nn.LSTM`; see `SteadyStates`."""
 
 
-class SteadyGRU(SteadyStates, nn.GRU):
+class SteadyGRU(SteadyStates, nn.GRU):  # type: ignore[misc]
     """`nn.GRU`; see `SteadyStates`."""
 
 
