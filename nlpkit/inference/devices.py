@@ -22,6 +22,8 @@ from nlpkit.inference.precision import choose, recorded_choice
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables by which launchers tell a process how many there are."""
 PATIENCE = timedelta(days=1)
 """How long a process waits for another."""
 
@@ -46,9 +48,13 @@ def accelerator_for(device: str, precision: str, record: Path | None = None) -> 
     One process evaluates while the others wait for its figures, longer than the half an hour (gloo)
     or ten minutes (NCCL) after which a waiting process would give up: here it waits for `PATIENCE`.
     A process that dies is noticed at once all the same, by its closed connections.
+
+    Raises SettingsError as `resolve_device` does, and where the launcher left the processes
+    without each other.
     """
     from accelerate import Accelerator, PartialState
 
+    _refuse_strangers()
     place = resolve_device(device)
     # The processes meet here; the accelerator joins them.
     state = PartialState(cpu=place.type == "cpu", timeout=PATIENCE)
@@ -60,6 +66,18 @@ def accelerator_for(device: str, precision: str, record: Path | None = None) -> 
     accelerator: Any = Accelerator(cpu=place.type == "cpu", mixed_precision=mixed)
     accelerator.precision_choice = choice
     return accelerator
+
+
+def _refuse_strangers() -> None:
+    """Raises SettingsError where `accelerate launch --cpu` started several processes: without MPI it
+    tells them where to meet and not how many they are, and each would train alone."""
+    told = any(name in os.environ for name in SIZES)
+    if "MASTER_ADDR" in os.environ and "ACCELERATE_USE_CPU" in os.environ and not told:
+        raise SettingsError(
+            "accelerate launch --cpu: the processes are not told how many they are",
+            hint="torchrun --nnodes 2 --node_rank R --nproc_per_node 1 --master_addr HOST "
+            "--master_port 29500 -m cli.main train ...",
+        )
 
 
 def from_main(value: Any) -> Any:

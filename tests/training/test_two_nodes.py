@@ -81,21 +81,49 @@ def test_a_run_that_not_all_nodes_can_see_is_refused_by_all(nodes):
     assert not (nodes[1] / "runs").exists()
 
 
-@pytest.mark.slow
-def test_accelerate_launches_two_nodes(nodes, tmp_path):
-    port = free_port()
-    started = []
-    for rank, folder in enumerate(nodes):
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
-        command += ["--num_machines=2", "--num_processes=2", f"--machine_rank={rank}"]
-        command += ["--main_process_ip=127.0.0.1", f"--main_process_port={port}"]
-        command += ["--rdzv_backend=static", "--module", "cli.main", "train", "gplinker", *FLAGS]
-        command += ["--out", str(tmp_path / "run")]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        started.append(
-            subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE)
+def start(nodes, launcher):
+    """Starts a launcher on every node, which gets its rank; the processes."""
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", *launcher(rank)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-    first, second = (process.communicate(timeout=600)[0] for process in started)
-    assert [process.returncode for process in started] == [0, 0]
-    assert json.loads(first.splitlines()[-1])["run"] == str(tmp_path / "run")
-    assert second == b""
+        for rank, folder in enumerate(nodes)
+    ]
+
+
+@pytest.mark.slow
+def test_torchrun_launches_two_nodes(nodes, tmp_path):
+    port = free_port()
+
+    def launcher(rank):
+        command = ["torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+        command += [f"--node_rank={rank}", "--master_addr=127.0.0.1", f"--master_port={port}"]
+        return [*command, "-m", "cli.main", "train", "gplinker", *FLAGS, "--out", tmp_path / "run"]
+
+    started = start(nodes, launcher)
+    first, second = (process.communicate(timeout=600) for process in started)
+    assert [process.returncode for process in started] == [0, 0], (first, second)
+    assert json.loads(first[0].splitlines()[-1])["run"] == str(tmp_path / "run")
+    assert second[0] == b""
+
+
+@pytest.mark.slow
+def test_accelerate_without_mpi_is_refused_on_a_cpu(nodes, tmp_path):
+    port = free_port()
+
+    def launcher(rank):
+        command = ["accelerate.commands.launch", "--cpu", "--num_machines=2", "--num_processes=2"]
+        command += [f"--machine_rank={rank}", "--main_process_ip=127.0.0.1"]
+        command += [f"--main_process_port={port}", "--module", "cli.main", "train", "gplinker"]
+        return [*command, *FLAGS, "--out", tmp_path / "run"]
+
+    for process in start(nodes, launcher):
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 1  # the launcher's own
+        assert b"not told how many they are" in said
+        assert b"hint: torchrun" in said
+    assert not (tmp_path / "run").exists()
