@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nlpkit.errors import DataError
 from nlpkit.training import split
 from nlpkit.training.dataset import Records
-from nlpkit.training.split import groups_of, split_by_content, tuning_half
+from nlpkit.training.split import groups_of, shared_keys, split_by_content, tuning_half
 
 
 def split_of(tmp_path, records):
@@ -96,3 +96,11 @@ def test_dev_has_two_halves_that_share_nothing(tmp_path):
     assert not sides[0] & sides[1]
     reversed_dev = Records(dev.pairs[::-1], dev.sha256)
     assert tuning_half(reversed_dev) == is_in[::-1]
+
+
+def test_pairs_with_a_sentence_in_common_stay_on_one_side():
+    keys = [
+        shared_keys({"text_a": a, "text_b": b, "label": 1})
+        for a, b in (("甲", "乙"), ("乙", "丙"), ("丁", "戊"), ("戊", "甲甲"))
+    ]
+    assert sorted(sorted(members) for _, members in groups_of(keys)) == [[0, 1], [2, 3]]

@@ -15,10 +15,11 @@ def unit(rows, size=16):
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
 
 
-@pytest.mark.parametrize("block", [7, 1 << 16])
+@pytest.mark.parametrize("block", [7, 40, 1 << 16])
 @pytest.mark.parametrize("most", [1, 10, 60])
 def test_the_nearest_are_those_of_a_plain_search(monkeypatch, block, most):
     monkeypatch.setattr(index, "BLOCK", block)
+    monkeypatch.setattr(index, "PART", block // 3 + 1)
     vectors = unit(50)
     queries = unit(5)[::-1].astype(np.float32).copy()
     cosines, rows = Index(vectors).nearest(torch.from_numpy(queries), most)
