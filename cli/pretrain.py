@@ -28,6 +28,9 @@ def pretrain(
     start: Annotated[
         str | None, Option(help="An encoder to go on from; default: random weights.")
     ] = None,
+    encoder: Annotated[
+        str | None, Option(help="An encoder to begin at random: on_lstm; default: a transformer.")
+    ] = None,
     tokens: Annotated[int | None, Option(help="Tokens to train on.")] = None,
     seed: Annotated[int | None, Option(help="Of weights, order and masks.")] = None,
     corpus: Annotated[
@@ -45,16 +48,19 @@ def pretrain(
     processes: Processes = 1,
 ) -> int:
     """Train an encoder on plain text to fill in masked words, continue prefixes and, if asked, find
-    replaced tokens."""
+    replaced tokens; or, as on_lstm does, to tell the next token."""
     from nlpkit.config import parse_pairs, read_toml, resolve
-    from nlpkit.encoders import ShapeConfig
+    from nlpkit.encoders import shape_settings
+    from nlpkit.errors import SettingsError
     from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
 
     flags = {
         name: value for name, value in (("tokens", tokens), ("seed", seed)) if value is not None
     }
     values = [read_toml(config) if config else {}, parse_pairs(set_ or []), {"pretrain": flags}]
-    sections = resolve({"pretrain": PretrainConfig, "encoder": ShapeConfig}, *values)
+    if start is not None and encoder is not None:
+        raise SettingsError("--encoder: expected none with --start, which has its own")
+    sections = resolve({"pretrain": PretrainConfig, "encoder": shape_settings(encoder)}, *values)
     plan = PretrainPlan(
         tuple(texts),
         out,
@@ -64,6 +70,7 @@ def pretrain(
         corpus,
         resume=resume,
         force=force,
+        encoder=encoder,
     )
     if processes > 1:
         from cli.processes import launch

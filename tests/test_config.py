@@ -104,7 +104,9 @@ def test_a_bad_file_is_named(tmp_path, text):
 def all_settings():
     """(section, field, its type) of every setting there is."""
     sections = {"train": TrainConfig, "pretrain": PretrainConfig, "shape": ShapeConfig}
-    sections |= {f"encoder {name}": encoders.settings_of(name) for name in ("tiny", "dgcnn")}
+    sections |= {
+        f"encoder {name}": encoders.settings_of(name) for name in ("tiny", "dgcnn", "on_lstm")
+    }
     sections |= {name: tasks.load(name).Config for name in tasks.names()}
     for section, cls in sections.items():
         hints = typing.get_type_hints(cls, include_extras=True)

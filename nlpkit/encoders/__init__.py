@@ -16,7 +16,7 @@ from nlpkit.encoders.by_name import (
     settings_of,
     tokenizer_of,
 )
-from nlpkit.encoders.shapes import ShapeConfig, for_pretraining
+from nlpkit.encoders.shapes import ShapeConfig, for_pretraining, shape_of, shape_settings
 from nlpkit.encoders.shipped import (
     RECORD,
     TINY,
@@ -45,6 +45,8 @@ __all__ = [
     "record_of",
     "set_dropout",
     "settings_of",
+    "shape_of",
+    "shape_settings",
     "stages_of",
     "tokenizer_of",
     "tokens_of",

@@ -25,6 +25,7 @@ from nlpkit.errors import SettingsError
 from nlpkit.text.tokenizer import TokenBatch, WordFeatures
 
 Attention = Literal["full", "prefix"]
+Objective = Literal["masked", "next"]
 
 HIDDEN_FROM_SIGHT = -3e4
 """Added to a score. Finite in float16 and bfloat16, unlike finfo(float32).min, so that under mixed
@@ -47,6 +48,15 @@ class Encoder(Protocol):
     """What it is, in one sentence, for `nlpkit encoder list`."""
     learns_as: str = "random"
     """One of `nlpkit.optim.WAYS`: how it learns, for the choice of optimizer and rate."""
+    objective: ClassVar[Objective | None] = None
+    """What a pretraining teaches it: to fill in masked words, for which it sees a text from both
+    sides at once, or to tell the next token from those before. None: there is no pretraining.
+
+    One that can be pretrained is made with `head=True` then, has a `LanguageHead` in `head`, and a
+    method `token_logits(hidden_NH) -> logits_NV`. One that learns the next token says in
+    `directions` how often it reads a text: 2 where it reads it from the end as well, and a token's
+    vector is what both say, one behind the other.
+    """
     attentions: tuple[Attention, ...] = ("full",)
     """The kinds of attention that it can be asked for."""
     extra_inputs: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ import tokenizers
 from torch import nn
 
 from nlpkit.encoders.checkpoint.files import read_json
+from nlpkit.encoders.checkpoint.own import fill_own, own_spec
 from nlpkit.encoders.checkpoint.tokenizer import read_tokenizer
 from nlpkit.encoders.shipped import RECORD, TOKENIZER, checkpoints, folder_of
 from nlpkit.errors import SettingsError, did_you_mean
@@ -68,11 +69,19 @@ def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
         backend = read_backend(TOKENIZER)
         encoder = encoder_class(vocabulary=backend.get_vocab_size(), config=vars(config))
         return encoder, tokenizer_of(encoder, backend)
-    from nlpkit.encoders.checkpoint import load as checkpoint
-
     source = folder_of(name)
-    backend = checkpoint.load_tokenizer(source)
-    encoder = checkpoint.load_encoder(source, pickle=config.pickle, head=head)
+    spec = own_spec(source)
+    if spec is not None:
+        if head:
+            raise SettingsError(
+                f"{name} has no masked-LM head, which this task needs", hint="--encoder tiny"
+            )
+        encoder, backend = load_own(source, head=False)
+    else:
+        from nlpkit.encoders.checkpoint import load as checkpoint
+
+        backend = checkpoint.load_tokenizer(source)
+        encoder = checkpoint.load_encoder(source, pickle=config.pickle, head=head)
     if config.random:
         encoder = build(encoder.spec())
     if head:
@@ -82,6 +91,21 @@ def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
     if config.dropout is not None:
         set_dropout(encoder, config.dropout)
     return encoder, tokenizer_of(encoder, backend)
+
+
+def load_own(folder: Path, head: bool) -> tuple[Any, tokenizers.Tokenizer]:
+    """(encoder, tokenizer) of a directory in nlpkit's own format, with its head if asked for.
+    Raises SettingsError where they do not fit together."""
+    spec = own_spec(folder)
+    if spec is None:
+        raise SettingsError(f"{folder}: no checkpoint of nlpkit's own format")
+    backend = read_tokenizer(folder, spec["vocabulary"])
+    try:
+        encoder = build({**spec, "head": head})
+    except SettingsError as error:
+        raise SettingsError(f"{folder}/config.json: {error.message}") from None
+    fill_own(encoder, folder)
+    return encoder, backend
 
 
 def load_tokenizer(name: str) -> Tokenizer:

@@ -99,7 +99,8 @@ class Encoder(nn.Module, base.Encoder):
         for row, visible_QK in enumerate(attention_mask_BQK.cpu()):
             length = 1 + int(visible_QK.any(0).nonzero().max())
             own = {name: tensor[row : row + 1, :length] for name, tensor in tensors.items()}
-            own["attention_mask_BQK"] = own["attention_mask_BQK"][:, :, :length]
+            if "attention_mask_BQK" in own:  # what reads from the left alone needs none
+                own["attention_mask_BQK"] = own["attention_mask_BQK"][:, :, :length]
             hidden_BTH[row, :length] = self._run(own)[0]
         return hidden_BTH.to(token_ids_BT.device)
 

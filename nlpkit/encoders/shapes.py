@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import tokenizers
 
 from nlpkit.config import Length, Range, Rate, Size
-from nlpkit.encoders.by_name import build, load, set_dropout, settings_of
-from nlpkit.encoders.shipped import TOKENIZER
+from nlpkit.encoders.by_name import build, class_of, load, load_own, set_dropout, settings_of
+from nlpkit.encoders.checkpoint.own import own_spec
+from nlpkit.encoders.shipped import TOKENIZER, folder_of
 from nlpkit.errors import SettingsError
 from nlpkit.text.backend import read_backend
 
@@ -38,24 +39,64 @@ class ShapeConfig:
     no safetensors file."""
 
 
-def for_pretraining(start: str | None, shape: ShapeConfig) -> tuple[Any, tokenizers.Tokenizer]:
-    """(encoder, tokenizer): the encoder `start`, or one of `shape` with random weights where that
-    is None; with its masked-LM head and without dropout.
+def for_pretraining(
+    start: str | None, shape: Any, name: str | None = None
+) -> tuple[Any, tokenizers.Tokenizer]:
+    """(encoder, tokenizer): the encoder `start`, or one with random weights where that is None;
+    with its head and without dropout.
 
-    Raises SettingsError for a `start` that does not load, or that has no head.
+    `shape` is a `ShapeConfig`, or where `name` is given the settings of that encoder, a file of
+    this folder. Raises SettingsError for a `start` that does not load, or that has no head, and for
+    a name whose encoder is not pretrained.
     """
-    if start is None:
-        backend = read_backend(TOKENIZER)
-        encoder = _of_shape(shape, backend.get_vocab_size())
+    if start is not None:
+        encoder, backend = _of_start(start, shape)
     else:
-        config_class = settings_of(start)
-        if shape.pickle and "pickle" not in config_class.__dataclass_fields__:  # type: ignore[attr-defined]
-            raise SettingsError(f"encoder.pickle: {start} is no checkpoint")
-        config = config_class(pickle=True) if shape.pickle else config_class()
-        encoder, tokenizer = load(start, config, head=True)
-        backend = tokenizer.backend
+        backend = read_backend(TOKENIZER)
+        size = backend.get_vocab_size()
+        encoder = _of_shape(shape, size) if name is None else _of_name(name, shape, size)
     set_dropout(encoder, 0.0)
     return encoder, backend
+
+
+def shape_settings(name: str | None) -> type:
+    """The class of the settings that shape a new encoder: of a transformer for None. Raises
+    SettingsError for a name whose encoder is not pretrained."""
+    if name is None:
+        return ShapeConfig
+    encoder_class = class_of(name)
+    if encoder_class is None:
+        raise SettingsError(
+            f"--encoder: no encoder with random weights has this name: {name}",
+            hint="--start goes on from a checkpoint; without either a transformer is made",
+        )
+    if encoder_class.objective is None:
+        raise SettingsError(f"--encoder: {name} is not pretrained", hint="--encoder on_lstm")
+    return encoder_class.Config
+
+
+def shape_of(encoder: Any) -> dict[str, Any]:
+    """The plain values that say what an encoder is, with `model_type`."""
+    spec = encoder.spec()
+    return {"model_type": spec["kind"], **spec["config"]}
+
+
+def _of_start(start: str, shape: Any) -> tuple[Any, tokenizers.Tokenizer]:
+    folder = folder_of(start)
+    if own_spec(folder) is not None:
+        return load_own(folder, head=True)
+    config_class = settings_of(start)
+    pickle = isinstance(shape, ShapeConfig) and shape.pickle
+    if pickle and "pickle" not in config_class.__dataclass_fields__:  # type: ignore[attr-defined]
+        raise SettingsError(f"encoder.pickle: {start} is no checkpoint")
+    config = config_class(pickle=True) if pickle else config_class()
+    encoder, tokenizer = load(start, config, head=True)
+    return encoder, tokenizer.backend
+
+
+def _of_name(name: str, config: Any, vocabulary: int) -> Any:
+    values = {"vocabulary": vocabulary, "config": asdict(config), "head": True}
+    return build({"kind": name, **values})
 
 
 def _of_shape(shape: ShapeConfig, vocabulary: int) -> Any:

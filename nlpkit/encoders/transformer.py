@@ -70,6 +70,8 @@ class Encoder(nn.Module, base.Encoder):
     Raises SettingsError where the family is unknown or the settings make no model.
     """
 
+    objective = "masked"
+
     def __init__(
         self, config: dict[str, Any], attn_implementation: str | None = None, head: bool = False
     ):

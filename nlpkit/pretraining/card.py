@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from nlpkit.encoders import RECORD, tokens_of
+from nlpkit.encoders.transformer import FAMILIES
 
 POINTS = 24  # most that the figure has
 
@@ -24,22 +25,19 @@ def pretraining_card(record: dict[str, Any], history: list[dict[str, Any]]) -> s
         {"pretrain": record["pretrain"], "shape": record["shape"]}, ensure_ascii=False, indent=1
     )
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    detects = record["pretrain"]["replaced_share"] > 0
-    learned = (
-        ", continued prefixes and tokens of its own that replace others"
-        if detects
-        else " and continued prefixes"
-    )
+    masked = record["shape"]["model_type"] in FAMILIES
+    told = _of_masked_words(record) if masked else _of_next_tokens(record)
+    learned, use, held_out = told
     return f"""# A {record["shape"]["model_type"]} encoder, pretrained with nlpkit
 
-Masked words (whole words by jieba){learned}, one set of weights;
+{learned};
 {record["precision"]} precision on {record["device"]}, {record["processes"]} process(es).
 From {_origin(record)}.
 
-    nlpkit predict ENCODER                        # fills in [MASK]
+{use}
     nlpkit train TASK --encoder ENCODER --data FILE
 
-On held-out lines (15 % of the words masked; prefixes cut at random places):
+{held_out}
 
 | | |
 |---|---|
@@ -57,6 +55,32 @@ Versions: {versions}.
 """
 
 
+def _of_masked_words(record: dict[str, Any]) -> tuple[str, str, str]:
+    """(what was learned, what else it is good for, what the figures are of)."""
+    learned = "Masked words (whole words by jieba) and continued prefixes, one set of weights"
+    if record["pretrain"]["replaced_share"] > 0:
+        learned = (
+            "Masked words (whole words by jieba), continued prefixes and tokens of its own that "
+            "replace others, one set of weights"
+        )
+    use = "    nlpkit predict ENCODER                        # fills in [MASK]"
+    held_out = "On held-out lines (15 % of the words masked; prefixes cut at random places):"
+    return learned, use, held_out
+
+
+def _of_next_tokens(record: dict[str, Any]) -> tuple[str, str, str]:
+    """The same of a language model."""
+    learned = "A language model: the next token from those before"
+    if record["shape"].get("directions") == "both":
+        learned += ", and by a second stack the token before from those behind"
+    learned += ". The files are in nlpkit's own format, since transformers has no such model"
+    use = "    nlpkit encoder tree ENCODER TEXTS             # trees of sentences"
+    if record["shape"].get("cell") == "lstm":
+        use = "    nlpkit encoder info ENCODER"
+    held_out = f"On held-out lines, all tokens of blocks of {record['pretrain']['length'] - 2}:"
+    return learned, use, held_out
+
+
 def _origin(record: dict[str, Any]) -> str:
     """The weights that the pretraining started from."""
     start = record["start"] or "random weights"
@@ -69,17 +93,19 @@ def _origin(record: dict[str, Any]) -> str:
 
 
 def _figure(history: list[dict[str, Any]]) -> str:
-    """The masked perplexity over the tokens trained on."""
+    """The first of the perplexities over the tokens trained on."""
     if len(history) < 2:
         return ""
     every = -(-len(history) // POINTS)
     lines = history[::-1][::every][::-1]
     millions = ", ".join(f'"{line["tokens"] / 1e6:.3g}"' for line in lines)
-    values = ", ".join(f"{line['masked_perplexity']:.4g}" for line in lines)
+    name = next(key for key in lines[0] if key.endswith("_perplexity"))
+    values = ", ".join(f"{line[name]:.4g}" for line in lines)
+    title = name.replace("_", " ").capitalize()
     return f"""
 ```mermaid
 xychart-beta
-    title "Masked perplexity on held-out lines"
+    title "{title} on held-out lines"
     x-axis "million tokens" [{millions}]
     y-axis "perplexity"
     line [{values}]

@@ -1,5 +1,5 @@
-"""Blocks of tokens to batches with targets: masked words, the continuation of a prefix, or replaced
-tokens.
+"""Blocks of tokens to batches with targets: masked words, the continuation of a prefix, replaced
+tokens, or the next token.
 
     masked   [CLS] block [SEP], whole words masked with probability p; of their tokens 80 % become
              [MASK], 10 % another token, 10 % stay; the target is the token at its own place. Every
@@ -10,6 +10,9 @@ tokens.
     replaced a masked batch, whose masked places are filled with tokens drawn from what the encoder
              itself expects there; the target of every token is whether it is not the one of the
              text.
+    next     [CLS] block [SEP]; the target of a place is the next token, for an encoder that sees
+             only what is left of it. For one that reads from the end it is the token before
+             (`previous`); one that reads both ways gives two vectors for a token (`both`).
 
 Sources: Devlin et al. 2018, arxiv.org/abs/1810.04805; Cui et al. 2019 (whole words),
 arxiv.org/abs/1906.08101; Dong et al. 2019 (prefix), arxiv.org/abs/1905.03197; Clark et al. 2020
@@ -32,7 +35,7 @@ from nlpkit.pretraining.corpus import word_bit
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch
 
-Kind = Literal["masked", "prefix", "replaced"]
+Kind = Literal["masked", "prefix", "replaced", "next", "previous", "both"]
 DETECTION_WEIGHT = 4.0
 """Of the loss of replaced tokens, which is small: brings the gradient of such a step to the length
 of the others, where `pretrain.clip_norm` makes them equal. (The 50 of Clark et al. is for two
@@ -55,7 +58,8 @@ class Symbols:
 @dataclass(frozen=True)
 class PretrainBatch(TensorFields):
     """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict
-    there.
+    there. Where an encoder gives two vectors for a token, one behind the other, a place is twice
+    that, plus 1 for the second.
 
     A batch of replaced tokens has `dice_N` too, numbers in [0, 1) that choose what the places are
     filled with.
@@ -100,9 +104,9 @@ class Pretrainer(nn.Module):
 
         The head sees a multiple of TARGET_STEP rows; those added are cut off again.
         """
-        hidden_NH = encode(self.encoder, batch.tokens, batch.attention).flatten(0, 1)[
-            batch.places_N
-        ]
+        hidden_BTH = encode(self.encoder, batch.tokens, batch.attention)
+        of_head = self.encoder.head.dense.in_features
+        hidden_NH = hidden_BTH.reshape(-1, of_head)[batch.places_N]
         count = len(hidden_NH)
         padded = nn.functional.pad(hidden_NH, (0, 0, 0, -count % TARGET_STEP))
         return self.encoder.token_logits(padded)[:count]
@@ -193,6 +197,28 @@ def prefix_batch(
         places.append(number * len(row) + np.arange(cut + 1, len(row) - 1))
         targets.append(ids[cut:])
     return _batch(rows, segments, places, targets, "prefix")
+
+
+def next_batch(
+    blocks: Sequence[np.ndarray], kind: Kind, directions: int, symbols: Symbols
+) -> PretrainBatch:
+    """Blocks (tokens,) of one length, whose tokens are all to be told: from what is left of each
+    (`next`), from what is right of each (`previous`), or both.
+
+    `directions` is how many vectors the encoder gives for a token.
+    """
+    rows, places, targets = [], [], []
+    for number, block in enumerate(blocks):
+        ids, _ = _split(block)
+        rows.append(np.concatenate([[symbols.cls_id], ids, [symbols.sep_id]]))
+        left = number * len(rows[0]) + np.arange(len(ids))  # the places before each token
+        if kind != "previous":
+            places.append(left * directions)
+            targets.append(ids)
+        if kind != "next":
+            places.append((left + 2) * directions + 1)
+            targets.append(ids)
+    return _batch(rows, np.zeros_like(rows), places, targets, "full")
 
 
 def _split(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

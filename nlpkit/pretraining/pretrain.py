@@ -1,8 +1,9 @@
 """Pretraining put together: corpus, encoder, trainer, held-out figures, and files that are a
 checkpoint at every stop.
 
-    config.json tokenizer.json model.safetensors     the encoder with its masked-LM head, as
-                                                     `transformers` reads it too
+    config.json tokenizer.json model.safetensors     the encoder with its language-model head: one
+                                                     of the BERT family as `transformers` reads it
+                                                     too, others in a format of nlpkit's own
     pretraining.json                                 settings, texts, versions, and what was reached
     metrics.jsonl README.md                          a line for each evaluation; model card
     checkpoint.safetensors corpus/                   of a training that is not finished
@@ -31,18 +32,21 @@ import torch
 from nlpkit import encoders
 from nlpkit.encoders import RECORD
 from nlpkit.encoders.checkpoint.load import save_encoder
+from nlpkit.encoders.checkpoint.own import save_own
 from nlpkit.errors import SettingsError
 from nlpkit.inference.devices import keep_freed_memory
 from nlpkit.jsonl import write_atomic
 from nlpkit.pretraining.blocks import Blocks
 from nlpkit.pretraining.card import pretraining_card
 from nlpkit.pretraining.corpus import Corpus, load_corpus
+from nlpkit.pretraining.held_out import detection_f1, held_out_blocks, perplexities
 from nlpkit.pretraining.objectives import (
     Kind,
     PretrainBatch,
     Pretrainer,
     Symbols,
     masked_batch,
+    next_batch,
     prefix_batch,
     replaced_batch,
 )
@@ -53,7 +57,6 @@ from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.state import TrainState
 
 KIND, MASKS = 1, 2  # different generators from one seed
-HELD_OUT_BLOCKS = 512  # most that an evaluation takes
 
 
 class Pretraining:
@@ -73,17 +76,18 @@ class Pretraining:
         if accelerator.device.type == "cpu":
             keep_freed_memory()
         torch.manual_seed(self.config.seed)
-        self.encoder, self.backend = encoders.for_pretraining(plan.start, plan.shape)
+        self.encoder, self.backend = plan.new_encoder()
         self.symbols = _symbols(self.backend)
         self.folder = plan.corpus or plan.out / "corpus"
         self.corpus = self._load_corpus()
-        longest = self.encoder.max_length if self.config.long_share else 0
+        self.long_share = self.config.long_share if self.encoder.max_length else 0.0
+        longest = self.encoder.max_length if self.long_share else 0
         self.lengths = (self.config.length, max(self.config.length, longest))
         sizes = [len(source.tokens) for source in self.corpus.sources]
         weights = [source.weight for source in self.corpus.sources]
         seed = self.config.seed
         self.blocks = [Blocks(sizes, weights, length - 2, seed) for length in self.lengths]
-        self.held_out = self._held_out()
+        self.held_out = held_out_blocks(self.corpus.held_out, self.config.length - 2)
         steps = max(1, self.config.tokens // self.config.batch_tokens)
         self.every = max(1, self.config.evaluate_every // self.config.batch_tokens)
         model = Pretrainer(self.encoder, detects=self.config.replaced_share > 0)
@@ -115,6 +119,8 @@ class Pretraining:
         """(whether the blocks of a step are long, what it learns)."""
         dice = np.random.default_rng((self.config.seed, KIND, step)).random()
         is_long = self._long_steps(step + 1) > self._long_steps(step)
+        if self.encoder.objective == "next":
+            return is_long, "both" if self.encoder.directions == 2 else "next"
         if dice < self.config.prefix_share:
             return is_long, "prefix"
         if dice < self.config.prefix_share + self.config.replaced_share:
@@ -123,7 +129,7 @@ class Pretraining:
 
     def _long_steps(self, step: int) -> int:
         """How many of the steps before this one had long blocks."""
-        return math.floor(step * self.config.long_share)
+        return math.floor(step * self.long_share)
 
     def micro_batches(self, step: int) -> Iterator[PretrainBatch]:
         """This process's micro-batches of the batch of a step (counted from 0), in order."""
@@ -145,58 +151,27 @@ class Pretraining:
         return self.corpus.sources[source].tokens[start : start + blocks.length]
 
     def _batch(self, blocks: Any, randoms: Any, kind: Kind, share: float) -> PretrainBatch:
+        if kind in ("next", "previous", "both"):
+            return next_batch(blocks, kind, self.encoder.directions, self.symbols)
         if kind == "prefix":
             return prefix_batch(blocks, randoms, self.symbols)
         return (masked_batch if kind == "masked" else replaced_batch)(
             blocks, randoms, share, self.symbols
         )
 
-    def _held_out(self) -> list[np.ndarray]:
-        length = self.config.length - 2
-        tokens = self.corpus.held_out
-        count = min(HELD_OUT_BLOCKS, len(tokens) // length)
-        if not count:
-            raise SettingsError(
-                f"too little text: {len(tokens)} tokens are held out, a block has {length}"
-            )
-        chosen = np.linspace(0, len(tokens) // length - 1, count).astype(int)  # from all texts
-        return [tokens[index * length : (index + 1) * length] for index in chosen]
-
     def evaluate(self) -> dict[str, Any]:
         """Perplexities of the held-out blocks, always with the same masks (15 % of the words) and
-        cuts; F1 of the replaced tokens that are found, where they are learned: the better the
-        encoder fills in, the harder they are.
+        cuts, for a language model of all tokens; F1 of the replaced tokens that are found, where
+        they are learned.
 
         With several processes each of them computes the same figures, so that none waits for
         another.
         """
-        model: Any = self.state.model
-        found: dict[str, Any] = {}
-        kinds: tuple[Kind, ...] = ("masked", "prefix")
-        for kind in kinds:
-            loss, right, targets = 0.0, 0, 0
-            for batch in self._held_out_batches(kind):
-                with torch.inference_mode(), self.accelerator.autocast():
-                    logits_NV = model.logits(batch).float()
-                loss += torch.nn.functional.cross_entropy(
-                    logits_NV, batch.targets_N, reduction="sum"
-                ).item()
-                right += int((logits_NV.argmax(-1) == batch.targets_N).sum())
-                targets += len(batch.targets_N)
-            found[f"{kind}_perplexity"] = round(math.exp(loss / targets), 3)
-            found[f"{kind}_accuracy"] = round(right / targets, 4)
+        model, autocast = self.state.model, self.accelerator.autocast
+        found = perplexities(model, self._held_out_batches, autocast)
         if self.config.replaced_share:
-            found["replaced_f1"] = round(self._detection_f1(model), 4)
+            found["replaced_f1"] = detection_f1(model, self._held_out_batches, autocast)
         return {"tokens": self.state.step * self.config.batch_tokens, **found}
-
-    def _detection_f1(self, model: Any) -> float:
-        correct, either = 0, 0
-        for batch in self._held_out_batches("replaced"):
-            with torch.inference_mode(), self.accelerator.autocast():
-                logits_M, replaced_M = model.detect(batch)
-            correct += int((replaced_M & (logits_M > 0)).sum())
-            either += int(replaced_M.sum()) + int((logits_M > 0).sum())
-        return 2 * correct / max(1, either)
 
     def _held_out_batches(self, kind: Kind) -> Iterator[PretrainBatch]:
         for start in range(0, len(self.held_out), 64):
@@ -207,7 +182,8 @@ class Pretraining:
     def events(self) -> Iterator[Event]:
         """Trains to the end, or until `state.interrupted` is set; saves the encoder at every
         evaluation and stop."""
-        events = train(self.state, self.micro_batches, self.evaluate, "masked_accuracy", self.every)
+        monitor = f"{self.encoder.objective}_accuracy"
+        events = train(self.state, self.micro_batches, self.evaluate, monitor, self.every)
         self.finished = yield from kept(events, self.state, self._save)
         if self.finished and self.accelerator.is_main_process:
             self._finish()
@@ -228,7 +204,8 @@ class Pretraining:
             {key: line[key] for key in line if key != "epoch"} for line in self.state.history
         ]
         with self.state.evaluated_weights():
-            save_encoder(out, self.encoder, self.backend)
+            save = save_encoder if self.encoder.objective == "masked" else save_own
+            save(out, self.encoder, self.backend)
         with write_atomic(out / "metrics.jsonl") as stream:
             stream.write(b"".join(json.dumps(line).encode() + b"\n" for line in history))
         self.record["tokens"] = self.state.step * self.config.batch_tokens
@@ -261,7 +238,7 @@ class Pretraining:
             "pretrain": asdict(self.config),
             "start": self.plan.start,
             "before": encoders.record_of(self.plan.start) if self.plan.start else None,
-            "shape": self.encoder.spec()["config"],
+            "shape": encoders.shape_of(self.encoder),
             "texts": self.corpus.describe(),
             "vocabulary_sha256": vocabulary_hash(self.backend),
             "processes": self.accelerator.num_processes,

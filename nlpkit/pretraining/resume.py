@@ -60,12 +60,12 @@ def finished_summary(plan: PretrainPlan, is_main: bool) -> dict[str, Any] | None
 
 def _asked(plan: PretrainPlan) -> dict[str, Any]:
     """What a record says of the plan, without reading the texts."""
-    encoder, _ = encoders.for_pretraining(plan.start, plan.shape)
+    encoder, _ = plan.new_encoder()
     sources = [parse_source(text) for text in plan.texts]
     return {
         "pretrain": asdict(plan.config),
         "start": plan.start,
-        "shape": encoder.spec()["config"],
+        "shape": encoders.shape_of(encoder),
         "texts": [{"file": Path(path).name, "weight": weight} for path, weight in sources],
     }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from nlpkit.config import LearningRate, Length, Positive, Range, Rate, Seed, Share, Weight
 from nlpkit.encoders import ShapeConfig, for_pretraining
@@ -95,13 +95,20 @@ class PretrainPlan:
     texts: tuple[str, ...]
     out: Path
     config: PretrainConfig = PretrainConfig()
-    shape: ShapeConfig = ShapeConfig()
+    shape: Any = ShapeConfig()
+    """`ShapeConfig`, or the settings of `encoder`."""
     start: str | None = None
     """The encoder to go on from; None for random weights of `shape`."""
     corpus: Path | None = None
     """Where the encoded texts are kept; None for a folder in `out` that goes at the end."""
     resume: str = "auto"
     force: bool = False
+    encoder: str | None = None
+    """The encoder to make with random weights; None for a transformer."""
+
+    def new_encoder(self) -> tuple[Any, Any]:
+        """(encoder, tokenizer) to begin with; raises as `for_pretraining`."""
+        return for_pretraining(self.start, self.shape, self.encoder)
 
     @property
     def may_resume(self) -> bool:
@@ -119,10 +126,24 @@ class PretrainPlan:
                 raise SettingsError(
                     f"{path}: lies in {self.out}, which is overwritten", hint="choose another --out"
                 )
-        encoder, _ = for_pretraining(self.start, self.shape)
-        if self.config.prefix_share:
+        encoder, _ = self.new_encoder()
+        if encoder.objective == "next":
+            _refuse_other_objectives(self.config)
+        elif self.config.prefix_share:
             check_attention(encoder, "prefix")
-        if not 8 <= self.config.length <= encoder.max_length:
+        longest = encoder.max_length or self.config.length
+        if not 8 <= self.config.length <= longest:
             raise SettingsError(
-                f"pretrain.length: expected 8 to {encoder.max_length}, got {self.config.length}"
+                f"pretrain.length: expected 8 to {longest}, got {self.config.length}"
+            )
+
+
+def _refuse_other_objectives(config: PretrainConfig) -> None:
+    """Raises SettingsError where settings ask a language model for what others learn."""
+    defaults = {field.name: field.default for field in fields(config)}
+    for name in ("prefix_share", "replaced_share", "mask_share", "long_share"):
+        value = getattr(config, name)
+        if value not in (0, defaults[name]):
+            raise SettingsError(
+                f"pretrain.{name}: not for this encoder, which learns the next token alone"
             )

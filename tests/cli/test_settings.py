@@ -16,13 +16,14 @@ from nlpkit.encoders import ShapeConfig
 from nlpkit.encoders.checkpoint.load import CheckpointConfig
 from nlpkit.encoders.dgcnn import DgcnnConfig
 from nlpkit.encoders.gru import GruConfig
+from nlpkit.encoders.on_lstm import OnLstmConfig
 from nlpkit.pretraining.settings import PretrainConfig
 from nlpkit.training.settings import TrainConfig
 
 FOUND = list(read_settings())
 CLASSES = [("train", TrainConfig), ("pretrain", PretrainConfig)]
 CLASSES += [(name, tasks.load(name).Config) for name in tasks.names()]
-ENCODERS = [CheckpointConfig, ShapeConfig, DgcnnConfig, GruConfig]
+ENCODERS = [CheckpointConfig, ShapeConfig, DgcnnConfig, GruConfig, OnLstmConfig]
 
 
 def lines(*arguments):

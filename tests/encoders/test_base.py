@@ -79,8 +79,16 @@ def small_dgcnn():
     return encoders.build({"kind": "dgcnn", "vocabulary": 50, "config": sizes})
 
 
+def small_on_lstm(cell, directions):
+    sizes = {"hidden_size": 16, "layers": 2, "chunk": 4, "cell": cell, "directions": directions}
+    return encoders.build({"kind": "on_lstm", "vocabulary": 50, "config": sizes})
+
+
 MAKERS = {
     "dgcnn": small_dgcnn,
+    "on_lstm": lambda: small_on_lstm("on_lstm", "both"),
+    "on_lstm, forward": lambda: small_on_lstm("on_lstm", "forward"),
+    "on_lstm, lstm": lambda: small_on_lstm("lstm", "both"),
     **{family: lambda f=family: small_transformer(f) for family in transformer.FAMILIES},
 }
 
@@ -129,7 +137,7 @@ def test_an_encoder_is_one_file(tmp_path):
     assert len(command("predict", out, data).splitlines()) == 40
     listed = json.loads(command("encoder", "list"))
     assert listed["toy"] == "a token and its left neighbour"
-    assert sorted(listed) == ["dgcnn", "tiny", "toy"]
+    assert sorted(listed) == ["dgcnn", "on_lstm", "tiny", "toy"]
 
 
 def test_an_unknown_kind_of_encoder_is_refused():
@@ -140,10 +148,10 @@ def test_an_unknown_kind_of_encoder_is_refused():
         encoders.build({"kind": "dgcnn", "vocabulary": 50, "config": {"hiden_size": 16}})
 
 
-@pytest.mark.parametrize("name", ["dgcnn", "bert"])
+@pytest.mark.parametrize("name", ["dgcnn", "on_lstm", "bert"])
 def test_an_encoder_that_cannot_tell_source_from_target_is_refused(name):
     one_segment = small_transformer("bert", type_vocab_size=1)
-    encoder = one_segment if name == "bert" else small_dgcnn()
+    encoder = one_segment if name == "bert" else MAKERS[name]()
     with pytest.raises(SettingsError, match="cannot tell a source from a target"):
         PrefixLM(encoder)
     with pytest.raises(SettingsError, match="cannot tell a source from a target"):

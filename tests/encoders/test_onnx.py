@@ -36,6 +36,21 @@ MADE["dgcnn"] = dgcnn
 MADE["gru"] = lambda: encoders.load("gru", encoders.settings_of("gru")(layers=2))
 
 
+def on_lstm(**settings):
+    """With weights that are far from those that it starts from."""
+    config = encoders.settings_of("on_lstm")(layers=2, hidden_size=32, chunk=4, **settings)
+    encoder, tokenizer = encoders.load("on_lstm", config)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return encoder, tokenizer
+
+
+MADE["on_lstm"] = on_lstm
+MADE["on_lstm, forward"] = lambda: on_lstm(directions="forward")
+MADE["on_lstm, lstm"] = lambda: on_lstm(cell="lstm")
+
+
 def opened(encoder, folder, int8):
     """The export of an encoder, written to the folder."""
     onnx_graph.write_graph(encoder, folder, int8)
