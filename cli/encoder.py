@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.output import write_json
 from cli.pretrain import pretrain
+from cli.tree import tree
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 app = typer.Typer(help="Inspect and pretrain encoders.", no_args_is_help=True)
 app.command()(pretrain)
+app.command()(tree)
 
 
 @app.callback()
@@ -35,11 +38,14 @@ def info(
     """What a checkpoint really is: read from its tensors, not from its name; JSON when piped, else
     a table."""
     from nlpkit.encoders import names
-    from nlpkit.encoders.catalogue import describe
+    from nlpkit.encoders.catalogue import describe, describe_own
     from nlpkit.encoders.checkpoint.load import inspect
+    from nlpkit.encoders.checkpoint.own import own_spec
 
     if source in names():
         show(describe(source))
+    elif own_spec(Path(source)) is not None:
+        show(describe_own(source))
     else:
         show(asdict(inspect(source, pickle=pickle)))
 

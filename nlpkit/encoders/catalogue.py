@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from nlpkit.encoders.by_name import class_of, load, names, settings_of
+from nlpkit.encoders.by_name import class_of, load, load_own, names, settings_of
+from nlpkit.encoders.checkpoint.own import FORMAT
 from nlpkit.encoders.shipped import checkpoints, record_of, stages_of, tokens_of
+from nlpkit.text.backend import vocabulary_hash
 
 LICENCE = "that of nlpkit (MIT)"
 
@@ -26,6 +29,27 @@ def describe(name: str) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
         "vocabulary_size": tokenizer.backend.get_vocab_size(),
         "spec": encoder.spec(),
+    }
+
+
+def describe_own(source: str) -> dict[str, Any]:
+    """What a checkpoint in nlpkit's own format is, read from its files: sizes, architecture, and
+    what its pretraining reached. Raises SettingsError where it does not load."""
+    folder = Path(source)
+    encoder, backend = load_own(folder, head=True)
+    spec = encoder.spec()
+    record = record_of(source) or {}
+    return {
+        "source": source,
+        "architecture": spec["kind"],
+        "format": FORMAT,
+        "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+        "bytes": (folder / "model.safetensors").stat().st_size,
+        "vocabulary_size": backend.get_vocab_size(),
+        "vocabulary_sha256": vocabulary_hash(backend),
+        "spec": spec,
+        "tokens": tokens_of(record) if record.get("tokens") else None,
+        "held_out": record.get("reached"),
     }
 
 

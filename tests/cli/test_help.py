@@ -34,7 +34,7 @@ COMMANDS = [
         "encoder info",
         "encoder list",
     ),
-    *("encoder pretrain", "trie", "trie build", "trie info"),
+    *("encoder pretrain", "encoder tree", "trie", "trie build", "trie info"),
 ]
 
 
