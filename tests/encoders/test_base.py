@@ -137,7 +137,7 @@ def test_an_encoder_is_one_file(tmp_path):
     assert len(command("predict", out, data).splitlines()) == 40
     listed = json.loads(command("encoder", "list"))
     assert listed["toy"] == "a token and its left neighbour"
-    assert sorted(listed) == ["dgcnn", "on_lstm", "tiny", "toy"]
+    assert sorted(listed) == ["dgcnn", "gru", "on_lstm", "tiny", "toy"]
 
 
 def test_an_unknown_kind_of_encoder_is_refused():
