@@ -9,9 +9,9 @@ the token after each, the second one the token before. The master forget gates o
 tell where the parts of a sentence begin (`encoders.trees`). `cell=lstm` is the same with
 `torch.nn.LSTM`, to compare with; it has no such gates. There is no longest input.
 
-Speed, one core of a Zen 5, 64 texts of 128 tokens, a layer of 256, chunks of 8: a training step of
-a layer takes 0.45 of the time of `torch.nn.LSTM`, whose gradient is not by hand, and a prediction
-0.31 of it.
+Speed, one core, 64 texts of 128 tokens, a layer of 256, chunks of 8: a training step of a layer
+takes 1.5 times as long as one of `torch.nn.LSTM` (autograd alone would take 10 times as long), a
+prediction 1.6 times (`tests/benchmarks/on_lstm_speed.py`). Figures of trees: `on_lstm.md`.
 
 Source: Shen et al. 2019, https://arxiv.org/abs/1810.09536; https://kexue.fm/archives/6621; two
 stacks that share embeddings and head: Peters et al. 2018, https://arxiv.org/abs/1802.05365.
