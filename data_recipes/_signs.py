@@ -47,6 +47,7 @@ SIGNS: dict[str, Callable[[Record], bool]] = {
     "ape210k": lambda record: "original_text" in record,
     "webqa": lambda record: "question_tokens" in record,
     "cmrc2018": lambda record: _has_part(record, "data", "paragraphs") or "context_text" in record,
+    "afqmc": lambda record: {"sentence1", "sentence2"} <= record.keys(),
     "kgclue": lambda record: "|||" in str(record.get("answer"))[:1000],
 }
 """Recipe -> whether a raw record is of its kind; the first that says so counts."""

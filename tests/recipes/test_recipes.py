@@ -932,6 +932,7 @@ def test_a_wrong_option_is_a_settings_error(setting, why):
         ("cluener", {"text": "许蓁写书", "spo_list": []}, "duie"),
         ("duie", {"text": "许蓁写书", "label": {}}, "cluener"),
         ("duie", {"text": "许蓁写书", "sro_list": []}, "news_sro"),
+        ("cluener", {"sentence1": "借书", "sentence2": "还书", "label": "0"}, "afqmc"),
     ],
 )
 def test_the_file_of_another_data_set_is_refused(tmp_path, recipe, line, hint):

@@ -2,7 +2,7 @@
 
     in   {"text_a": "怎么还款", "text_b": "如何还钱", "label": 1}     0, 1 or a grade; or, to look up:
          {"text": "怎么还款", "group": "还款"}
-    out  {..., "prediction": {"score": 0.93, "label": 1.0}}      or, with --kb sentences.jsonl:
+    out  {..., "prediction": {"score": 0.93, "label": 1}}      or, with --kb sentences.jsonl:
          {..., "prediction": {"group": "还款", "nearest": [{"text": "如何还钱", "score": 0.93, "line": 7,
           "group": "还款"}, ...]}}
 
