@@ -61,6 +61,8 @@ class Example:
     encoding: Encoding
     gold: Prediction | None
     annotated: tuple[str, ...] | None
+    origin: str = ""
+    """A name of the text that it was before strings were replaced; empty where nobody asks."""
 
     def __len__(self) -> int:
         return len(self.encoding)
@@ -118,7 +120,7 @@ class Relations:
             text, triples = replace_strings(old, example.gold.spo_list, pool, rate, random)
             if text == old:
                 return example
-            return Example(self.tokenizer.encode(text), Prediction(triples), example.annotated)
+            return replace(example, encoding=self.tokenizer.encode(text), gold=Prediction(triples))
 
         return augment
 

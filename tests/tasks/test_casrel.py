@@ -3,11 +3,13 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from nlpkit import encoders
 from nlpkit.encoders.base import encode
+from nlpkit.errors import DataError
 from nlpkit.tasks.casrel.model import OBJECT_POWER, SUBJECT_POWER
 from nlpkit.tasks.casrel.task import Task
 
@@ -160,7 +162,7 @@ def test_loose_decoding_of_an_untrained_model_has_bounds(parts):
     torch.nn.init.zeros_(model.object.weight)
     batch = task.collate([task.read({"text": "字" * 200})], targets=False)
     with torch.no_grad():
-        places = list(model.triples(batch.tokens, -5.0, loose=True))
+        places = list(model.triples(batch, -5.0, loose=True))
     assert len(places) > 0
     assert len({place.subject for place in places}) <= 200
 
@@ -174,3 +176,72 @@ def test_what_a_line_was_not_annotated_for_costs_nothing(parts):
     assert task.predicates == ["p", "q"]
     assert gradient_PX[0].abs().sum() == 0
     assert gradient_PX[1].abs().sum() > 0
+
+
+PRIOR = [
+    {"text": "甲生乙", "spo_list": [["甲", "p", "乙"]]},
+    {"text": "乙是甲的", "spo_list": [["甲", "p", "乙"]]},
+    {"text": "甲有丙丁", "spo_list": [["甲", "q", "丙丁"]]},
+]
+
+
+def prior_task(tmp_path, records):
+    encoder, tokenizer = encoders.load("dgcnn", encoders.settings_of("dgcnn")(**SIZES, **STILL))
+    pairs = [(f"x:{number}", record) for number, record in enumerate(records, 1)]
+    config = Task.prepare(Task.Config(prior=True), pairs, tmp_path)
+    task = Task(config, tokenizer, tmp_path)
+    return task, task.build_model(encoder).eval()
+
+
+def cells(task, example):
+    return task.collate([example]).prior_BTX[0].nonzero().tolist()
+
+
+def test_triples_of_other_texts_are_features(tmp_path):
+    task, _ = prior_task(tmp_path, PRIOR)
+    # of p, stated twice, and of q, stated elsewhere: subject, then predicates p and q
+    expected = [[1, 0], [1, 1], [2, 2], [2, 3], [3, 4], [4, 5]]
+    assert cells(task, task.read({"text": "甲乙丙丁"})) == expected
+    assert cells(task, task.read({"text": "丙丁乙"})) == []
+
+
+def test_what_only_this_text_states_is_no_feature_of_it(tmp_path):
+    task, _ = prior_task(tmp_path, PRIOR)
+    assert cells(task, task.read(PRIOR[2])) == []
+    assert cells(task, task.read(PRIOR[0])) == [[1, 0], [1, 1], [3, 2], [3, 3]]
+
+
+def test_a_text_with_strings_replaced_is_still_the_one_it_was(tmp_path):
+    records = [*PRIOR, {"text": "戊有己和庚", "spo_list": [["戊", "q", "己"], ["戊", "q", "庚"]]}]
+    task, _ = prior_task(tmp_path, records)
+    task.config = replace(task.config, replace=1.0)
+    examples = [task.read(record) for record in records]
+    augment = task.augmenter(examples)
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        augmented = augment(examples[3], random)
+        assert augmented.origin == examples[3].origin
+        by_hand = task.read({"text": augmented.encoding.text})
+        own = {("戊", "己"), ("戊", "庚")}
+        text = augmented.encoding.text
+        kept = [pair for pair in own if all(string in text for string in pair)]
+        if kept and text != "戊有己和庚":
+            assert len(cells(task, augmented)) < len(cells(task, by_hand))
+
+
+def test_features_start_without_effect_and_then_have_one(tmp_path):
+    task, model = prior_task(tmp_path, PRIOR)
+    batch = task.collate([task.read({"text": "甲乙丙丁"})])
+    with torch.no_grad():
+        plain = encode(model.encoder, batch.tokens)
+        assert torch.equal(model.encoded(batch), plain)
+        model.prior.weight.fill_(0.5)
+        changed_BT = (model.encoded(batch) != plain).any(2)
+    assert changed_BT[0].tolist()[:6] == [False, True, True, True, True, False]
+
+
+def test_a_bad_triple_is_named_before_it_is_kept(tmp_path):
+    bad = {"text": "甲", "spo_list": [["甲", "p"]]}
+    with pytest.raises(DataError, match="x:2: spo_list"):
+        prior_task(tmp_path, [PRIOR[0], bad])
+    assert not (tmp_path / "prior.json").exists()

@@ -11,7 +11,7 @@ in one of two ways:
 Source: https://kexue.fm/archives/7161 (norm), /6671 (the factors, the gate of its convolutions).
 Differs from /7161: the norm comes on top of the encoder, not in place of its last one.
 Legend: B texts, T tokens, P predicates, M subjects of all texts, H hidden, 2: first and last, N
-gold cells, K triples.
+gold cells, K triples, X prior features.
 """
 
 from __future__ import annotations
@@ -52,13 +52,15 @@ class Batch(TensorFields):
     """(text, first token, last token) of all gold subjects."""
     objects_N4: torch.Tensor | None
     """(subject, predicate, 0 for first and 1 for last, token)."""
+    prior_BTX: torch.Tensor | None = None
+    """Features of `nlpkit.tasks.casrel.prior`, where the settings ask for them."""
 
 
 class Model(nn.Module):
     """Encoder and pointers."""
 
-    def __init__(self, encoder: Any, predicates: int, condition: str):
-        """`condition` is that of the settings."""
+    def __init__(self, encoder: Any, predicates: int, condition: str, prior_size: int = 0):
+        """`condition` is that of the settings, `prior_size` the number of prior features."""
         super().__init__()
         self.encoder = encoder
         self.predicates = predicates
@@ -71,6 +73,18 @@ class Model(nn.Module):
             self.norm = ConditionalNorm(nn.LayerNorm(size), 2 * size, self.conditions)
         else:
             self.gate = nn.Linear(3 * size, 2 * size)
+        self.prior = None
+        if prior_size:
+            self.prior = nn.Linear(prior_size, size, bias=False)
+            nn.init.zeros_(self.prior.weight)
+
+    def encoded(self, batch: Batch) -> torch.Tensor:
+        """hidden_BTH, the vectors of what is known beforehand added."""
+        hidden_BTH = encode(self.encoder, batch.tokens)
+        if self.prior is None:
+            return hidden_BTH
+        assert batch.prior_BTX is not None
+        return hidden_BTH + self.prior(batch.prior_BTX.to(hidden_BTH.dtype))
 
     def objects(self, hidden_BTH: torch.Tensor, subjects_M3: torch.Tensor) -> torch.Tensor:
         """logits_MPT2 of first and last tokens of the objects of some subjects."""
@@ -96,7 +110,7 @@ class Model(nn.Module):
         nothing."""
         assert batch.subjects_M3 is not None
         assert batch.objects_N4 is not None
-        hidden_BTH = encode(self.encoder, batch.tokens)
+        hidden_BTH = self.encoded(batch)
         content_BT = batch.tokens.content_BT
         length_B = content_BT.sum(1).clamp_min(1)
         row_M, first_M, last_M = batch.subjects_M3.unbind(1)
@@ -117,14 +131,14 @@ class Model(nn.Module):
         count_B = row_M.bincount(minlength=len(loss_B)).clamp_min(1)
         return loss_B.index_add(0, row_M, loss_M / count_B[row_M])
 
-    def triples(self, tokens: TokenBatch, threshold: float, loose: bool) -> Iterator[Found]:
+    def triples(self, batch: Batch, threshold: float, loose: bool) -> Iterator[Found]:
         """The triples whose subject and object score above the threshold, text by text.
 
         The score of a triple is the smallest of its four. `loose` keeps only the LOOSE_SPANS best
         subjects of a text and the LOOSE_OBJECTS best objects of each.
         """
-        hidden_BTH = encode(self.encoder, tokens)
-        content_BT = tokens.content_BT
+        hidden_BTH = self.encoded(batch)
+        content_BT = batch.tokens.content_BT
         start_BT, end_BT = scores(self.subject(hidden_BTH), SUBJECT_POWER).unbind(2)
         last_BT, score_BT = spans_from(start_BT, end_BT, content_BT)
         if loose:

@@ -26,9 +26,10 @@ Legend: B texts, T tokens, M subjects of all texts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -38,7 +39,8 @@ from nlpkit.evaluation.thresholds import threshold_for
 from nlpkit.formats.triples import Prediction, Triple
 from nlpkit.tasks._relations import Example, Relations, RelationSettings
 from nlpkit.tasks.casrel.model import Batch, Model
-from nlpkit.text.tokenizer import Encoding, Span
+from nlpkit.tasks.casrel.prior import Noting, Prior, digest
+from nlpkit.text.tokenizer import Encoding, Span, Tokenizer
 
 Objects = dict[Span, set[tuple[int, int, int]]]
 """Subject, first token and end -> (predicate, first and last token) of its objects."""
@@ -51,12 +53,40 @@ class Settings(RelationSettings):
     condition: Literal["norm", "gate"] = "norm"
     """How the tokens are read again with the subject in mind: by a conditional LayerNorm, or by a
     gate."""
+    prior: bool = False
+    """Whether the triples of the training data whose subject and object a text names are features
+    of it. They are kept in the run."""
 
 
 class Task(Relations, task.Task[Example, Batch, Prediction]):
     """See the module docstring."""
 
     Config = Settings
+
+    @classmethod
+    def prepare(
+        cls, config: Any, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
+    ) -> Any:
+        """Writes `schema.json` and, with `prior`, the triples of the data as `prior.json`."""
+        if not config.prior:
+            return super().prepare(config, records, folder)
+        noting = Noting()
+        config = super().prepare(config, noting(records), folder)
+        noting.write(folder)
+        return config
+
+    def __init__(self, config: Any, tokenizer: Tokenizer, folder: Path | None):
+        super().__init__(config, tokenizer, folder)
+        self.prior: Prior | None = None
+        if config.prior and folder is not None:
+            self.prior = Prior(folder, self.predicate_ids)
+
+    def read(self, record: dict[str, Any]) -> Example:
+        """As `Relations.read`."""
+        example = super().read(record)
+        if self.prior is None:
+            return example
+        return replace(example, origin=digest(example.encoding.text))
 
     def labels(self, encoding: Encoding, triples: Sequence[Triple]) -> Objects:
         """The objects of every subject: all occurrences of every triple's strings."""
@@ -77,8 +107,9 @@ class Task(Relations, task.Task[Example, Batch, Prediction]):
         tokens = self.tokenizer.collate(encodings)
         annotated_BP = self.annotated(examples)
         decided_BT = tokens.content_BT.clone()
+        prior_BTX = self._prior(examples, decided_BT.shape[1])
         if not targets:
-            return Batch(encodings, tokens, annotated_BP, decided_BT, None, None)
+            return Batch(encodings, tokens, annotated_BP, decided_BT, None, None, prior_BTX)
         subjects: list[tuple[int, ...]] = []
         objects: list[tuple[int, ...]] = []
         for row, example in enumerate(examples):
@@ -92,17 +123,29 @@ class Task(Relations, task.Task[Example, Batch, Prediction]):
                 subjects.append((row, first, end - 1))
         subjects_M3 = torch.tensor(subjects, dtype=torch.int64).reshape(-1, 3)
         objects_N4 = torch.tensor(objects, dtype=torch.int64).reshape(-1, 4)
-        return Batch(encodings, tokens, annotated_BP, decided_BT, subjects_M3, objects_N4)
+        return Batch(
+            encodings, tokens, annotated_BP, decided_BT, subjects_M3, objects_N4, prior_BTX
+        )
+
+    def _prior(self, examples: Sequence[Example], width: int) -> torch.Tensor | None:
+        """prior_BTX of texts padded to `width`; None where the settings ask for none."""
+        if self.prior is None:
+            return None
+        prior_BTX = torch.zeros((len(examples), width, self.prior.size), dtype=torch.bool)
+        for row, example in enumerate(examples):
+            prior_BTX[row, : len(example)] = self.prior.features(example.encoding, example.origin)
+        return prior_BTX
 
     def build_model(self, encoder: nn.Module) -> Model:
         """Encoder and pointers with fresh weights for the pointers."""
-        return Model(encoder, len(self.predicates), self.config.condition)
+        prior_size = 0 if self.prior is None else self.prior.size
+        return Model(encoder, len(self.predicates), self.config.condition, prior_size)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The triples above the threshold; those of equal strings count once, with the best
         score."""
         threshold = threshold_for(self.config.threshold, loose)
-        places = model.triples(batch.tokens, threshold, loose)
+        places = model.triples(batch, threshold, loose)
         return self.triples_of(places, batch.encodings)
 
 
