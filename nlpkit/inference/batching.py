@@ -43,14 +43,14 @@ def cheapest(lengths: Sequence[int], most: int, max_tokens: int) -> list[list[in
     ordered = sorted(range(len(lengths)), key=lambda place: lengths[place])
     widths = [padded_length(lengths[place]) for place in ordered]
     least = np.zeros(len(ordered) + 1)  # time of the first n
-    first = np.zeros(len(ordered) + 1, dtype=int)  # where the last piece of the first n begins
+    first = [0] * (len(ordered) + 1)  # where the last piece of the first n begins
+    place = np.arange(len(ordered) + 1)
     for end, width in enumerate(widths, 1):
-        fit = min(most, max(1, max_tokens // width), end)
-        begin = end - fit
-        sizes = np.arange(fit, 0, -1)
-        times = least[begin:end] + sizes * width + BATCH_COST
+        begin = end - min(most, max(1, max_tokens // width), end)
+        # that of what is before the last piece, less that of its rows if there were no others
+        times = least[begin:end] - width * place[begin:end]
         best = int(times.argmin())
-        least[end] = times[best]
+        least[end] = times[best] + width * end + BATCH_COST
         first[end] = begin + best
     pieces = []
     end = len(ordered)
