@@ -1,7 +1,8 @@
-"""Training speed of GPLinker: nlpkit against bert4torch, the same encoder shape (BERT 4 x 256) and
-sentences a step.
+"""Training speed of GPLinker or CasRel: nlpkit against bert4torch, the same encoder shape (BERT
+4 x 256) and sentences a step.
 
     python tests/benchmarks/training_speed.py --data duie_train.jsonl --peer-python PEER/bin/python
+    python tests/benchmarks/training_speed.py --task casrel ...
 
 `PEER` is a virtual environment with torch and bert4torch (see bert4torch_peer.py for what else that
 needs). Every measurement is a process of its own; they take turns, and medians over the turns are
@@ -20,7 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-PEER = Path(__file__).parent / "bert4torch_peer.py"
+HERE = Path(__file__).parent
+PEERS = {
+    "gplinker": HERE / "bert4torch_peer.py",
+    "casrel": HERE / "bert4torch_casrel_peer.py",
+}
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -35,10 +40,10 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
     values = {
         "train": {"batch_size": arguments.batch_size, "evaluate_every": 1e9},
-        "gplinker": {"replace": 0.0},
+        arguments.task: {"replace": 0.0},
     }
     plan = Plan(
-        "gplinker",
+        arguments.task,
         (arguments.data,),
         Path(),
         encoder=arguments.encoder,
@@ -80,7 +85,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         steps = arguments.steps if mode == "tuned" else max(5, arguments.steps // 4)
         command = [
             arguments.peer_python,
-            str(PEER),
+            str(PEERS[arguments.task]),
             "train",
             "--mode",
             mode,
@@ -91,6 +96,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     else:
         command = [sys.executable, __file__, "--child", "--steps", str(arguments.steps), *shared]
         command += ["--encoder", arguments.encoder, "--precision", arguments.precision]
+        command += ["--task", arguments.task]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     figures = {"name": name, **json.loads(done.stdout)}
     print(json.dumps(figures), flush=True)
@@ -106,6 +112,7 @@ def main() -> None:
     parser.add_argument(
         "--peer-python", help="interpreter with bert4torch; without it only nlpkit is measured"
     )
+    parser.add_argument("--task", default="gplinker", choices=PEERS)
     parser.add_argument("--encoder", default="tiny")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--batch-size", type=int, default=32)
