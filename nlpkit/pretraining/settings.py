@@ -17,7 +17,7 @@ from nlpkit.training.settings import TrainConfig
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Settings of a pretraining, section `pretrain`."""
+    """Settings of a pretraining, section `pretrain`; the shares are of encoders that fill in masks."""
 
     tokens: Annotated[int, Range(1, 10**15)] = 400_000_000
     """Tokens to train on, all passes together."""

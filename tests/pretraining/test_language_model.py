@@ -150,6 +150,19 @@ def test_it_learns_and_its_directory_gives_the_same_scores(text, tmp_path):
     assert math.exp(loss) == pytest.approx(last["next_perplexity"], rel=0.02)  # in bfloat16
 
 
+def test_two_processes_equal_one(text, tmp_path):
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        few = ["--set=pretrain.learning_rate=1e-4", "--processes", processes, "--device=cpu"]
+        nlpkit("encoder", "pretrain", text, "--out", out, *FLAGS, *few)
+        found.append(safetensors.torch.load_file(out / "model.safetensors"))
+    for name in found[0]:  # stored in bfloat16: apart by one rounding at most
+        torch.testing.assert_close(
+            found[0][name].float(), found[1][name].float(), atol=1e-5, rtol=2**-7
+        )
+
+
 @pytest.fixture(scope="module")
 def folder(text, tmp_path_factory):
     """The directory that the command makes."""
