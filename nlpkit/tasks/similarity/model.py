@@ -54,6 +54,9 @@ class GroupModel(Model):
     def __init__(self, encoder: Any, config: Settings, groups: int):
         super().__init__(encoder, config)
         self.groups = nn.Embedding(groups, encoder.hidden_size)
+        # Only directions count. From vectors of length 1 an optimizer turns them soon; from the
+        # usual ones of length sqrt(H) hardly in an epoch.
+        nn.init.normal_(self.groups.weight, std=encoder.hidden_size**-0.5)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text: (B,)."""
