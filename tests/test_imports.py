@@ -22,7 +22,7 @@ MAY = {
         *("errors", "jsonl", "config", "text", "formats", "layers", "encoders", "decoding"),
         *("json_value", "task", "evaluation.metrics", "evaluation.thresholds"),
     },
-    "samples": {"errors", "text", "tasks.ape210k.arithmetic"},
+    "samples": {"errors", "text", "tasks.ape210k.arithmetic", "tasks.xiangqi"},
     "inference": {
         *("errors", "jsonl", "json_value", "config", "text", "layers", "decoding", "encoders"),
         *("task", "run", "run_files"),

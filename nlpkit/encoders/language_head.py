@@ -63,12 +63,22 @@ class LanguageHead(nn.Module):
         has_token_V[list(tokenizer.get_vocab().values())] = True
         self.bias[~has_token_V] = NEVER
 
-    def forward(self, hidden_NH: torch.Tensor, embedding_VE: torch.Tensor) -> torch.Tensor:
-        """logits_NV of any number of hidden vectors (any leading dimensions)."""
+    def forward(
+        self,
+        hidden_NH: torch.Tensor,
+        embedding_VE: torch.Tensor,
+        token_ids_S: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """logits_NV of any number of hidden vectors (any leading dimensions); with `token_ids_S`
+        logits_NS, of these tokens only."""
         embedded_NE = self.norm(self.activation(self.dense(hidden_NH)))
+        bias_V: torch.Tensor = self.bias
+        if token_ids_S is not None:
+            embedding_VE = embedding_VE[token_ids_S]
+            bias_V = bias_V[token_ids_S]
         if self.training:
-            return nn.functional.linear(embedded_NE, embedding_VE, self.bias)
-        return steady_linear(embedded_NE, embedding_VE, self.bias)
+            return nn.functional.linear(embedded_NE, embedding_VE, bias_V)
+        return steady_linear(embedded_NE, embedding_VE, bias_V)
 
 
 def own_head_name(name: str) -> str | None:

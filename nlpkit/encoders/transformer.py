@@ -172,12 +172,14 @@ class Encoder(nn.Module, base.Encoder):
             getattr(config, "layer_norm_eps", 1e-12),
         )
 
-    def token_logits(self, hidden_NH: torch.Tensor) -> torch.Tensor:
-        """Scores of the tokens at some places, logits_NV. Raises SettingsError for an encoder
-        without its head."""
+    def token_logits(
+        self, hidden_NH: torch.Tensor, token_ids_S: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Scores of the tokens at some places, logits_NV; with `token_ids_S` logits_NS, of these
+        tokens only. Raises SettingsError for an encoder without its head."""
         if self.head is None:
             raise SettingsError("encoder: was built without its masked-LM head")
-        return self.head(hidden_NH, self.model.embeddings.word_embeddings.weight)
+        return self.head(hidden_NH, self.model.embeddings.word_embeddings.weight, token_ids_S)
 
     def depth_of(self, parameter_name: str) -> int:
         """0 for one of the embeddings, 1 to `depth` for one of a block, above that the head; for

@@ -17,7 +17,7 @@ from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import dumps
 from nlpkit.run import load
 
-WRITING = ["ape210k", "cln", "kgclue", "mrc_seq2seq"]
+WRITING = ["ape210k", "cln", "kgclue", "mrc_seq2seq", "xiangqi"]
 UNCHECKED = {"run": {"check": False}}
 
 

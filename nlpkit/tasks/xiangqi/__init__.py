@@ -1,0 +1,3 @@
+from nlpkit.tasks.xiangqi.task import Task
+
+__all__ = ["Task"]
