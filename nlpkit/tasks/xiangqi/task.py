@@ -197,7 +197,7 @@ class Task(task.Writes, task.Task[Example, Batch, Prediction]):
         logits_NS = model.logits(rows)
         games = len(batch.examples)
         nats_B = torch.zeros(games, device=logits_NS.device, dtype=torch.float64)
-        nats_B.index_add_(0, rows.game_N, model.nats(rows, logits_NS).double())
+        nats_B.index_add_(0, rows.game_N, model.nats(rows, logits_NS).detach().double())
         is_right_N4 = (logits_NS.argmax(1) == rows.symbol_N).view(-1, 4)
         spelled_B = torch.zeros(games, device=logits_NS.device, dtype=torch.int64)
         spelled_B.index_add_(0, rows.game_N.view(-1, 4)[:, 0], is_right_N4.all(1).long())
