@@ -27,11 +27,11 @@ def convert(paths: Sequence[str]) -> Iterator[Record]:
         for path in paths or ["-"]:
             for line in read_lines(path):
                 columns = line.text().split("\t")
-                if len(columns) != 4:
+                if not 2 <= len(columns) <= 4:
                     raise DataError(
                         f"{line.where}: expected four columns with tabs between, got {len(columns)}"
                     )
-                kind, result, fen, moves = columns
+                kind, result, fen, moves = [*columns, "", ""][:4]  # empty ones may be cut off
                 if not moves.strip():
                     counts["games without moves: left out"] += 1
                     continue

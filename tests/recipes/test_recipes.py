@@ -508,6 +508,7 @@ GOLDEN |= {
 }
 
 NOTES = {
+    "xiangqi": "note: 1 games without moves: left out\n",
     "nlpcc_kbqa": "note: 1 questions whose triple has an empty part: left out\n",
     "nlpcc_kb": "note: 1 triples with an empty part: left out\n"
     "note: 1 triples that come twice in a row: written once\n",
