@@ -10,9 +10,12 @@ sentence by sentence.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import random
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -106,21 +109,8 @@ def build(folder: Path, records: list[dict[str, Any]], predicates: int) -> Any:
     return tokenizer, CasRel(str(config), predicates)
 
 
-def main() -> None:
-    """Trains some steps from random weights and prints one JSON line of measurements."""
-    import tempfile
-
-    parser = argparse.ArgumentParser(description="Speed of bert4torch's CasRel.")
-    parser.add_argument("command", choices=("train",))
-    parser.add_argument("--data", type=Path, action="append", required=True)
-    parser.add_argument("--mode", choices=("example", "tuned"), required=True)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=50, help="timed training steps")
-    parser.add_argument("--warmup-steps", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    random.seed(1)
+def train(args: argparse.Namespace) -> dict[str, Any]:
+    """Trains some steps from random weights; returns the measurements."""
     records = read_records(args.data)
     predicates = sorted({spo["predicate"] for record in records for spo in record["spo_list"]})
     with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +126,24 @@ def main() -> None:
     steps = args.warmup_steps + args.steps
     model.fit(DataLoader(records, **batching), steps, epochs=1, callbacks=[timer], verbose=0)
     timed = args.warmup_steps
-    figures = measurements(args.batch_size, sum(timer.sizes[timed:]), timer.marks[timed:])
+    return measurements(args.batch_size, sum(timer.sizes[timed:]), timer.marks[timed:])
+
+
+def main() -> None:
+    """Reads the command line, trains, and prints one JSON line of measurements."""
+    parser = argparse.ArgumentParser(description="Speed of bert4torch's CasRel.")
+    parser.add_argument("command", choices=("train",))
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument("--mode", choices=("example", "tuned"), required=True)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=50, help="timed training steps")
+    parser.add_argument("--warmup-steps", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    random.seed(1)
+    with contextlib.redirect_stdout(sys.stderr):
+        figures = train(args)
     print(json.dumps(figures))
 
 
