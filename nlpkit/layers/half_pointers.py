@@ -16,6 +16,8 @@ Legend: leading dimensions "..." (texts; texts and predicates), T tokens.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -31,6 +33,12 @@ def log_powered(logits: torch.Tensor, power: int) -> torch.Tensor:
 def _log_of_rest(log_p: torch.Tensor) -> torch.Tensor:
     """log(1 - p), exact for p near 0 and near 1."""
     return (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny).log()
+
+
+def logit_of(p: float, power: int) -> float:
+    """The x for which sigmoid(x)^power is p."""
+    root = p ** (1 / power)
+    return math.log(root / (1 - root))
 
 
 def scores(logits: torch.Tensor, power: int) -> torch.Tensor:

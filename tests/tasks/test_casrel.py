@@ -10,7 +10,7 @@ import torch
 from nlpkit import encoders
 from nlpkit.encoders.base import encode
 from nlpkit.errors import DataError
-from nlpkit.tasks.casrel.model import OBJECT_POWER, SUBJECT_POWER
+from nlpkit.tasks.casrel.model import AT_FIRST, OBJECT_POWER, SUBJECT_POWER
 from nlpkit.tasks.casrel.task import Task
 
 SIZES = {"hidden_size": 32, "dilations": (1,), "lstm_layers": 1, "lstm_size": 16}
@@ -245,3 +245,10 @@ def test_a_bad_triple_is_named_before_it_is_kept(tmp_path):
     with pytest.raises(DataError, match="x:2: spo_list"):
         prior_task(tmp_path, [PRIOR[0], bad])
     assert not (tmp_path / "prior.json").exists()
+
+
+def test_an_untrained_model_finds_next_to_nothing(tmp_path):
+    task, model = prior_task(tmp_path, PRIOR)
+    for layer, power in ((model.subject, SUBJECT_POWER), (model.object, OBJECT_POWER)):
+        p = [p_of(logit, power) for logit in layer.bias.tolist()]
+        assert p == pytest.approx([AT_FIRST] * len(p), rel=1e-4)

@@ -25,7 +25,7 @@ from torch import nn
 
 from nlpkit.encoders.base import encode
 from nlpkit.layers.conditional_norm import ConditionalNorm, Conditions
-from nlpkit.layers.half_pointers import pointer_losses, scores, spans_from
+from nlpkit.layers.half_pointers import logit_of, pointer_losses, scores, spans_from
 from nlpkit.layers.span_decoding import LOOSE_SPANS
 from nlpkit.tasks._relations import Found
 from nlpkit.text.batch import TensorFields
@@ -33,6 +33,8 @@ from nlpkit.text.tokenizer import Encoding, TokenBatch
 
 SUBJECT_POWER = 2
 OBJECT_POWER = 4
+AT_FIRST = 0.01
+"""What p of an untrained model is: as rare as first and last tokens are."""
 SCORES_AT_ONCE = 1 << 22  # of objects, held in memory while decoding
 LOOSE_OBJECTS = 64
 """Of a subject, that loose decoding keeps at most."""
@@ -67,6 +69,8 @@ class Model(nn.Module):
         size = encoder.hidden_size
         self.subject = nn.Linear(size, 2)
         self.object = nn.Linear(size, 2 * predicates)
+        for layer, power in ((self.subject, SUBJECT_POWER), (self.object, OBJECT_POWER)):
+            nn.init.constant_(layer.bias, logit_of(AT_FIRST, power))
         self.norm = self.gate = None
         if condition == "norm":
             self.conditions = Conditions()
