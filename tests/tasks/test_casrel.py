@@ -28,8 +28,9 @@ def parts(request, tmp_path):
     task = Task(config, tokenizer, tmp_path)
     model = task.build_model(encoder).eval()
     with torch.no_grad():
-        for parameter in (model.subject.weight, model.object.weight):
-            parameter.mul_(6)
+        for pointer in (model.subject, model.object):
+            pointer.weight.mul_(6)
+            pointer.bias.zero_()
         if model.norm is not None:
             model.norm.gain_HC.normal_(std=0.3)
     return task, model
