@@ -50,8 +50,9 @@ GIVEN_OF = {"cln": {"label"}, "xiangqi": {"moves", "fen"}}
 """The same for tasks that differ."""
 OWN_GOLD = {"xiangqi"}
 """Tasks that learn what they are given: the gold of a game are its moves."""
-ALL_THE_SAME = {"cln": {"top_k": 1}}
-"""Settings with which a task that draws at random always writes the same."""
+FOR_CONTRACT = {"cln": {"top_k": 1}, "similarity": {"loss": "am_softmax"}}
+"""Settings with which a task that draws at random always writes the same, and with which a loss is
+that of one example."""
 LEARNT = {"cln": 0.9, "xiangqi": 0.9}
 """How much of 1 a task's monitor reaches where it is a probability."""
 
@@ -81,7 +82,7 @@ class Case:
         self.name = name
         self.records = list(read_jsonl(sample))
         task_class = tasks.load(name)
-        settings = {**ALL_THE_SAME.get(name, {}), **settings}
+        settings = {**FOR_CONTRACT.get(name, {}), **settings}
         config = task_class.Config(**settings)
         self.has_head = task_class.needs_head(config)
         encoder, tokenizer, self.encoder_name = small_encoder(self.has_head)

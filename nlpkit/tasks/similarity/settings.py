@@ -11,7 +11,7 @@ Kind = Literal["labels", "grades", "groups"]
 Loss = Literal["am_softmax", "softmax", "contrastive", "cosent"]
 
 LOSSES: dict[Kind, tuple[Loss, ...]] = {
-    "groups": ("am_softmax", "softmax", "contrastive"),
+    "groups": ("contrastive", "am_softmax", "softmax"),
     "labels": ("cosent", "contrastive"),
     "grades": ("cosent",),
 }
@@ -27,7 +27,7 @@ class Settings:
     loss: Loss | None = None
     """`am_softmax` (groups as classes), `softmax` (the same without margin), `contrastive` (the
     other examples of the step are wrong answers), `cosent` (the order of the cosines); none: of
-    groups `am_softmax`, of pairs `cosent`."""
+    groups `contrastive`, of pairs `cosent`."""
     kind: Kind | None = None
     """What the lines hold: pairs with `labels` 0 and 1 or with `grades`, or texts in `groups`;
     none: noted by training."""
