@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nlpkit.layers.steady_products import FEW, is_traced, weighted_sums
+from nlpkit.layers.steady_products import is_traced, spare, weighted_sums
 
 
 class KeyValues:
@@ -101,8 +101,8 @@ def attend(
             query_BAQD, key_BAKD, value_BAKD, attn_mask=mask_B1QK.to(query_BAQD.dtype)
         )
     query_BAQD = query_BAQD * query_BAQD.shape[3] ** -0.5
-    if queries < FEW:
-        query_BAQD = nn.functional.pad(query_BAQD, (0, 0, 0, FEW - queries))
+    if spare(queries):
+        query_BAQD = nn.functional.pad(query_BAQD, (0, 0, 0, spare(queries)))
     score_BAQK = (query_BAQD @ key_BAKD.transpose(2, 3))[:, :, :queries]
     weight_BAQK = (score_BAQK + mask_B1QK).softmax(3, dtype=torch.float32)
     return weighted_sums(weight_BAQK.to(value_BAKD.dtype), value_BAKD, source)

@@ -35,7 +35,7 @@ from nlpkit.encoders.language_head import LanguageHead
 from nlpkit.errors import SettingsError
 from nlpkit.layers.mirrored import mirrored
 from nlpkit.layers.ordered_neurons import OrderedNeurons
-from nlpkit.layers.steady_products import FEW, is_traced, steady_linear
+from nlpkit.layers.steady_products import is_traced, spare, steady_linear
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ class Encoder(nn.Module, base.Encoder):
         return self.stacks[stack]
 
     def _columns(self, hidden_BTH: torch.Tensor) -> torch.Tensor:
-        """(T, B, H). In prediction on a CPU there are at least FEW rows, so that the products of a
+        """(T, B, H). In prediction on a CPU there are `spare` rows more, so that the products of a
         step do not depend on how many there are."""
         hidden_TBH = hidden_BTH.transpose(0, 1)
         is_steady = not self.training and hidden_BTH.device.type == "cpu" and not is_traced()
-        if is_steady and hidden_TBH.shape[1] < FEW:
-            more = FEW - hidden_TBH.shape[1]
+        if is_steady:
+            more = spare(hidden_TBH.shape[1])
             hidden_TBH = nn.functional.pad(hidden_TBH, (0, 0, 0, more))
         return hidden_TBH
 

@@ -5,7 +5,8 @@ in the last bits (fp32, MKL: up to 1e-6 of logits of size 1). Then a text alone 
 other scores than among others. Three things were found to matter, and in prediction they are kept
 from happening:
 
-- One to three rows take another kernel than more. They are filled up to FEW.
+- Up to three rows take another kernel than more, also where they are left over when threads share
+  few rows. Rows are filled up to a multiple of FEW.
 - A single column is a product with a vector, whose sums depend on how many rows there are. It gets
   a second one.
 - A sum of more than 192 terms is cut into equal parts, and where the cuts fall depends on its
@@ -27,10 +28,19 @@ import torch
 from torch import nn
 
 FEW = 4
-"""From so many rows on, the rows of a product were equal for all N tried (up to 2048)."""
+"""Of multiples of it, the rows of a product were equal for all numbers tried (up to 2048 rows, 1 to
+16 threads)."""
+
+MANY = 256
+"""From so many rows on they were equal whatever their number: 16 threads need 32."""
 
 BLOCK = 128
 """Terms that a library adds up at once: below the 192 from which it cuts, and a multiple of 16."""
+
+
+def spare(rows: int) -> int:
+    """Rows to be added, so that what is in the others does not depend on how many they are."""
+    return 0 if rows >= MANY else -rows % FEW
 
 
 def steady(model: nn.Module) -> None:
@@ -44,7 +54,7 @@ def steady(model: nn.Module) -> None:
 
 
 class SteadyLinear(nn.Linear):
-    """`nn.Linear`; in evaluation mode one to three rows are multiplied as four."""
+    """`nn.Linear`; in evaluation mode few rows are multiplied as a multiple of four."""
 
     def forward(self, input_NH: torch.Tensor) -> torch.Tensor:
         """As `nn.Linear`: (..., H) to (..., `out_features`)."""
@@ -54,19 +64,24 @@ class SteadyLinear(nn.Linear):
 
 
 class SteadyStates:
-    """A recurrence that computes in float32 in evaluation mode: in bfloat16 a CPU sums a single row
-    otherwise than two."""
+    """A recurrence over whole texts whose last state nobody asks for. In evaluation
+    mode it computes in the type of its weights, since a CPU sums a single row otherwise than two in
+    bfloat16, and with `spare` rows."""
 
     def forward(self, input_BTH: torch.Tensor, *more: Any) -> Any:
-        """As that of the recurrence, (B, T, H) to (B, T, states) first, in the type of the input."""
+        """As that of the recurrence: (B, T, H) to (B, T, states), in the type of the input."""
         plain: Any = super().forward  # type: ignore[misc]
-        is_narrow = input_BTH.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+        own = self.weight_hh_l0.dtype  # type: ignore[attr-defined]
         is_training = self.training  # type: ignore[attr-defined]
-        if is_training or input_BTH.device.type != "cpu" or is_traced() or not is_narrow:
+        if is_training or input_BTH.device.type != "cpu" or is_traced() or more:
             return plain(input_BTH, *more)
+        side = 0 if self.batch_first else 1  # type: ignore[attr-defined]
+        rows = input_BTH.shape[side]
+        added = (0, 0, 0, 0, 0, spare(rows)) if side == 0 else (0, 0, 0, spare(rows))
+        filled_BTH = nn.functional.pad(input_BTH.to(own), added)
         with torch.autocast("cpu", enabled=False):
-            states_BTS, last = plain(input_BTH.float(), *more)
-        return states_BTS.to(input_BTH.dtype), last
+            states_BTS, _ = plain(filled_BTH)
+        return states_BTS.narrow(side, 0, rows).to(input_BTH.dtype), None
 
 
 class SteadyLSTM(SteadyStates, nn.LSTM):  # type: ignore[misc]
@@ -80,7 +95,7 @@ class SteadyGRU(SteadyStates, nn.GRU):  # type: ignore[misc]
 def steady_linear(
     input_NH: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`torch.nn.functional.linear` of at least FEW rows and two outputs: (..., H) to (..., O).
+    """`torch.nn.functional.linear` of `spare` rows more and of two outputs: (..., H) to (..., O).
 
     What is added is zero and taken off again. `weight` is (O, H), `bias` (O,).
     """
@@ -92,10 +107,10 @@ def steady_linear(
     if outputs == 1:
         weight = nn.functional.pad(weight, (0, 0, 0, 1))
         bias = None if bias is None else nn.functional.pad(bias, (0, 1))
-    if rows >= FEW:
+    if not spare(rows):
         return nn.functional.linear(input_NH, weight, bias)[..., :outputs]
     flat_NH = input_NH.reshape(rows, -1)
-    filled_NH = torch.cat([flat_NH, flat_NH.new_zeros(FEW - rows, flat_NH.shape[1])])
+    filled_NH = torch.cat([flat_NH, flat_NH.new_zeros(spare(rows), flat_NH.shape[1])])
     output_NO = nn.functional.linear(filled_NH, weight, bias)[:rows, :outputs]
     return output_NO.unflatten(0, shape)
 
@@ -113,8 +128,8 @@ def weighted_sums(
     terms = weight_XQK.shape[-1]
     if weight_XQK.device.type != "cpu" or is_traced():
         return weight_XQK @ value_XKD
-    if rows < FEW:
-        weight_XQK = nn.functional.pad(weight_XQK, (0, 0, 0, FEW - rows))
+    if spare(rows):
+        weight_XQK = nn.functional.pad(weight_XQK, (0, 0, 0, spare(rows)))
     sums_XQD = None
     for first, end in _blocks(terms, start):
         part_XQD = weight_XQK[..., first:end] @ value_XKD[..., first:end, :]

@@ -1,5 +1,6 @@
 """The same line gives the same bytes, whatever stands beside it: alone, in a batch of any size, in
-another order, in another window of lines; for every task, in fp32 and in bf16.
+another order, in another window of lines, by one thread or by two; for every task, in fp32 and in
+bf16.
 
 The models have random weights: their scores lie close together, so that a difference shows. Nothing
 is rounded here, so that every bit of a score counts. Processors with instructions for bf16 take
@@ -55,6 +56,13 @@ def whole(number, digits=None):
     return int(number + 0.5) if digits is None else number
 
 
+@pytest.fixture(autouse=True)
+def one_thread_afterwards():
+    """The threads are as they were."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_line_gives_the_same_bytes_beside_any_others(way, precision, tmp_path, monkeypatch):
@@ -70,6 +78,7 @@ def test_a_line_gives_the_same_bytes_beside_any_others(way, precision, tmp_path,
         alone |= outputs(case, [record], precision, 1)
     seeded = random.Random(f"{way} {precision}")
     for batch_size in (2, 3, 5, 64):
+        torch.set_num_threads(2 - batch_size % 2)
         shuffled = seeded.sample(records, len(records))
         window = shuffled[: seeded.randint(2, len(shuffled))]
         for some in (records, shuffled, window):

@@ -80,10 +80,11 @@ def in_one_piece(ragged, tmp_path_factory):
     """The weights of a training in float64 whose batches were not cut."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
-    the_plan = plan(ragged, tmp_path_factory.mktemp("whole") / "one", DRY, epochs=3)
-    weights = train_steps(fit_of(the_plan), steps=20)
-    torch.set_default_dtype(torch.float32)
-    return weights
+    try:
+        the_plan = plan(ragged, tmp_path_factory.mktemp("whole") / "one", DRY, epochs=3)
+        return train_steps(fit_of(the_plan), steps=20)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("pieces", [2, 4, 8])

@@ -19,7 +19,7 @@ from torch import nn
 from nlpkit.encoders.base import encode
 from nlpkit.layers.global_pointer import GlobalPointer, PairScores, multilabel_loss
 from nlpkit.layers.prefix_lm import PrefixLM
-from nlpkit.layers.steady_products import FEW, weighted_sums
+from nlpkit.layers.steady_products import spare, weighted_sums
 from nlpkit.tasks.entity_linking.batch import Asked, Batch, Collator, Links, Piece
 from nlpkit.tasks.entity_linking.candidates import MARKS, PRIORS
 from nlpkit.tasks.entity_linking.matcher import Matcher, Side
@@ -173,8 +173,8 @@ class Model(MentionModel):
     def _keep(self, wanted: Described, new: Kept) -> None:
         """Keeps descriptions, KEPT of them in all or those that are wanted now."""
         kept = self.described | new
-        spare = [key for key in kept if key[0] not in wanted]
-        for key in spare[: max(0, len(kept) - KEPT)]:
+        unwanted = [key for key in kept if key[0] not in wanted]
+        for key in unwanted[: max(0, len(kept) - KEPT)]:
             del kept[key]
         self.described = kept
 
@@ -186,12 +186,12 @@ def _number_type(device: torch.device, own: torch.dtype) -> torch.dtype:
 
 
 def _filled(piece: Piece, device: torch.device) -> Piece:
-    """A piece with at least FEW rows, its last one several times where it has fewer: how many are
-    encoded together then does not show in the vectors."""
+    """A piece with `spare` rows more, its last one several times: how many are encoded together then
+    does not show in the vectors."""
     rows, tokens = piece
-    spare = max(0, FEW - len(rows))
-    places_D = torch.tensor([*range(len(rows)), *[len(rows) - 1] * spare])
-    return [*rows, *rows[-1:] * spare], tokens.rows(places_D).to(device)
+    more = spare(len(rows))
+    places_D = torch.tensor([*range(len(rows)), *[len(rows) - 1] * more])
+    return [*rows, *rows[-1:] * more], tokens.rows(places_D).to(device)
 
 
 class WritingModel(MentionModel):
