@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import torch
 
-from nlpkit.decoding.best import first_best
+from nlpkit.decoding.best import NEGATIVE_INFINITY, first_best
 from nlpkit.decoding.constraint import Candidates, Norm
 from nlpkit.decoding.trie.continuations import log_totals
-
-NEGATIVE_INFINITY = float("-inf")
 
 
 def top_candidates(

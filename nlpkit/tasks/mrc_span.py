@@ -39,7 +39,7 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import Score
-from nlpkit.decoding.best import first_best
+from nlpkit.decoding.best import NEGATIVE_INFINITY, first_best
 from nlpkit.encoders.base import encode
 from nlpkit.tasks._mrc.answers import Answer, Prediction, normalise
 from nlpkit.tasks._mrc.matching import MatchEmbedding, Placed, match_features, places_of
@@ -50,8 +50,6 @@ from nlpkit.tasks._mrc.vote import LISTED
 from nlpkit.tasks._mrc.windows import Example, groups, mean_by_group
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Encoding, Span, TokenBatch
-
-NEGATIVE_INFINITY = float("-inf")
 
 
 @dataclass(frozen=True)

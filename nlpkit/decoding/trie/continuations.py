@@ -32,10 +32,9 @@ import torch
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from nlpkit.decoding.best import first_best
+from nlpkit.decoding.best import NEGATIVE_INFINITY, first_best
 from nlpkit.decoding.constraint import Candidates
 
-NEGATIVE_INFINITY = float("-inf")
 ROWS_AT_ONCE = 16  # logits normalised together on a CPU: their log-probabilities fit its cache
 
 
