@@ -108,6 +108,8 @@ def _opening(made: Pretraining) -> list[str]:
         f"{total:,} tokens of text, {made.tokens_per_pass:,} a pass; "
         f"{made.config.tokens:,} to train on"
     ]
+    if made.plan.start is not None and getattr(made.encoder, "head_is_new", False):
+        lines.append(f"{made.plan.start} has no masked-LM head; a new one starts at random")
     for path in made.too_short:
         lines.append(f"{path}: less than {made.lengths[1]} tokens; the long steps leave it out")
     return lines

@@ -54,11 +54,13 @@ def settings_of(name: str) -> type:
     return CheckpointConfig
 
 
-def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
+def load(
+    name: str, config: Any, head: bool = False, new_head: bool = False
+) -> tuple[Any, Tokenizer]:
     """The encoder of a name and its tokenizer; `config` is an instance of `settings_of(name)`.
 
-    With `head`, also with its masked-LM head. Raises SettingsError, also where there is no head to
-    load.
+    With `head`, also with its masked-LM head; with `new_head` a checkpoint without one gets one
+    with random weights. Raises SettingsError, also where there is no head to load.
     """
     encoder_class = class_of(name)
     if encoder_class is not None:
@@ -81,7 +83,9 @@ def load(name: str, config: Any, head: bool = False) -> tuple[Any, Tokenizer]:
         from nlpkit.encoders.checkpoint import load as checkpoint
 
         backend = checkpoint.load_tokenizer(source)
-        encoder = checkpoint.load_encoder(source, pickle=config.pickle, head=head)
+        encoder = checkpoint.load_encoder(
+            source, pickle=config.pickle, head=head, new_head=new_head
+        )
     if config.random:
         encoder = build(encoder.spec())
     if head:

@@ -43,11 +43,11 @@ def for_pretraining(
     start: str | None, shape: Any, name: str | None = None
 ) -> tuple[Any, tokenizers.Tokenizer]:
     """(encoder, tokenizer): the encoder `start`, or one with random weights where that is None;
-    with its head and without dropout.
+    with its head, which is new where the checkpoint has none, and without dropout.
 
     `shape` is a `ShapeConfig`, or where `name` is given the settings of that encoder, a file of
-    this folder. Raises SettingsError for a `start` that does not load, or that has no head, and for
-    a name whose encoder is not pretrained.
+    this folder. Raises SettingsError for a `start` that does not load, and for a name
+    whose encoder is not pretrained.
     """
     if start is not None:
         encoder, backend = _of_start(start, shape)
@@ -90,7 +90,7 @@ def _of_start(start: str, shape: Any) -> tuple[Any, tokenizers.Tokenizer]:
     if pickle and "pickle" not in config_class.__dataclass_fields__:  # type: ignore[attr-defined]
         raise SettingsError(f"encoder.pickle: {start} is no checkpoint")
     config = config_class(pickle=True) if pickle else config_class()
-    encoder, tokenizer = load(start, config, head=True)
+    encoder, tokenizer = load(start, config, head=True, new_head=True)
     return encoder, tokenizer.backend
 
 

@@ -78,6 +78,7 @@ class Encoder(nn.Module, base.Encoder):
         super().__init__()
         self.model = _build(config, attn_implementation)
         self.head = self._new_head() if head else None
+        self.head_is_new = head  # until weights of a checkpoint are put into it
         self.hidden_size: int = self.model.config.hidden_size
         self.vocabulary_size: int = self.model.config.vocab_size
         self.depth: int = self.model.config.num_hidden_layers

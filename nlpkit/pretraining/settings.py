@@ -39,6 +39,9 @@ class PretrainConfig:
     """`muon` or `adamw`."""
     learning_rate: LearningRate = 3e-3
     """Top of the schedule."""
+    rates: tuple[str, ...] = ()
+    """`regex=multiplier` for the rate of the parameters whose names fit, e.g. `["head=3"]` for a
+    head that starts at random; first fit wins."""
     schedule: str = "0:0 0.01:1 0.6:1 1:0"
     """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
     weight_decay: Weight = 0.1
@@ -76,6 +79,7 @@ class PretrainConfig:
         names = (
             "optimizer",
             "learning_rate",
+            "rates",
             "schedule",
             "weight_decay",
             "clip_norm",

@@ -66,6 +66,32 @@ def test_a_head_that_is_missing_or_not_tied_is_an_error(save: Save) -> None:
         load_encoder(folder, head=True)
 
 
+def test_a_pretraining_gives_a_checkpoint_without_a_head_a_new_one(save: Save) -> None:
+    folder = save("BertModel")
+    encoder = load_encoder(folder, head=True, new_head=True)
+    assert encoder.head_is_new
+    body = load_encoder(folder).model.state_dict()
+    for name, tensor in encoder.model.state_dict().items():
+        assert torch.equal(tensor, body[name])
+    assert encoder.token_logits(torch.zeros(1, 32)).shape == (1, 60)
+    folder = save("BertForMaskedLM")
+    own = load_encoder(folder, head=True)
+    kept = load_encoder(folder, head=True, new_head=True)
+    assert not kept.head_is_new
+    for name, tensor in own.head.state_dict().items():
+        assert torch.equal(tensor, kept.head.state_dict()[name])
+    edit_weights(
+        folder,
+        lambda weights: {
+            name: tensor
+            for name, tensor in weights.items()
+            if name != "cls.predictions.transform.dense.bias"
+        },
+    )
+    with pytest.raises(SettingsError, match="needed here: no dense.bias"):
+        load_encoder(folder, head=True, new_head=True)
+
+
 def test_a_saved_encoder_is_a_checkpoint_of_its_own(save: Save, tmp_path: Path) -> None:
     encoder, backend = load_encoder(save("BertForMaskedLM"), head=True), load_tokenizer(tmp_path)
     again = tmp_path / "again"

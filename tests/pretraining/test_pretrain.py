@@ -301,3 +301,21 @@ def test_an_encoder_that_cannot_continue_a_prefix_is_refused_at_once(text, tmp_p
     with pytest.raises(SettingsError, match="cannot tell a source from a target"):
         asked.check()
     replace(asked, config=replace(asked.config, prefix_share=0.0)).check()
+
+
+def test_a_start_without_a_head_is_taught_a_new_one(text, tmp_path, monkeypatch):
+    config = {"model_type": "bert", "type_vocab_size": 2, "vocab_size": 10_000}
+    config |= {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config |= {"intermediate_size": 48, "max_position_embeddings": 64}
+    start = tmp_path / "start"
+    start.mkdir()
+    save_encoder(start, transformer.Encoder(config), encoders.load_tokenizer("tiny").backend)
+    flags = ["--tokens", "4096", "--set=pretrain.batch_tokens=1024", "--set=pretrain.length=32"]
+    rates = '--set=pretrain.rates=["[.]head[.]=2", ".=0"]'
+    out = tmp_path / "out"
+    done = nlpkit("encoder", "pretrain", text, "--start", start, "--out", out, *flags, rates)
+    assert "start has no masked-LM head; a new one starts at random" in done.stderr.decode()
+    before, after = load_encoder(start), load_encoder(out, head=True)
+    for name, tensor in before.model.state_dict().items():  # the head alone has learned
+        assert torch.equal(tensor, after.model.state_dict()[name])
+    assert after.head.bias.any()

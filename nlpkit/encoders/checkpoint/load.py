@@ -119,11 +119,13 @@ def inspect(source: str | Path, *, pickle: bool = False) -> CheckpointReport:
 
 
 def load_encoder(
-    source: str | Path, *, pickle: bool = False, head: bool = False
+    source: str | Path, *, pickle: bool = False, head: bool = False, new_head: bool = False
 ) -> transformer.Encoder:
     """The encoder with its weights, in float32, and with its masked-LM head if asked for.
 
-    Raises SettingsError unless every tensor that is wanted is there, fits, and is finite.
+    With `new_head` a checkpoint that has none of a head gets one with random weights, for a
+    pretraining to teach. Raises SettingsError unless every tensor that is wanted is there, fits,
+    and is finite.
     """
     files, anatomy = _dissect(_folder(source, pickle=pickle), pickle)
     if anatomy.problems:
@@ -131,7 +133,10 @@ def load_encoder(
             f"{source}: {anatomy.problems[0]}", hint=f"nlpkit encoder info {source}"
         )
     encoder = transformer.Encoder(anatomy.config, head=head)
-    places = _places(str(source), encoder, anatomy)
+    encoder.head_is_new = head and new_head and not anatomy.language_head
+    if head and not encoder.head_is_new:
+        _check_head(str(source), encoder, anatomy)
+    places = _places(encoder, anatomy)
     output_VE = None
     for path in files:
         for name, tensor in tensors(path):
@@ -153,18 +158,22 @@ def load_encoder(
     return encoder
 
 
-def _places(source: str, encoder: transformer.Encoder, anatomy: Anatomy) -> dict[str, torch.Tensor]:
-    """Name in the files -> the tensor of the encoder that it fills. Raises SettingsError where the
-    encoder has a head and the files have none."""
+def _check_head(source: str, encoder: transformer.Encoder, anatomy: Anatomy) -> None:
+    """Raises SettingsError unless the files have all of the encoder's head."""
+    assert encoder.head is not None
+    lacking = sorted(encoder.head.state_dict().keys() - anatomy.language_head.values())
+    if lacking:
+        names = ", ".join(lacking)
+        raise SettingsError(f"{source}: has no masked-LM head, which is needed here: no {names}")
+
+
+def _places(encoder: transformer.Encoder, anatomy: Anatomy) -> dict[str, torch.Tensor]:
+    """Name in the files -> the tensor of the encoder that it fills."""
     body = encoder.model.state_dict()
     places = {name: body[own] for name, own in anatomy.own_names.items()}
     if encoder.head is None:
         return places
     head = encoder.head.state_dict()
-    lacking = sorted(head.keys() - anatomy.language_head.values())
-    if lacking:
-        names = ", ".join(lacking)
-        raise SettingsError(f"{source}: has no masked-LM head, which is needed here: no {names}")
     return places | {name: head[own] for name, own in anatomy.language_head.items()}
 
 
