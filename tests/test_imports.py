@@ -11,8 +11,9 @@ MAY = {
     "json_value": {"errors"},
     "jsonl": {"errors", "json_value"},
     "config": {"errors", "jsonl"},
+    "calls": {"errors", "config"},
     "text": {"errors", "jsonl"},
-    "optim": {"errors"},
+    "optim": {"errors", "config", "calls"},
     "decoding": {"errors", "jsonl"},
     "formats": {"errors", "json_value", "jsonl", "text"},
     "layers": {"errors", "text", "decoding", "encoders.base"},
@@ -41,7 +42,7 @@ MAY = {
         "inference.precision",
     },
     "training": {
-        *("errors", "jsonl", "config", "text", "optim", "encoders", "task", "tasks"),
+        *("errors", "jsonl", "config", "calls", "text", "optim", "encoders", "task", "tasks"),
         *("inference", "run", "evaluation.thresholds", "folder_lock"),
     },
     "evaluation": {

@@ -16,28 +16,21 @@ does nothing else, so that it changes no bit.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import re
-import sys
 from collections.abc import Iterable
 from typing import Any
 
-from nlpkit.config import build
-from nlpkit.errors import did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from nlpkit.calls import Callables
 
 PARTS = ("objective", "backward", "combine", "update")
-_CALL = re.compile(r"(?P<name>\w+)(\((?P<arguments>.*)\))?", re.DOTALL)
+
+
+def _callables() -> Callables:
+    return Callables(__name__, __path__, "train", "techniques", "Technique")
 
 
 def names() -> list[str]:
     """The techniques that exist: the files here."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return _callables().names()
 
 
 def parse(calls: Iterable[str]) -> list[Any]:
@@ -46,24 +39,7 @@ def parse(calls: Iterable[str]) -> list[Any]:
     Raises ValueError for what is no such call or names no technique, SettingsError for an unknown
     or wrong argument.
     """
-    return [_parse_one(call) for call in calls]
-
-
-def _parse_one(call: str) -> Any:
-    match = _CALL.fullmatch(call.strip())
-    if match is None:
-        raise ValueError(f'techniques: expected name(argument=value), got "{call}"')
-    name = match["name"]
-    if name not in names():
-        known = ", ".join(names())
-        near = did_you_mean(name, names())
-        raise ValueError(f'techniques: expected some of {known}, got "{name}"{near}')
-    try:
-        arguments = tomllib.loads(f"value = {{{match['arguments'] or ''}}}")["value"]
-    except (ValueError, RecursionError):
-        raise ValueError(f'techniques: expected {name}(argument=value), got "{call}"') from None
-    technique = importlib.import_module(f"{__name__}.{name}").Technique
-    return build(technique, arguments, f"train.techniques: {name}")
+    return _callables().parse(calls)
 
 
 def part_of(technique: Any) -> str:
