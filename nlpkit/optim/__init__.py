@@ -1,17 +1,30 @@
-"""Parts of training: parameter groups, schedules, averages of the weights, and the optimizers.
+"""Parts of training: parameter groups, schedules, averages of the weights, the optimizers, and what
+wraps their steps (`nlpkit.optim.wrappers`).
+
+| optimizer | what it is | moments |
+|---|---|---|
+| `adamw` | Adam with decoupled weight decay | 2 |
+| `lamb` | Adam with an update as long as its matrix (large batches) | 2 |
+| `lion` | the sign of a momentum | 1 |
+| `muon` | orthogonal updates for the linear layers of the encoder, AdamW for the rest | 1 and 2 |
+| `sgdm` | gradient descent with momentum | 1 |
 
 An optimizer is a file here, has the name of its file, and defines
 
     new_optimizer(groups, bf16)    a `torch.optim.Optimizer`
     LEARNING_RATES                 a good top rate for each way in which an encoder learns (`WAYS`)
     SUITS                          the ways for which it is the default
+
+and may define `moments(group)`: the tensors of its state in which the gradient is all that counts,
+name -> (beta, power), where each step does `moment <- beta moment + (1 - beta) gradient ** power`.
+An optimizer with such a function uses the gradient for nothing else.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nlpkit.errors import SettingsError, did_you_mean
@@ -58,3 +71,8 @@ def learning_rate(name: str, way: str) -> float:
 def new_optimizer(name: str, groups: Sequence[Group], bf16: bool) -> Any:
     """The optimizer of some groups; `bf16` lets it compute in bfloat16 where that is enough."""
     return _module(name).new_optimizer(groups, bf16)
+
+
+def moments(name: str) -> Callable[[dict[str, Any]], dict[str, tuple[float, int]]] | None:
+    """The function `moments` of an optimizer; None where it has none."""
+    return getattr(_module(name), "moments", None)

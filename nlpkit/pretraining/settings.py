@@ -36,7 +36,7 @@ class PretrainConfig:
     mask_share: Annotated[float, Range(above=0, below=1)] = 0.25
     """Share of the words that are masked."""
     optimizer: str = "muon"
-    """`muon` or `adamw`."""
+    """`muon`, or another one of `nlpkit.optim`."""
     learning_rate: LearningRate = 3e-3
     """Top of the schedule."""
     rates: tuple[str, ...] = ()

@@ -237,7 +237,7 @@ class Fit:
             key=lambda step: self.batches.lengths[self.batches[step]].sum(),
         )
         TrainingStep(self.state).backward(partial(self.micro_batches, longest))
-        self.state.optimizer.step()  # its moments take memory too
+        self.state.wrapped.step()  # moments take memory too
         return len(self.batches[longest]), peak_memory(self.accelerator.device)
 
     def _finish(self) -> None:

@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from nlpkit.optim import new_optimizer
+from nlpkit import optim
 from nlpkit.optim.ema import WeightAverage
 from nlpkit.optim.groups import parameter_groups
 from nlpkit.optim.schedule import parse_schedule
+from nlpkit.optim.wrapped import Wrapped
 from nlpkit.training.settings import TrainConfig
 
 
 @dataclass
 class TrainState:
-    """All that a checkpoint holds: weights, optimiser, average, position, best value and the
+    """All that a checkpoint holds: weights, optimiser, wrappers, average, position, best value and the
     generators' state.
 
     Args:
@@ -51,8 +52,11 @@ class TrainState:
         self.groups = parameter_groups(
             self.model, config.learning_rate, config.weight_decay, config.layer_decay, config.rates
         )
-        self.optimizer = new_optimizer(
+        self.optimizer = optim.new_optimizer(
             config.optimizer, self.groups, self.accelerator.mixed_precision == "bf16"
+        )
+        self.wrapped = Wrapped(
+            self.optimizer, optim.moments(config.optimizer), self.model, config.wrappers
         )
         self.average = WeightAverage(self.model, config.average) if config.average else None
 
@@ -82,6 +86,7 @@ class TrainState:
             }
         if self.average:
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.average.items()}
+        tensors |= {f"wrappers.{name}": tensor for name, tensor in self.wrapped.state().items()}
         tensors |= {f"memory.{name}": tensor for name, tensor in self.memory.items()}
         tensors |= {
             f"random.{name}": state for name, state in _random_states(self.accelerator).items()
@@ -96,7 +101,7 @@ class TrainState:
     def restore(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
         """Continues from what `state` gave: the same names and shapes."""
         parts: dict[str, dict[str, torch.Tensor]] = {
-            part: {} for part in ("model", "optimizer", "average", "memory", "random")
+            part: {} for part in ("model", "optimizer", "wrappers", "average", "memory", "random")
         }
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
@@ -112,6 +117,7 @@ class TrainState:
             for name, tensor in parts["average"].items():
                 self.average.average[name].copy_(tensor)
         device = self.accelerator.device
+        self.wrapped.restore(parts["wrappers"], device)
         self.memory = {name: tensor.to(device) for name, tensor in parts["memory"].items()}
         self.step = plain["step"]
         self.bad_evaluations = plain["bad_evaluations"]

@@ -6,8 +6,8 @@
     combine(sums_2) -> Total             adds both up over the processes and divides once by the
                                          number of examples: `.grad` is now the gradient of the
                                          mean loss of the step
-    update()                             clips the gradient, lets the optimizer and the average
-                                         move, clears `.grad`
+    update()                             clips the gradient, lets the optimizer (within its wrappers)
+                                         and the average move, clears `.grad`
 
 Accumulation is exact for any split of a batch, over micro-batches and over processes, since nothing
 is divided before all is added up: a step does not depend on how its batch was cut. Where a loss
@@ -129,7 +129,7 @@ class TrainingStep:
         factor = multiplier(state.points, state.step, state.steps)
         for group, settings in zip(state.groups, state.optimizer.param_groups, strict=True):
             settings["lr"] = group.learning_rate * factor
-        state.optimizer.step()
+        state.wrapped.step()
         state.optimizer.zero_grad()
         if state.average:
             state.average.update()

@@ -254,7 +254,7 @@ def test_refusals(text, tmp_path):
         (
             ["--set=pretrain.optimizer=sgd"],
             2,
-            "pretrain.optimizer: expected one of adamw, muon, got",
+            "pretrain.optimizer: expected one of adamw, lamb, lion, muon, sgdm, got",
         ),
         (["--set=pretrain.schedule=rising"], 2, "schedule"),
         (

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DRY, SMALL, SMALL_FLAGS, nlpkit, write_lines
+from conftest import DRY, SMALL_FLAGS, nlpkit, write_lines
+from small_fits import assert_same, fit_of, steps_of
 
 from nlpkit import samples
 from nlpkit.config import build
@@ -17,9 +18,6 @@ from nlpkit.errors import SettingsError
 from nlpkit.inference.devices import accelerator_for
 from nlpkit.training import techniques
 from nlpkit.training.fit import refuse_cuts
-from nlpkit.training.loop import Step
-from nlpkit.training.plan import Plan
-from nlpkit.training.resume import open_fit
 from nlpkit.training.settings import TrainConfig
 from nlpkit.training.step import TrainingStep
 
@@ -64,31 +62,6 @@ def made(tmp_path, monkeypatch):
 def lines(tmp_path_factory):
     records = list(samples.records("ner", 60, seed=2))
     return write_lines(tmp_path_factory.mktemp("lines") / "data.jsonl", records)
-
-
-def fit_of(lines, out, *calls, encoder=(), **train):
-    values = {"epochs": 9, "batch_size": 12, "precision": "fp32", "techniques": list(calls)}
-    values |= {"evaluate_every": 100.0, **train}
-    sections = {"train": values, "encoder": {**SMALL, **dict(encoder)}}
-    plan = Plan("ner", (str(lines),), out, encoder="dgcnn", values=(sections,), device="cpu")
-    return open_fit(plan, accelerator_for("cpu", "fp32"))
-
-
-def steps_of(fit, steps):
-    """The losses of some steps, and the weights after them."""
-    losses = []
-    for event in fit.events():
-        assert isinstance(event, Step)
-        losses.append(event.loss)
-        if event.step == steps:
-            break
-    return losses, {name: tensor.clone() for name, tensor in fit.run.model.state_dict().items()}
-
-
-def assert_same(one, other, atol=0.0):
-    assert one[0] == pytest.approx(other[0], abs=atol)
-    for name, tensor in one[1].items():
-        torch.testing.assert_close(tensor, other[1][name], atol=atol, rtol=0, msg=name)
 
 
 ROOT = Path(__file__).parents[2]

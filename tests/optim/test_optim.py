@@ -166,7 +166,7 @@ def test_muon_makes_a_gradient_nearly_orthogonal(shape):
 
 
 def test_every_way_of_learning_has_one_default_optimizer_that_knows_its_rate():
-    assert optim.names() == ["adamw", "muon"]
+    assert optim.names() == ["adamw", "lamb", "lion", "muon", "sgdm"]
     suits = [
         way
         for name in optim.names()
@@ -180,7 +180,7 @@ def test_every_way_of_learning_has_one_default_optimizer_that_knows_its_rate():
 
 def test_an_unknown_optimizer_is_named():
     with pytest.raises(
-        SettingsError, match=r'train.optimizer: expected one of adamw, muon, .*"adamw"\?'
+        SettingsError, match=r'train.optimizer: expected one of adamw, lamb, .*"adamw"\?'
     ):
         build(TrainConfig, {"optimizer": "adam"}, "train")
 
