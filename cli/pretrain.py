@@ -31,6 +31,13 @@ def pretrain(
     encoder: Annotated[
         str | None, Option(help="An encoder to begin at random: on_lstm; default: a transformer.")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        Option(
+            help="An encoder of the BERT family with a tokenizer.json, of any tokens, whose vectors "
+            "are learned besides."
+        ),
+    ] = None,
     tokens: Annotated[int | None, Option(help="Tokens to train on.")] = None,
     seed: Annotated[int | None, Option(help="Of weights, order and masks.")] = None,
     corpus: Annotated[
@@ -70,6 +77,7 @@ def pretrain(
         corpus,
         resume=resume,
         force=force,
+        teacher=teacher,
         encoder=encoder,
     )
     if processes > 1:

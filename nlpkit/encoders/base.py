@@ -15,7 +15,7 @@ B batch, T tokens (Q as queries, K as keys), H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -108,6 +108,15 @@ def encode(
     extra = {name: getattr(tokens, name) for name in encoder.extra_inputs}
     mask_BQK = attention_mask(tokens.mask_BT, tokens.segment_ids_BT, attention)
     return encoder(tokens.token_ids_BT, tokens.segment_ids_BT, mask_BQK, **extra, **more)
+
+
+def encode_layers(
+    encoder: Any, tokens: TokenBatch, attention: Attention, numbers: Sequence[int]
+) -> list[torch.Tensor]:
+    """hidden_BTH of a batch of tokens after each of these layers, 1 for the first, of an encoder
+    that has a method `layers`; the batch is no longer than the encoder takes."""
+    mask_BQK = attention_mask(tokens.mask_BT, tokens.segment_ids_BT, attention)
+    return encoder.layers(tokens.token_ids_BT, tokens.segment_ids_BT, mask_BQK, numbers)
 
 
 def check_attention(encoder: Any, attention: Attention) -> None:

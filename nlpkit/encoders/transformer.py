@@ -10,6 +10,7 @@ B batch, T tokens (Q as queries, K as keys), E embedding, H hidden, D size of a 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import huggingface_hub.errors
@@ -109,6 +110,31 @@ class Encoder(nn.Module, base.Encoder):
         # The blocks are called directly: what a model's own forward does to a 4-D mask differs
         # between releases.
         return self.model.encoder(hidden_BTH, attention_mask=mask_B1QK)[0]
+
+    def layers(
+        self,
+        token_ids_BT: torch.Tensor,
+        segment_ids_BT: torch.Tensor,
+        attention_mask_BQK: torch.Tensor,
+        numbers: Sequence[int],
+    ) -> list[torch.Tensor]:
+        """hidden_BTH after each of these blocks, in their order; 1 is the first block, `depth` the
+        last, whose vectors are those of `forward`.
+
+        In evaluation mode the last bits depend on the neighbours in the batch. A number may come
+        twice.
+        """
+        hidden_BTH = self._embed(token_ids_BT, segment_ids_BT)
+        more = [additive_mask(attention_mask_BQK, hidden_BTH.dtype)]
+        rotary = getattr(self.model.encoder, "embed_positions", None)
+        if rotary is not None:
+            more.append(rotary.weight[None, None, : token_ids_BT.shape[1]])
+        found = {}
+        for number, block in enumerate(self.model.encoder.layer, 1):
+            output = block(hidden_BTH, *more)
+            hidden_BTH = output if isinstance(output, torch.Tensor) else output[0]
+            found[number] = hidden_BTH
+        return [found[number] for number in numbers]
 
     def _is_steady(self, token_ids_BT: torch.Tensor) -> bool:
         """Whether a row must not depend on its neighbours: in prediction, where that can be had."""

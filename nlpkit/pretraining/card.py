@@ -33,7 +33,7 @@ def pretraining_card(record: dict[str, Any], history: list[dict[str, Any]]) -> s
 {learned};
 {record["precision"]} precision on {record["device"]}, {record["processes"]} process(es).
 From {_origin(record)}.
-
+{_teacher(record)}
 {use}
     nlpkit train TASK --encoder ENCODER --data FILE
 
@@ -89,6 +89,20 @@ def _origin(record: dict[str, Any]) -> str:
         return start
     return (
         f"{start}, which had read {tokens_of(before):,} tokens (`before` in `{RECORD}` tells which)"
+    )
+
+
+def _teacher(record: dict[str, Any]) -> str:
+    """A line on the teacher, and nothing where there is none."""
+    teacher = record.get("teacher")
+    weight = record["pretrain"].get("teacher_weight", 0)
+    if teacher is None or weight == 0:
+        return ""
+    weights = " with random weights" if record["pretrain"]["teacher_random"] else ""
+    return (
+        f"Taught by `{teacher['name']}`{weights} (sha256 {teacher['sha256'][:16]}) in the steps of "
+        f"masked words: its vectors of pieces of the text, in a middle and the last layer, weight "
+        f"{weight:g}.\n"
     )
 
 

@@ -84,6 +84,12 @@ def word_bit(tokens: np.ndarray) -> int:
     return 1 << (8 * tokens.itemsize - 1)
 
 
+def split_tokens(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(ids as int64, whether a word begins), of stored tokens of any shape."""
+    bit = word_bit(tokens)
+    return (tokens & (bit - 1)).astype(np.int64), (tokens & bit) > 0
+
+
 def load_corpus(
     folder: Path, arguments: list[str], backend: tokenizers.Tokenizer, encode: bool = True
 ) -> Corpus:

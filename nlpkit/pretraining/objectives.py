@@ -30,8 +30,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from nlpkit.encoders.base import Attention, encode
-from nlpkit.pretraining.corpus import word_bit
+from nlpkit.encoders.base import Attention, encode, encode_layers
+from nlpkit.pretraining.corpus import split_tokens
+from nlpkit.pretraining.distillation import Distillation
+from nlpkit.pretraining.symbols import Symbols
+from nlpkit.pretraining.teacher import Lesson
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch
 
@@ -45,24 +48,13 @@ TARGET_STEP = 256
 
 
 @dataclass(frozen=True)
-class Symbols:
-    """The ids that the objectives need; `first` is the lowest that is not special."""
-
-    cls_id: int
-    sep_id: int
-    mask_id: int
-    first: int
-    vocabulary: int
-
-
-@dataclass(frozen=True)
 class PretrainBatch(TensorFields):
     """Tokens, the places (row * T + column) whose hidden vectors predict, and the ids to predict
     there. Where an encoder gives two vectors for a token, one behind the other, a place is twice
     that, plus 1 for the second.
 
     A batch of replaced tokens has `dice_N` too, numbers in [0, 1) that choose what the places are
-    filled with.
+    filled with. A batch of masked words has a `lesson`, where there is a teacher.
     """
 
     tokens: TokenBatch
@@ -70,26 +62,43 @@ class PretrainBatch(TensorFields):
     targets_N: torch.Tensor
     attention: Attention
     dice_N: torch.Tensor | None = None
+    lesson: Lesson | None = None
 
 
 class Pretrainer(nn.Module):
     """An encoder with its masked-LM head; model(batch) -> a loss for every target, so that a step
     weighs them alike.
 
-    With `detects` it has a head for replaced tokens as well, which is not kept with the encoder.
+    With `detects` it has a head for replaced tokens as well, and with a teacher a `Distillation`;
+    neither is kept with the encoder. What the encoder lacks to a teacher counts `teacher_weight`
+    times.
     """
 
-    def __init__(self, encoder: Any, detects: bool = False):
+    def __init__(
+        self,
+        encoder: Any,
+        detects: bool = False,
+        distillation: Distillation | None = None,
+        teacher_weight: float = 0.0,
+    ):
         super().__init__()
+        self.teacher_weight = teacher_weight
         self.encoder = encoder
         size = encoder.hidden_size
         self.detector = (
             nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, 1)) if detects else None
         )
+        self.distillation = distillation
 
     def forward(self, batch: PretrainBatch) -> torch.Tensor:
         """loss_N in nats, one for each target; for a batch of replaced tokens loss_M of all
-        M = B * T tokens, times `DETECTION_WEIGHT`."""
+        M = B * T tokens, times `DETECTION_WEIGHT`.
+
+        A target of a batch with a lesson bears the loss of its row's lesson as well. A row's loss
+        depends on the row alone, so that a step may be cut anywhere.
+        """
+        if batch.lesson is not None:
+            return self._taught(batch, batch.lesson)
         if batch.dice_N is None:
             logits_NV = self.logits(batch).float()
             return nn.functional.cross_entropy(logits_NV, batch.targets_N, reduction="none")
@@ -104,7 +113,25 @@ class Pretrainer(nn.Module):
 
         The head sees a multiple of TARGET_STEP rows; those added are cut off again.
         """
-        hidden_BTH = encode(self.encoder, batch.tokens, batch.attention)
+        return self._logits_of(encode(self.encoder, batch.tokens, batch.attention), batch)
+
+    def _taught(self, batch: PretrainBatch, lesson: Lesson) -> torch.Tensor:
+        """loss_N of masked words and, `teacher_weight` times, of each one's row: one pass."""
+        assert self.distillation is not None
+        layers = self.taught_layers(batch)
+        logits_NV = self._logits_of(layers[-1], batch).float()
+        loss_N = nn.functional.cross_entropy(logits_NV, batch.targets_N, reduction="none")
+        loss_B = self.distillation(lesson, layers)
+        row_N = batch.places_N // batch.tokens.token_ids_BT.shape[1]
+        return loss_N + self.teacher_weight * loss_B[row_N]
+
+    def taught_layers(self, batch: PretrainBatch) -> list[torch.Tensor]:
+        """hidden_BTH of the encoder's layers that learn from a teacher; the last is its last."""
+        assert self.distillation is not None
+        numbers = self.distillation.numbers
+        return encode_layers(self.encoder, batch.tokens, batch.attention, numbers)
+
+    def _logits_of(self, hidden_BTH: torch.Tensor, batch: PretrainBatch) -> torch.Tensor:
         of_head = self.encoder.head.dense.in_features
         hidden_NH = hidden_BTH.reshape(-1, of_head)[batch.places_N]
         count = len(hidden_NH)
@@ -156,7 +183,7 @@ def masked_batch(
     """
     rows, places, targets = [], [], []
     for number, (block, random) in enumerate(zip(blocks, randoms, strict=True)):
-        ids, begins = _split(block)
+        ids, begins = split_tokens(block)
         hidden = _whole_words(begins, random, share) & (ids != symbols.sep_id)
         dice = random.random(len(ids))
         others = random.integers(symbols.first, symbols.vocabulary, len(ids))
@@ -189,7 +216,7 @@ def prefix_batch(
     and target have at least one token."""
     rows, segments, places, targets = [], [], [], []
     for number, (block, random) in enumerate(zip(blocks, randoms, strict=True)):
-        ids, _ = _split(block)
+        ids, _ = split_tokens(block)
         cut = int(random.integers(1, max(2, len(ids) - 1)))
         row = np.concatenate([[symbols.cls_id], ids[:cut], [symbols.sep_id], ids[cut:]])
         rows.append(row)
@@ -209,7 +236,7 @@ def next_batch(
     """
     rows, places, targets = [], [], []
     for number, block in enumerate(blocks):
-        ids, _ = _split(block)
+        ids, _ = split_tokens(block)
         rows.append(np.concatenate([[symbols.cls_id], ids, [symbols.sep_id]]))
         left = number * len(rows[0]) + np.arange(len(ids))  # the places before each token
         if kind != "previous":
@@ -219,12 +246,6 @@ def next_batch(
             places.append((left + 2) * directions + 1)
             targets.append(ids)
     return _batch(rows, np.zeros_like(rows), places, targets, "full")
-
-
-def _split(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(ids, whether a word begins) of stored tokens."""
-    bit = word_bit(block)
-    return (block & (bit - 1)).astype(np.int64), (block & bit) > 0
 
 
 def _whole_words(begins: np.ndarray, random: np.random.Generator, share: float) -> np.ndarray:

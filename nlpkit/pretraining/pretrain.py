@@ -21,7 +21,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,30 +33,32 @@ from nlpkit import encoders
 from nlpkit.encoders import RECORD
 from nlpkit.encoders.checkpoint.load import save_encoder
 from nlpkit.encoders.checkpoint.own import save_own
-from nlpkit.errors import SettingsError
 from nlpkit.inference.devices import keep_freed_memory
 from nlpkit.jsonl import write_atomic
 from nlpkit.pretraining.blocks import Blocks
 from nlpkit.pretraining.card import pretraining_card
 from nlpkit.pretraining.corpus import Corpus, load_corpus
+from nlpkit.pretraining.distillation import Distillation, teacher_figures
 from nlpkit.pretraining.held_out import detection_f1, held_out_blocks, perplexities
 from nlpkit.pretraining.objectives import (
     Kind,
     PretrainBatch,
     Pretrainer,
-    Symbols,
     masked_batch,
     next_batch,
     prefix_batch,
     replaced_batch,
 )
 from nlpkit.pretraining.settings import PretrainPlan
+from nlpkit.pretraining.symbols import symbols_of
+from nlpkit.pretraining.teacher import Teacher
 from nlpkit.text.backend import vocabulary_hash
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
 from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.state import TrainState
 
 KIND, MASKS = 1, 2  # different generators from one seed
+MEASURED = 64  # blocks on which a teacher's vectors are measured
 
 
 class Pretraining:
@@ -77,7 +79,7 @@ class Pretraining:
             keep_freed_memory()
         torch.manual_seed(self.config.seed)
         self.encoder, self.backend = plan.new_encoder()
-        self.symbols = _symbols(self.backend)
+        self.symbols = symbols_of(self.backend)
         self.folder = plan.corpus or plan.out / "corpus"
         self.corpus = self._load_corpus()
         self.long_share = self.config.long_share if self.encoder.max_length else 0.0
@@ -90,9 +92,25 @@ class Pretraining:
         self.held_out = held_out_blocks(self.corpus.held_out, self.config.length - 2)
         steps = max(1, self.config.tokens // self.config.batch_tokens)
         self.every = max(1, self.config.evaluate_every // self.config.batch_tokens)
-        model = Pretrainer(self.encoder, detects=self.config.replaced_share > 0)
+        self.teacher = plan.new_teacher(self.backend)
+        model = self._new_model()
         self.state = TrainState(model, self.config.for_trainer(), steps, accelerator)
         self.record = self._describe()
+
+    def _new_model(self) -> Pretrainer:
+        """The encoder with what it learns by; a teacher's vectors are measured on the first
+        blocks."""
+        detects = self.config.replaced_share > 0
+        if self.teacher is None:
+            return Pretrainer(self.encoder, detects)
+        device = self.accelerator.device
+        distillation = Distillation(self.encoder, self.teacher.to(device)).to(device)
+        model = Pretrainer(self.encoder, detects, distillation, self.config.teacher_weight)
+        blocks = self.blocks[0]
+        first = [self._block(blocks, place) for place in range(min(MEASURED, blocks.per_pass))]
+        with self.accelerator.autocast():
+            distillation.measure(self.teacher.lesson(first).to(device))
+        return model
 
     def _load_corpus(self) -> Corpus:
         """The texts, encoded by the main process while the others wait."""
@@ -144,7 +162,10 @@ class Pretraining:
             part = mine[start : start + size]
             blocks = [self._block(self.blocks[is_long], first + row) for row in part]
             randoms = [np.random.default_rng((self.config.seed, MASKS, step, row)) for row in part]
-            yield self._batch(blocks, randoms, kind, self.config.mask_share)
+            batch = self._batch(blocks, randoms, kind, self.config.mask_share)
+            if self.teacher is not None and kind == "masked":
+                batch = replace(batch, lesson=self.teacher.lesson(blocks))
+            yield batch
 
     def _block(self, blocks: Blocks, place: int) -> np.ndarray:
         source, start = blocks[place]
@@ -171,7 +192,18 @@ class Pretraining:
         found = perplexities(model, self._held_out_batches, autocast)
         if self.config.replaced_share:
             found["replaced_f1"] = detection_f1(model, self._held_out_batches, autocast)
+        if self.teacher is not None:
+            found |= teacher_figures(model, self._lessons(self.teacher), autocast)
         return {"tokens": self.state.step * self.config.batch_tokens, **found}
+
+    def _lessons(self, teacher: Teacher) -> Iterator[PretrainBatch]:
+        """Every fourth held-out block, with masks and a lesson: a teacher may be slow."""
+        blocks = self.held_out[::4]
+        for start in range(0, len(blocks), 64):
+            part = blocks[start : start + 64]
+            randoms = [np.random.default_rng((0, start + row)) for row in range(len(part))]
+            batch = replace(self._batch(part, randoms, "masked", 0.15), lesson=teacher.lesson(part))
+            yield batch.to(self.accelerator.device)
 
     def _held_out_batches(self, kind: Kind) -> Iterator[PretrainBatch]:
         for start in range(0, len(self.held_out), 64):
@@ -237,6 +269,7 @@ class Pretraining:
         return {
             "pretrain": asdict(self.config),
             "start": self.plan.start,
+            "teacher": self.plan.described_teacher(),
             "before": encoders.record_of(self.plan.start) if self.plan.start else None,
             "shape": encoders.shape_of(self.encoder),
             "texts": self.corpus.describe(),
@@ -255,21 +288,3 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Writes settings, versions and results to `RECORD`, all or nothing."""
     with write_atomic(folder / RECORD) as stream:
         stream.write(json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n")
-
-
-def _symbols(backend: Any) -> Symbols:
-    """Raises SettingsError for a vocabulary without [MASK]."""
-    names = ("[CLS]", "[SEP]", "[MASK]")
-    found = {name: backend.token_to_id(name) for name in names}
-    if None in found.values():
-        raise SettingsError(
-            f"the vocabulary lacks one of {', '.join(names)}, which pretraining needs"
-        )
-    first = 1 + max(found.values())
-    return Symbols(
-        found["[CLS]"],
-        found["[SEP]"],
-        found["[MASK]"],
-        first,
-        1 + max(backend.get_vocab().values()),
-    )

@@ -65,6 +65,7 @@ def _asked(plan: PretrainPlan) -> dict[str, Any]:
     return {
         "pretrain": asdict(plan.config),
         "start": plan.start,
+        "teacher": plan.described_teacher(),
         "shape": encoders.shape_of(encoder),
         "texts": [{"file": Path(path).name, "weight": weight} for path, weight in sources],
     }

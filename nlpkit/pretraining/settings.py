@@ -12,6 +12,7 @@ from nlpkit.encoders.base import check_attention
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import open_binary
 from nlpkit.pretraining.corpus import parse_source
+from nlpkit.pretraining.teacher import Teacher, describe_teacher, open_teacher
 from nlpkit.training.settings import TrainConfig
 
 
@@ -33,6 +34,11 @@ class PretrainConfig:
     replaced_share: Share = 0.0
     """Share of the steps that find replaced tokens, which the encoder itself puts in for masked
     words (one more pass through it). What the two shares leave are steps of masked words."""
+    teacher_weight: Weight = 1.0
+    """With --teacher: how much what the encoder lacks to its teacher counts, beside the masked words
+    of the same steps; 0 for no teacher."""
+    teacher_random: bool = False
+    """With --teacher: give the teacher random weights, to see what its training is worth."""
     mask_share: Annotated[float, Range(above=0, below=1)] = 0.25
     """Share of the words that are masked."""
     optimizer: str = "muon"
@@ -107,12 +113,25 @@ class PretrainPlan:
     """Where the encoded texts are kept; None for a folder in `out` that goes at the end."""
     resume: str = "auto"
     force: bool = False
+    teacher: str | None = None
+    """The encoder to learn from besides: a directory, or the name of one that ships."""
     encoder: str | None = None
     """The encoder to make with random weights; None for a transformer."""
 
     def new_encoder(self) -> tuple[Any, Any]:
         """(encoder, tokenizer) to begin with; raises as `for_pretraining`."""
         return for_pretraining(self.start, self.shape, self.encoder)
+
+    def new_teacher(self, student: Any) -> Teacher | None:
+        """The teacher, for blocks of the tokenizer `student`; None where there is none, or its
+        weight is 0. Raises as `open_teacher`."""
+        if self.teacher is None or self.config.teacher_weight == 0:
+            return None
+        return open_teacher(self.teacher, student, self.config.teacher_random, self.config.seed)
+
+    def described_teacher(self) -> dict[str, str] | None:
+        """What a record says of the teacher; None where there is none."""
+        return None if self.teacher is None else describe_teacher(self.teacher)
 
     @property
     def may_resume(self) -> bool:
@@ -125,12 +144,21 @@ class PretrainPlan:
         inputs = [parse_source(text)[0] for text in self.texts]
         for text in inputs:
             open_binary(text).close()
-        for path in (*inputs, self.start, self.corpus):
+        for path in (*inputs, self.start, self.corpus, self.teacher):
             if path is not None and Path(path).resolve().is_relative_to(self.out.resolve()):
                 raise SettingsError(
                     f"{path}: lies in {self.out}, which is overwritten", hint="choose another --out"
                 )
-        encoder, _ = self.new_encoder()
+        if self.config.teacher_random and self.teacher is None:
+            raise SettingsError(
+                "pretrain.teacher_random: there is no teacher", hint="--teacher DIR"
+            )
+        encoder, backend = self.new_encoder()
+        self.new_teacher(backend)
+        if self.teacher is not None and encoder.objective == "next":
+            raise SettingsError(
+                "--teacher: not for this encoder, which learns the next token alone"
+            )
         if encoder.objective == "next":
             _refuse_other_objectives(self.config)
         elif self.config.prefix_share:
