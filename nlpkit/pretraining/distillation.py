@@ -80,19 +80,17 @@ class Distillation(nn.Module):
     def pairs(
         self, lesson: Lesson, student: Sequence[torch.Tensor]
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(predicted_PH, target_PH) for each layer, in the type of the projections' weights."""
+        """(predicted_PH, target_PH) for each layer, in the type of the projections."""
         found = []
+        dtype = self.mean_LH.dtype
         for index, target_PH in enumerate(self.teacher.vectors(lesson)):
-            weight = self.projections[index].weight
-            hidden_MH = student[index].flatten(0, 1).to(weight.dtype)
+            hidden_MH = student[index].flatten(0, 1).to(dtype)
             # a bag is a piece: the mean of the tokens under it
             mean_PH = nn.functional.embedding_bag(
                 lesson.covered_K, hidden_MH, lesson.first_P, mode="mean"
             )
-            predicted_PH = self.projections[index](mean_PH).to(weight.dtype)
-            target_PH = (target_PH.to(weight.dtype) - self.mean_LH[index]) / self.deviation_LH[
-                index
-            ]
+            predicted_PH = self.projections[index](mean_PH).to(dtype)
+            target_PH = (target_PH.to(dtype) - self.mean_LH[index]) / self.deviation_LH[index]
             found.append((predicted_PH, target_PH))
         return found
 

@@ -23,16 +23,11 @@ class Symbols:
 def symbols_of(backend: tokenizers.Tokenizer) -> Symbols:
     """Those of a vocabulary. Raises SettingsError for one without [MASK]."""
     names = ("[CLS]", "[SEP]", "[MASK]")
-    found = {name: backend.token_to_id(name) for name in names}
-    if None in found.values():
+    vocabulary = backend.get_vocab()
+    if any(name not in vocabulary for name in names):
         raise SettingsError(
             f"the vocabulary lacks one of {', '.join(names)}, which pretraining needs"
         )
-    first = 1 + max(found.values())
-    return Symbols(
-        found["[CLS]"],
-        found["[SEP]"],
-        found["[MASK]"],
-        first,
-        1 + max(backend.get_vocab().values()),
-    )
+    cls_id, sep_id, mask_id = (vocabulary[name] for name in names)
+    first = 1 + max(cls_id, sep_id, mask_id)
+    return Symbols(cls_id, sep_id, mask_id, first, 1 + max(vocabulary.values()))

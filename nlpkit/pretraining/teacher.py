@@ -225,8 +225,8 @@ def _around(backend: tokenizers.Tokenizer, path: Path) -> tuple[list[int], list[
     first = next((i for i, special in enumerate(whole.special_tokens_mask) if not special), 0)
     if len(whole.ids) > len(text) and text:
         return whole.ids[:first], whole.ids[first + len(text) :]
-    for names in (("[CLS]", "[SEP]"), ("<s>", "</s>")):
-        ids = [backend.token_to_id(name) for name in names]
-        if None not in ids:
-            return ids[:1], ids[1:]
+    vocabulary = backend.get_vocab()
+    for first_name, last_name in (("[CLS]", "[SEP]"), ("<s>", "</s>")):
+        if first_name in vocabulary and last_name in vocabulary:
+            return [vocabulary[first_name]], [vocabulary[last_name]]
     raise SettingsError(f"--teacher: {path}: expected [CLS] and [SEP], or <s> and </s>")
