@@ -71,6 +71,15 @@ FIT = (
 )  # the training before a prediction without --weights
 
 
+def set_shape(shape: str) -> None:
+    """Gives the encoder other sizes: `LAYERSxSIZE`, 64 dimensions a head."""
+    layers, size = map(int, shape.split("x"))
+    ENCODER["num_hidden_layers"] = layers
+    ENCODER["hidden_size"] = size
+    ENCODER["num_attention_heads"] = size // 64
+    ENCODER["intermediate_size"] = 4 * size
+
+
 def read_records(paths: list[Path]) -> list[Record]:
     """The non-empty lines of the JSONL files, in order."""
     return [
@@ -120,7 +129,7 @@ def find_span(wanted: list[int], token_ids: list[int]) -> tuple[int, int] | None
 
 
 def collate(
-    records: list[Record], tokenizer: Tokenizer, predicates: list[str]
+    records: list[Record], tokenizer: Tokenizer, predicates: list[str], device: str
 ) -> tuple[list[torch.Tensor], ...]:
     """Token and segment ids; per head the flat indices of the positive cells, [batch, labels, n],
     padded with 0."""
@@ -146,7 +155,9 @@ def collate(
     pad = [
         [[[*found, *[0] * (width - len(found))] for found in row] for row in kind] for kind in cells
     ]
-    return [token_ids, torch.zeros_like(token_ids)], [torch.tensor(kind) for kind in pad]
+    token_ids = token_ids.to(device)
+    cells_of_heads = [torch.tensor(kind, device=device) for kind in pad]
+    return [token_ids, torch.zeros_like(token_ids)], cells_of_heads
 
 
 def length_buckets(lengths: list[int], batch_size: int, seed: int) -> list[list[int]]:
@@ -204,6 +215,7 @@ def train(args: argparse.Namespace) -> Record:
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *chars, *continued]
     predicates = sorted({spo["predicate"] for record in records for spo in record["spo_list"]})
     tokenizer, model = build(vocab, predicates, args.mode)
+    model = model.to(args.device)
     chosen: Any = records[: args.limit]
     batching: Record = {"batch_size": args.batch_size, "shuffle": True}
     if args.mode == "tuned":
@@ -212,7 +224,9 @@ def train(args: argparse.Namespace) -> Record:
                 [len(r["text"]) for r in chosen], args.batch_size, args.seed
             )
         }
-    batching["collate_fn"] = functools.partial(collate, tokenizer=tokenizer, predicates=predicates)
+    batching["collate_fn"] = functools.partial(
+        collate, tokenizer=tokenizer, predicates=predicates, device=args.device
+    )
     adam = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     model.compile(
         loss=cell_loss, optimizer=adam, smooth_interval=None
@@ -326,10 +340,13 @@ def main() -> None:
         "--weights", type=Path, help="file that `train` writes and `predict` in the same mode reads"
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="of a training; a prediction is on the cpu")
+    parser.add_argument("--shape", default="4x256", help="LAYERSxSIZE of the encoder")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    set_shape(args.shape)
     with contextlib.redirect_stdout(sys.stderr):
         figures = train(args) if args.command == "train" else predict(args)
     peer = {

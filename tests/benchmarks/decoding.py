@@ -40,8 +40,9 @@ import torch
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
 from nlpkit.decoding.passage import PassageConstraint
+from nlpkit.decoding.trie.arrays import read_arrays
 from nlpkit.decoding.trie.csr import checked, compile_csr
-from nlpkit.decoding.trie.file import from_marisa, read_arrays
+from nlpkit.decoding.trie.file import KEPT, from_marisa
 from nlpkit.decoding.trie.hf_processor import TrieLogitsProcessor
 from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.decoding.trie.token_trie import TokenTrie
@@ -403,7 +404,7 @@ def build_rows(trie: TokenTrie) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "names.trie"
         trie.save(file)
-        file_bytes, data = file.stat().st_size, read_arrays(file, "trie")[1]["keys"]
+        file_bytes, data = file.stat().st_size, read_arrays(file, KEPT)[1]["keys"]
         compiled = seconds(lambda: compile_csr(checked(flat, length, VOCABULARY), VOCABULARY), 3)
         from_file = seconds(lambda: compile_csr(from_marisa(data, VOCABULARY), VOCABULARY), 3)
     compiled_bytes = trie.csr.first_child.nbytes + trie.csr.label.nbytes
@@ -461,7 +462,7 @@ def facts_rows(count: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "facts.trie"
         trie.save(file)
-        data = read_arrays(file, "trie")[1]["keys"]
+        data = read_arrays(file, KEPT)[1]["keys"]
         figures = {
             "facts: seconds to compile from file": seconds(
                 lambda: compile_csr(from_marisa(data, VOCABULARY), VOCABULARY), 1

@@ -48,11 +48,11 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
         Path(),
         encoder=arguments.encoder,
         values=(values,),
-        device="cpu",
+        device=arguments.device,
     )
     sentences, started = 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
-        fit = new_fit(plan, accelerator_for("cpu", arguments.precision), Path(folder))
+        fit = new_fit(plan, accelerator_for(arguments.device, arguments.precision), Path(folder))
         steps = train(fit.state, fit.micro_batches, dict, "f1", fit.batches.per_epoch)
         for step in steps:
             assert isinstance(step, Step)
@@ -80,6 +80,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "--threads",
         str(arguments.threads),
     ]
+    if arguments.task == "gplinker":
+        shared += ["--device", arguments.device]
     if name.startswith("bert4torch"):
         mode = name.partition(" ")[2]
         steps = arguments.steps if mode == "tuned" else max(5, arguments.steps // 4)
@@ -93,6 +95,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             str(steps),
             *shared,
         ]
+        if arguments.task == "gplinker":
+            command += ["--shape", arguments.peer_shape]
     else:
         command = [sys.executable, __file__, "--child", "--steps", str(arguments.steps), *shared]
         command += ["--encoder", arguments.encoder, "--precision", arguments.precision]
@@ -112,6 +116,8 @@ def main() -> None:
     parser.add_argument(
         "--peer-python", help="interpreter with bert4torch; without it only nlpkit is measured"
     )
+    parser.add_argument("--peer-shape", default="4x256", help="LAYERSxSIZE of the peer's encoder")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--task", default="gplinker", choices=PEERS)
     parser.add_argument("--encoder", default="tiny")
     parser.add_argument("--precision", default="auto")
@@ -122,6 +128,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    of_gplinker = (arguments.device, arguments.peer_shape) != ("cpu", "4x256")
+    if of_gplinker and arguments.task != "gplinker":
+        parser.error("--device, --peer-shape: of --task gplinker alone")
     if arguments.child:
         print(json.dumps(ours(arguments)))
         return
