@@ -208,8 +208,7 @@ def describe_teacher(name: str) -> dict[str, str]:
     content = hashlib.sha256()
     for file in FILES:
         try:
-            with open(folder / file, "rb") as stream:
-                content.update(hashlib.file_digest(stream, "sha256").digest())
+            content.update(hashlib.sha256((folder / file).read_bytes()).digest())
         except OSError as error:
             raise SettingsError(
                 f"--teacher: {folder / file}: cannot be read: {error.strerror}"
