@@ -8,11 +8,13 @@ Legend: B batch, T tokens, H hidden.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from nlpkit.layers.second_gradient import again
 from nlpkit.layers.shared_dropout import dropout_mask
 
 
@@ -64,6 +66,26 @@ def _gated_convolution(
     return torch.lerp(x, new, gate).mul_(mask), seen, both, weight
 
 
+def _formula(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    mask: torch.Tensor,
+    keep: torch.Tensor | None,
+    dilation: int,
+) -> torch.Tensor:
+    """y of `_gated_convolution`, with nothing written in place."""
+    length = x.shape[1]
+    left = nn.functional.pad(x, (0, 0, dilation, 0))[:, :length]
+    right = nn.functional.pad(x, (0, 0, 0, dilation))[:, dilation:]
+    seen = torch.cat([left, x, right], -1)
+    both = nn.functional.linear(seen, weight.to(x.dtype), bias.to(x.dtype))
+    gate, new = both.chunk(2, -1)
+    if keep is not None:
+        new = new * keep
+    return torch.lerp(x, new, gate.sigmoid()) * mask
+
+
 class _GatedConvolution(torch.autograd.Function):
     """The layer as one matrix product over the three shifted states, with its gradient by hand.
 
@@ -73,22 +95,27 @@ class _GatedConvolution(torch.autograd.Function):
 
         dn = s * dy,   dh = keep * dn,   dg = (n - x) * dy * s * (1 - s),
         d[seen] = [dg; dh] W,   dx = (1 - s) * dy + what d[seen] has for x at its three places
+
+    A gradient that is to be differentiated again is autograd's own.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Any, weight: Any, bias: Any, mask: Any, keep: Any, dilation: int
     ) -> torch.Tensor:
-        y, seen, both, weight = _gated_convolution(x, weight, bias, mask, keep, dilation)
-        ctx.save_for_backward(seen, weight, both, mask, keep)
+        y, seen, both, used = _gated_convolution(x, weight, bias, mask, keep, dilation)
+        ctx.save_for_backward(x, weight, bias, seen, used, both, mask, keep)
         ctx.dilation = dilation
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        seen, weight, both, mask, keep = ctx.saved_tensors
+        *inputs, seen, weight, both, mask, keep = ctx.saved_tensors
         batch, length, double = both.shape
         dilation, size = ctx.dilation, double // 2
+        if torch.is_grad_enabled():
+            formula = partial(_formula, mask=mask, keep=keep, dilation=dilation)
+            return *again(formula, inputs, grad), None, None, None
         gate, new, x = both[..., :size], both[..., size:], seen[..., size : 2 * size]
         grad = grad * mask
         # [dg; dh] is filled half by half, so that it is one matrix without a copy.

@@ -85,6 +85,13 @@ class PairScores:
         )
         return self.rows(b_R.flatten(), p_R.flatten()).unflatten(0, b_R.shape)
 
+    def log_probs(self) -> torch.Tensor:
+        """Of each pair and head, the log-probabilities that it is a gold one and that it is none,
+        sigmoid(s) and sigmoid(-s): (B, P T T, 2). Pairs that are not allowed have those of s = 0."""
+        scores_BPTT = self.dense().masked_fill(~self.allowed_BTT[:, None], 0)
+        both_BPTT2 = torch.stack([scores_BPTT, -scores_BPTT], -1)
+        return nn.functional.logsigmoid(both_BPTT2).flatten(1, 3)
+
     def log_one_plus_sum(self) -> torch.Tensor:
         """log(1 + sum of exp(score) over the allowed pairs): (B, P), float64."""
         if self.start_BTP is None or self.end_BTP is None:

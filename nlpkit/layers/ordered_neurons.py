@@ -26,10 +26,13 @@ f~, i~ (K each), f, i, o, new (H each).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+
+from nlpkit.layers.second_gradient import again
 
 
 class OrderedNeurons(nn.Module):
@@ -105,6 +108,21 @@ def run(
     return torch.stack(states), torch.stack(levels)
 
 
+def _hidden(inputs_TBG: torch.Tensor, weight_GH: torch.Tensor, chunk: int) -> torch.Tensor:
+    """hidden_TBH of `run`, of operations that autograd can differentiate as often as it likes."""
+    batch = inputs_TBG.shape[1]
+    size = weight_GH.shape[1]
+    hidden_BH = inputs_TBG.new_zeros(batch, size)
+    cell_BKq = inputs_TBG.new_zeros(batch, size // chunk, chunk)
+    states = []
+    for inputs_BG in inputs_TBG:
+        gates_BG = inputs_BG + hidden_BH @ weight_GH.t()
+        hidden_BKq, cell_BKq, _, _ = _step(gates_BG, cell_BKq)
+        hidden_BH = hidden_BKq.flatten(1)
+        states.append(hidden_BH)
+    return torch.stack(states)
+
+
 class _OrderedNeurons(torch.autograd.Function):
     """The recurrence with its gradient by hand.
 
@@ -118,7 +136,8 @@ class _OrderedNeurons(torch.autograd.Function):
         di~ = sum over q of  dw (1 - f~ (1 - i)) - dk f~ (1 - f)
 
     A master gate is a cumulated softmax p: dp is the sum of its gradients from the right, and the
-    gradient by the logits is p (dp - sum(p dp)).
+    gradient by the logits is p (dp - sum(p dp)). A gradient that is to be differentiated again is
+    autograd's own.
     """
 
     @staticmethod
@@ -139,14 +158,18 @@ class _OrderedNeurons(torch.autograd.Function):
             gates_BG = torch.addmm(inputs_TBG[step], before_BH, weight_HG)
             found = _step(gates_BG, cells[step])
             hidden[step + 1], cells[step + 1], opened[step], masters[step] = found
-        ctx.save_for_backward(weight_GH, hidden, cells, opened, masters)
+        ctx.save_for_backward(inputs_TBG, weight_GH, hidden, cells, opened, masters)
+        ctx.chunk = chunk
         level_TB = 1 - masters[:, :, 0].mean(-1)
         ctx.mark_non_differentiable(level_TB)
         return hidden[1:].reshape(steps, batch, size), level_TB
 
     @staticmethod
     def backward(ctx: Any, grad_TBH: Any, _: Any) -> Any:
-        weight_GH, hidden, cells, opened, masters = ctx.saved_tensors
+        inputs_TBG, weight_GH, hidden, cells, opened, masters = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            formula = partial(_hidden, chunk=ctx.chunk)
+            return *again(formula, [inputs_TBG, weight_GH], grad_TBH), None
         steps, batch, _, levels, chunk = opened.shape
         size = levels * chunk
         slopes = _slopes(cells, opened, masters)

@@ -99,18 +99,26 @@ class Model(nn.Module):
         self.classifier = nn.Linear(2 * encoder.hidden_size, labels)
 
     def logits(self, tokens: TokenBatch) -> torch.Tensor:
-        """logits_BL in float32."""
-        hidden_BTH = encode(self.encoder, tokens).float()
-        mask_BT1 = tokens.mask_BT[..., None].float()
+        """logits_BL as precise as the weights, also under autocast."""
+        dtype = self.classifier.weight.dtype
+        hidden_BTH = encode(self.encoder, tokens).to(dtype)
+        mask_BT1 = tokens.mask_BT[..., None].to(dtype)
         mean_BH = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
-        return self.classifier(self.dropout(torch.cat([hidden_BTH[:, 0], mean_BH], 1))).float()
+        pooled_BH = self.dropout(torch.cat([hidden_BTH[:, 0], mean_BH], 1))
+        return self.classifier(pooled_BH).to(dtype)
+
+    def outputs(self, batch: Batch) -> torch.Tensor:
+        """`logits` of a batch."""
+        return self.logits(batch.tokens)
+
+    def log_probs(self, logits_BL: torch.Tensor) -> torch.Tensor:
+        """The distribution over the labels: (B, 1, L)."""
+        return logits_BL.log_softmax(1)[:, None]
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text: (B,)."""
         assert batch.labels_B is not None
-        return nn.functional.cross_entropy(
-            self.logits(batch.tokens), batch.labels_B, reduction="none"
-        )
+        return nn.functional.cross_entropy(self.outputs(batch), batch.labels_B, reduction="none")
 
 
 class Task(task.Task[Example, Batch, Prediction]):

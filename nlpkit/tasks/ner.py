@@ -106,15 +106,19 @@ class Model(nn.Module):
             initial_score=config.initial_score,
         )
 
-    def scores(self, tokens: TokenBatch) -> PairScores:
+    def outputs(self, batch: Batch) -> PairScores:
         """Scores of all spans and labels."""
-        return self.pointer(encode(self.encoder, tokens), tokens.content_BT)
+        return self.pointer(encode(self.encoder, batch.tokens), batch.tokens.content_BT)
+
+    def log_probs(self, scores: PairScores) -> torch.Tensor:
+        """Whether each span is an entity of each label: (B, P T T, 2)."""
+        return scores.log_probs()
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text, summed over labels: (B,)."""
         assert batch.gold_N4 is not None
-        present_BP, absent_BP = multilabel_loss(self.scores(batch.tokens), batch.gold_N4)
-        return (present_BP + absent_BP).sum(1)
+        terms_2BP = torch.stack(multilabel_loss(self.outputs(batch), batch.gold_N4))
+        return terms_2BP.sum(0).sum(1)
 
 
 class Task(task.Task[Example, Batch, Prediction]):
@@ -227,7 +231,7 @@ class Task(task.Task[Example, Batch, Prediction]):
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The spans above the threshold, by place."""
         threshold = threshold_for(self.config.threshold, loose)
-        scores_BPTT = model.scores(batch.tokens).dense()
+        scores_BPTT = model.outputs(batch).dense()
         found: list[list[Entity]] = [[] for _ in batch.encodings]
         for label, name in enumerate(self.labels):
             spans = spans_above(scores_BPTT[:, label], threshold, loose)
@@ -245,9 +249,8 @@ class Task(task.Task[Example, Batch, Prediction]):
         best score counts."""
         best: dict[tuple[int, int, str], Entity] = {}
         windows = self.tokenizer.windows(example.encoding, self.config.max_length)
-        for entity in keep_whole(
-            windows, [p.entities for p in predictions], lambda e: [(e.start, e.end)]
-        ):
+        found = [prediction.entities for prediction in predictions]
+        for entity in keep_whole(windows, found, lambda e: [(e.start, e.end)]):
             key = entity.start, entity.end, entity.label
             best[key] = max(entity, best.get(key, entity), key=lambda e: e.score or 0.0)
         return Prediction([best[key] for key in sorted(best)])

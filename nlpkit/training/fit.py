@@ -53,7 +53,8 @@ def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
     """The examples of a run's data, their batches, and the trainer's state.
 
     Seeds torch's generator for the training, differently in each process. Raises DataError for a
-    line that the task cannot read, SettingsError where a batch would be cut that must not be.
+    line that the task cannot read, SettingsError where a batch would be cut that must not be, or a
+    technique does not go with the model.
     """
     task = run.task
     config = build(TrainConfig, run.config["settings"]["train"], "train")
@@ -67,6 +68,7 @@ def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
         refuse_cuts(run.config["task"], config, batches, accelerator.num_processes)
     dev = read_examples(task, data.dev.pairs)
     state = TrainState(run.model, config, config.epochs * batches.per_epoch, accelerator)
+    TrainingStep(state)  # refuses techniques that do not go with the model, before a run is there
     torch.manual_seed((config.seed * 1000 + accelerator.process_index) % 2**63)
     return Fit(
         accelerator=accelerator,

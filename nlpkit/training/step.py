@@ -59,18 +59,14 @@ class TrainingStep:
         for group in state.groups:
             self.parameters += group.parameters
         self.objective: Callable[[Any], torch.Tensor] = self._objective
-        self.backward: Callable[[MicroBatches], torch.Tensor] = self._backward
+        self.backward: Callable[[MicroBatches], torch.Tensor] = self.plain_backward
         if isinstance(state.model, CoupledModel):
             self.backward = partial(cached_backward, state.model, state.accelerator)
         self.combine: Callable[[torch.Tensor], Total] = self._combine
         self.update: Callable[[], None] = self._update
         for technique in techniques.parse(state.config.techniques):
             part = techniques.part_of(technique)
-            if part == "objective" and isinstance(state.model, CoupledModel):
-                raise SettingsError(
-                    "train.techniques: this task's loss is of a whole step: expected none that "
-                    "changes the loss of a micro-batch"
-                )
+            self._check(technique, part)
             setattr(self, part, partial(getattr(technique, part), self, getattr(self, part)))
         # a module with this method counts the examples that it was trained on
         self.counting: list[Any] = [
@@ -90,11 +86,23 @@ class TrainingStep:
         """Those of the parameters that have one, in their order and shapes."""
         return [p.grad for p in self.parameters if p.grad is not None]
 
+    def _check(self, technique: Any, part: str) -> None:
+        """Raises SettingsError where a technique does not go with the model."""
+        needs_objective = part == "objective" or getattr(technique, "needs_objective", False)
+        if needs_objective and isinstance(self.state.model, CoupledModel):
+            raise SettingsError(
+                "train.techniques: this task's loss is of a whole step: expected none that "
+                "changes or asks for the loss of a micro-batch"
+            )
+        if hasattr(technique, "check"):
+            technique.check(self.state.model)
+
     def _objective(self, batch: Any) -> torch.Tensor:
         with self.state.accelerator.autocast():
             return self.state.model(batch.to(self.state.accelerator.device))
 
-    def _backward(self, micro_batches: MicroBatches) -> torch.Tensor:
+    def plain_backward(self, micro_batches: MicroBatches) -> torch.Tensor:
+        """The part `backward` before anything wraps it, of a loss that does not couple examples."""
         sums_2 = torch.zeros(2, device=self.state.accelerator.device, dtype=torch.float64)
         for batch in micro_batches():
             loss_B = self.objective(batch)

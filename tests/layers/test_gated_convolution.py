@@ -1,5 +1,7 @@
 """The gated convolution: its gradient by hand is that of the formula."""
 
+from functools import partial
+
 import torch
 
 from nlpkit.layers.gated_convolution import _GatedConvolution
@@ -28,3 +30,6 @@ def test_the_gradient_by_hand_is_that_of_the_formula():
 
         torch.testing.assert_close(layer(x, weight, bias), formula(x, weight, bias))
         assert torch.autograd.gradcheck(layer, (x, weight, bias))
+        assert torch.autograd.gradgradcheck(layer, (x, weight, bias))
+        fixed = x.detach()  # as that of a first layer
+        assert torch.autograd.gradgradcheck(partial(layer, fixed), (weight, bias))

@@ -72,6 +72,7 @@ def test_the_gradient_by_hand_is_right(size, chunk):
     layer, inputs = layer_and_inputs(size, chunk, steps=4, rows=2)
     layer.weight.data *= 3
     torch.autograd.gradcheck(lambda x, w: run_with(layer, x, w), (inputs, layer.weight))
+    torch.autograd.gradgradcheck(lambda x, w: run_with(layer, x, w), (inputs, layer.weight))
     weights = torch.randn(4, 2, size, dtype=torch.double)
     grads = torch.autograd.grad((layer(inputs)[0] * weights).sum(), (inputs, layer.weight))
     plain = torch.autograd.grad(

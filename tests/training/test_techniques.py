@@ -65,7 +65,27 @@ def lines(tmp_path_factory):
 
 
 ROOT = Path(__file__).parents[2]
-ZERO = ["flooding(level=0)", "fgm(epsilon=0)"]
+ZERO = [
+    "flooding(level=0)",
+    "fgm(epsilon=0)",
+    "pgd(epsilon=0)",
+    "embedding_gradient_penalty(weight=0)",
+    "parameter_gradient_penalty(weight=0)",
+    "vat(weight=0)",
+    "rdrop(weight=0)",
+    "two_rate_flooding(ascent=0)",
+    "spectral_norm(weight=0)",
+]
+STRONG = [
+    "fgm(epsilon=1.0)",
+    "flooding(level=1e6)",
+    "pgd(epsilon=1.0, steps=2, step_size=0.6)",
+    "embedding_gradient_penalty(weight=0.1)",
+    "parameter_gradient_penalty(weight=0.01)",
+    "vat(epsilon=1.0, weight=0.1)",
+    "two_rate_flooding(descent=0.003, ascent=0.002)",
+    "spectral_norm(weight=0.1)",
+]
 
 
 def test_techniques_of_strength_0_change_no_bit(lines, tmp_path, made):
@@ -100,13 +120,13 @@ def test_they_change_no_bit_with_two_processes_either(lines, tmp_path, made):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("call", ["fgm(epsilon=1.0)", "flooding(level=1e6)"])
-def test_a_technique_is_exact_for_any_split_and_does_something(lines, tmp_path, call):
+@pytest.mark.parametrize(("calls", "steps"), [(STRONG[:1], 10), (STRONG[1:2], 10), (STRONG, 3)])
+def test_techniques_are_exact_for_any_split_and_do_something(lines, tmp_path, calls, steps):
     torch.set_default_dtype(torch.float64)
     try:
-        plain = steps_of(fit_of(lines, tmp_path / "plain", encoder=DRY), 10)
-        whole = steps_of(fit_of(lines, tmp_path / "whole", call, encoder=DRY), 10)
-        cut = steps_of(fit_of(lines, tmp_path / "cut", call, encoder=DRY, accumulate=4), 10)
+        plain = steps_of(fit_of(lines, tmp_path / "plain", encoder=DRY), steps)
+        whole = steps_of(fit_of(lines, tmp_path / "whole", *calls, encoder=DRY), steps)
+        cut = steps_of(fit_of(lines, tmp_path / "cut", *calls, encoder=DRY, accumulate=4), steps)
     finally:
         torch.set_default_dtype(torch.float32)
     assert_same(whole, cut, atol=1e-6)
@@ -165,9 +185,25 @@ def test_later_ones_wrap_earlier_ones_and_what_they_remember_is_resumed(lines, t
         fit_of(lines, tmp_path / "run", *reversed(calls))
 
 
+def test_all_together_go_on_bit_for_bit_after_an_interruption(lines, tmp_path):
+    calls = ["rdrop(weight=0.5)", *STRONG]
+    whole = steps_of(fit_of(lines, tmp_path / "whole", *calls), 5)
+    cut = fit_of(lines, tmp_path / "cut", *calls)
+    for event in cut.events():
+        if event.step == 2:
+            cut.state.interrupted = True
+    resumed = fit_of(lines, tmp_path / "cut", *calls)
+    assert resumed.state.step == 3
+    losses, weights = steps_of(resumed, 5)
+    assert losses == whole[0][3:]
+    for name, tensor in whole[1].items():
+        assert torch.equal(weights[name], tensor), name
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
+        ("two_rate_flooding(descent=0.1, ascent=0.1)", "ascent: expected less than descent"),
         ("floodin(level=1)", 'train.techniques: .*"floodin"; did you mean "flooding"'),
         ("flooding(levle=1)", 'unknown setting .*flooding.levle"; did you mean "level"'),
         ("flooding(level=-1)", "flooding.level: expected at least 0, got -1"),

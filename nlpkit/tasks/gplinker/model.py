@@ -71,11 +71,20 @@ class Model(nn.Module):
             self.tail(hidden_BTH, content_BT),
         )
 
+    def outputs(self, batch: Batch) -> tuple[PairScores, PairScores, PairScores]:
+        """`scores` of a batch."""
+        return self.scores(batch.tokens)
+
+    def log_probs(self, outputs: tuple[PairScores, ...]) -> torch.Tensor:
+        """Whether each pair of tokens belongs to each head of the three pointers: (B, N, 2), N is
+        T T times the heads."""
+        return torch.cat([scores.log_probs() for scores in outputs], 1)
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text, summed over heads: (B,). What a text was not annotated for costs
         nothing."""
         assert batch.cells is not None
-        entity, head, tail = self.scores(batch.tokens)
+        entity, head, tail = self.outputs(batch)
         entity_N4, head_N4, tail_N4 = batch.cells
         present_BE, absent_BE = multilabel_loss(entity, entity_N4)
         complete_B1 = batch.annotated_BP.all(1, keepdim=True)

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
 
 from nlpkit.config import Weight
-from nlpkit.errors import SettingsError
+from nlpkit.training.perturbation import own_gradients, put_back, summed, token_table
 from nlpkit.training.step import MicroBatches, TrainingStep
 
 
@@ -40,22 +38,9 @@ class Technique:
             return inner(micro_batches)
         table = token_table(step.state.model)
         inner(micro_batches)
-        gradient = torch.zeros_like(table) if table.grad is None else table.grad
-        gradient = step.state.accelerator.reduce(gradient.clone(), "sum")
+        (gradient,) = summed(step.state.accelerator, own_gradients([table]))
         step.state.optimizer.zero_grad()
-        kept = table.detach().clone()
-        with torch.no_grad():
-            table.add_(gradient, alpha=self.epsilon / (float(gradient.norm()) + 1e-8))
-        sums_2 = inner(micro_batches)
-        with torch.no_grad():
-            table.copy_(kept)
-        return sums_2
-
-
-def token_table(model: Any) -> torch.Tensor:
-    """The weights (V, H) of that embedding of the model's encoder which has the most rows. Raises
-    SettingsError where there is none."""
-    tables = [module for module in model.encoder.modules() if isinstance(module, nn.Embedding)]
-    if not tables:
-        raise SettingsError("train.techniques: fgm: the encoder has no embedding table")
-    return max(tables, key=lambda table: table.num_embeddings).weight
+        with put_back([table]):
+            with torch.no_grad():
+                table.add_(gradient, alpha=self.epsilon / (float(gradient.norm()) + 1e-8))
+            return inner(micro_batches)
