@@ -1,9 +1,9 @@
 """The weight files of a checkpoint directory: names, shapes and types of the tensors, and the
 tensors one by one.
 
-`model.safetensors`, whole or in shards, of which the headers alone can be read. A
-`pytorch_model.bin` is opened only where `pickle=True` asks for it, and then as tensors only:
-nothing in it is run.
+`model.safetensors`, whole or in shards, of which the headers alone can be read. A matrix that lies
+there in few bits (`bits`) comes out as any other, in float32. A `pytorch_model.bin` is opened only
+where `pickle=True` asks for it, and then as tensors only: nothing in it is run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from nlpkit.encoders.checkpoint import bits as few_bits
 from nlpkit.errors import SettingsError
 
 _NUMBERS = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint"}
@@ -34,6 +35,8 @@ class Header:
 
     shape: tuple[int, ...]
     dtype: str
+    bits: int | None = None
+    """Of a weight in the file, where it is stored in blocks with scales."""
 
 
 def weight_files(folder: Path, pickle: bool) -> list[Path]:
@@ -65,9 +68,14 @@ def headers(path: Path) -> Iterator[tuple[str, Header]]:
             yield name, Header(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
         return
     with _open_safetensors(path) as file:
-        for name in file.keys():  # noqa: SIM118 (not a dict)
-            part = file.get_slice(name)
-            yield name, Header(tuple(part.get_shape()), _torch_name(part.get_dtype()))
+        stored = _stored(file)
+        matrices = few_bits.matrices(path, stored, file.metadata())
+    parts = _parts(matrices)
+    for name, matrix in matrices.items():
+        yield name, Header(matrix.shape, "float32", matrix.bits)
+    for name, (shape, dtype) in stored.items():
+        if name not in parts:
+            yield name, Header(shape, _torch_name(dtype))
 
 
 def tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -77,8 +85,29 @@ def tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
         yield from _unpickle(path, "cpu").items()
         return
     with _open_safetensors(path) as file:
-        for name in file.keys():  # noqa: SIM118 (not a dict)
-            yield name, file.get_tensor(name)
+        stored = _stored(file)
+        matrices = few_bits.matrices(path, stored, file.metadata())
+        parts = _parts(matrices)
+        for name, matrix in matrices.items():
+            codes, scales = matrix.parts(name)
+            weight_RC = few_bits.unpack(
+                file.get_tensor(codes), file.get_tensor(scales), matrix.bits
+            )
+            yield name, weight_RC
+        for name in stored:
+            if name not in parts:
+                yield name, file.get_tensor(name)
+
+
+def _stored(file: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name -> (shape, type) of what lies in an open safetensors file."""
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+
+
+def _parts(matrices: dict[str, few_bits.Matrix]) -> set[str]:
+    """The names of the tensors in which the matrices are stored."""
+    return {part for name, matrix in matrices.items() for part in matrix.parts(name)}
 
 
 def check_finite(where: Any, name: str, tensor: torch.Tensor) -> None:

@@ -81,6 +81,10 @@ class CheckpointReport:
     parameters: int
     """Numbers in the stored tensors of the encoder."""
     dtype: str
+    """Of the tensors as they are read."""
+    bits: int | None
+    """Of a weight in the file where matrices are stored in blocks with scales (`bits`); the fewest.
+    None where none is."""
     bytes: int
     """Size of the weight files on disk."""
     tokenizer: str | None
@@ -113,6 +117,7 @@ def inspect(source: str | Path, *, pickle: bool = False) -> CheckpointReport:
         heads=anatomy.heads,
         parameters=sum(torch.Size(header.shape).numel() for header in anatomy.body.values()),
         dtype=", ".join(sorted({header.dtype for header in anatomy.body.values()})),
+        bits=min((h.bits for h in anatomy.body.values() if h.bits is not None), default=None),
         bytes=sum(path.stat().st_size for path in files),
         **vocabulary,
     )
