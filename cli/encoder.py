@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cli.output import write_json
+from cli.convert import convert
 from cli.pretrain import pretrain
+from cli.report_table import show
 from cli.tree import tree
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-app = typer.Typer(help="Inspect and pretrain encoders.", no_args_is_help=True)
+app = typer.Typer(help="Inspect, pretrain and convert encoders.", no_args_is_help=True)
 app.command()(pretrain)
+app.command()(convert)
 app.command()(tree)
 
 
 @app.callback()
 def encoder() -> None:
-    """Inspect and pretrain encoders."""
+    """Inspect, pretrain and convert encoders."""
 
 
 @app.command()
@@ -56,33 +54,3 @@ def list_() -> None:
     from nlpkit.encoders.catalogue import shipped
 
     show(shipped())
-
-
-def show(report: dict[str, Any]) -> None:
-    """JSON on stdout where it is piped, a table on stderr where a person looks."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-
-        Console(stderr=True).print(_table(report))
-    else:
-        write_json(report)
-
-
-def _table(report: dict[str, Any]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(show_header=False)
-    for key, value in report.items():
-        table.add_row(key, escape(_text(value)))
-    return table
-
-
-def _text(value: Any) -> str:
-    """A list or dict goes on a line per entry, a list is cut after ten."""
-    if isinstance(value, dict):
-        return "\n".join(f"{key} {_text(entry)}" for key, entry in value.items())
-    if isinstance(value, list):
-        more = [f"... {len(value) - 10} more"] if len(value) > 10 else []
-        return "\n".join([str(entry) for entry in value[:10]] + more) or "none"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -28,7 +28,7 @@ def env(
     if as_json or not sys.stdout.isatty():
         write_json(found)
         return
-    from cli.encoder import show
+    from cli.report_table import show
 
     show(found)
 

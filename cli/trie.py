@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.encoder import show
+from cli.report_table import show
 
 if TYPE_CHECKING:
     from nlpkit.decoding.trie.token_trie import TokenTrie

@@ -12,6 +12,9 @@ TOKENIZER = TINY / "tokenizer.json"
 """Of the encoders that start from random weights."""
 RECORD = "pretraining.json"
 """What `pretrain` says of a checkpoint that it made."""
+NOTICE = "NOTICE"
+"""Licence and origin of a checkpoint that was made from somebody's; it goes along with all that is
+made from it."""
 
 
 def checkpoints() -> dict[str, Path]:
@@ -30,6 +33,12 @@ def record_of(name: str) -> dict[str, Any] | None:
     """The record of a pretraining by nlpkit; None for an encoder that has none."""
     path = folder_of(name) / RECORD
     return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def notice_of(name: str) -> str | None:
+    """The notice of a checkpoint; None where it has none."""
+    path = folder_of(name) / NOTICE
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def stages_of(record: dict[str, Any]) -> list[dict[str, Any]]:

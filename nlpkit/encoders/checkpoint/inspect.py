@@ -21,9 +21,9 @@ from nlpkit.encoders.language_head import own_head_name
 from nlpkit.encoders.transformer import FAMILIES
 from nlpkit.errors import SettingsError
 
-_WORDS = "embeddings.word_embeddings.weight"
-_POSITIONS = "embeddings.position_embeddings.weight"
-_SEGMENTS = "embeddings.token_type_embeddings.weight"
+WORDS = "embeddings.word_embeddings.weight"
+POSITIONS = "embeddings.position_embeddings.weight"
+SEGMENTS = "embeddings.token_type_embeddings.weight"
 _TASKS = "embeddings.task_type_embeddings.weight"
 _PROJECTION = "embeddings_project.weight"
 _QUERY = "encoder.layer.0.attention.self.query.weight"
@@ -31,12 +31,12 @@ _QUERY = "encoder.layer.0.attention.self.query.weight"
 _ROTARY = "encoder.embed_positions.weight"
 
 _SIZES = {
-    "vocab_size": (_WORDS, 0),
-    "embedding_size": (_WORDS, 1),
+    "vocab_size": (WORDS, 0),
+    "embedding_size": (WORDS, 1),
     "hidden_size": (_QUERY, 0),
     "intermediate_size": ("encoder.layer.0.intermediate.dense.weight", 0),
-    "max_position_embeddings": (_POSITIONS, 0),
-    "type_vocab_size": (_SEGMENTS, 0),
+    "max_position_embeddings": (POSITIONS, 0),
+    "type_vocab_size": (SEGMENTS, 0),
     "task_type_vocab_size": (_TASKS, 0),
 }
 """Key of config.json -> the tensor and the axis where the weights have the same number."""
@@ -82,7 +82,7 @@ class Anatomy:
 def dissect(claimed: dict[str, Any], stored: Mapping[str, Header]) -> Anatomy:
     """The anatomy of the tensors `stored` (name in the files -> header); `claimed` is
     config.json."""
-    prefixes = [name.removesuffix(_WORDS) for name in stored if name.endswith(_WORDS)]
+    prefixes = [name.removesuffix(WORDS) for name in stored if name.endswith(WORDS)]
     prefixes = [prefix for prefix in prefixes if prefix + _QUERY in stored]
     if len(prefixes) != 1:
         return Anatomy(unexpected=list(stored), problems=[_no_encoder(prefixes, stored)])
@@ -114,7 +114,7 @@ def dissect(claimed: dict[str, Any], stored: Mapping[str, Header]) -> Anatomy:
 def _no_encoder(prefixes: list[str], names: Iterable[str]) -> str:
     if prefixes:
         return f"expected one encoder in the weights, got {len(prefixes)}: {_some(prefixes)}"
-    expected = f"expected {_WORDS} and {_QUERY}, got {_some(names)}"
+    expected = f"expected {WORDS} and {_QUERY}, got {_some(names)}"
     return f"the weights are no BERT-family encoder: {expected}"
 
 
@@ -130,7 +130,7 @@ def _architecture(
     encoder."""
     word = prefix.rstrip(".").rpartition(".")[2]
     claim = claimed.get("model_type")
-    if _POSITIONS not in body:
+    if POSITIONS not in body:
         # A RoFormer computes its rotary positions. Others without position embeddings (NEZHA has
         # relative ones) would load as one without a word.
         if claim == "nezha" or word == "nezha":
@@ -139,13 +139,13 @@ def _architecture(
         return "roformer" if is_roformer else "bert"
     # RoBERTa proper keeps two positions for padding (512 + 2) and has one segment; its positions
     # start at 2.
-    two_more = body[_POSITIONS].shape[0] % 64 == 2
-    one_segment = _SEGMENTS in body and body[_SEGMENTS].shape[0] == 1
+    two_more = body[POSITIONS].shape[0] % 64 == 2
+    one_segment = SEGMENTS in body and body[SEGMENTS].shape[0] == 1
     if (
         word == "roberta"
         or two_more
         or "lm_head.dense.weight" in names
-        or (one_segment and claim == "roberta")
+        or (one_segment and claim in ("roberta", "xlm-roberta"))
     ):
         return "roberta"
     if _TASKS in body:

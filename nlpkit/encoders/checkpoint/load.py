@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,8 @@ class CheckpointReport:
 def inspect(source: str | Path, *, pickle: bool = False) -> CheckpointReport:
     """The report on a directory or hub id. Raises SettingsError without config.json or without
     readable weights."""
-    folder = _folder(source, pickle=pickle)
-    files, anatomy = _dissect(folder, pickle)
+    folder = source_folder(source, pickle=pickle)
+    files, anatomy = open_checkpoint(folder, pickle)
     vocabulary, complaints = _vocabulary(folder, anatomy.sizes.get("vocab_size"))
     return CheckpointReport(
         source=str(source),
@@ -132,7 +133,7 @@ def load_encoder(
     pretraining to teach. Raises SettingsError unless every tensor that is wanted is there, fits,
     and is finite.
     """
-    files, anatomy = _dissect(_folder(source, pickle=pickle), pickle)
+    files, anatomy = open_checkpoint(source_folder(source, pickle=pickle), pickle)
     if anatomy.problems:
         raise SettingsError(
             f"{source}: {anatomy.problems[0]}", hint=f"nlpkit encoder info {source}"
@@ -187,24 +188,40 @@ def save_encoder(
 ) -> None:
     """Writes the encoder, with its head if it has one, as a checkpoint that `transformers` reads
     too, in bfloat16."""
-    config = encoder.spec()["config"]
-    family = config["model_type"]
+    family = encoder.model.config.model_type
     body = {f"{family}.{name}": tensor for name, tensor in encoder.model.state_dict().items()}
     head = {} if encoder.head is None else encoder.head.state_dict()
     weights = {**body, **{published_head_name(name): tensor for name, tensor in head.items()}}
-    config |= {
-        "architectures": [f"{FAMILIES[family]}{'Model' if encoder.head is None else 'ForMaskedLM'}"]
-    }
+    halves = {name: tensor.detach().to("cpu", torch.bfloat16) for name, tensor in weights.items()}
+    config = plain_config(encoder.spec()["config"], encoder.head is not None)
+    write_checkpoint(folder, config, halves, tokenizer, {})
+
+
+def plain_config(config: dict[str, Any], head: bool) -> dict[str, Any]:
+    """The config.json of an encoder: what defines it, and the class in `transformers`."""
+    with torch.device("meta"):
+        settings: dict[str, Any] = transformer.Encoder(config).spec()["config"]
+    family = FAMILIES[settings["model_type"]]
+    return {**settings, "architectures": [family + ("ForMaskedLM" if head else "Model")]}
+
+
+def write_checkpoint(
+    folder: Path,
+    config: dict[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    tokenizer: tokenizers.Tokenizer,
+    metadata: Mapping[str, str],
+) -> None:
+    """Writes config.json, tokenizer.json and, in the types that they have, the weights;
+    `metadata` goes into their header."""
     with write_atomic(folder / "tokenizer.json") as stream:
         stream.write(tokenizer.to_str().encode())
     with write_atomic(folder / "config.json") as stream:
         stream.write(json.dumps(config, indent=1).encode() + b"\n")
     with write_atomic(folder / "model.safetensors") as stream:
-        halves = {
-            name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
-            for name, tensor in weights.items()
-        }
-        stream.write(safetensors.torch.save(halves, {"format": "pt"}))
+        # a copy of each: safetensors refuses tensors that share memory
+        own = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
+        stream.write(safetensors.torch.save(own, {"format": "pt", **metadata}))
 
 
 def load_tokenizer(source: str | Path) -> tokenizers.Tokenizer:
@@ -215,7 +232,7 @@ def load_tokenizer(source: str | Path) -> tokenizers.Tokenizer:
     where it has more tokens than config.json says that the encoder has embeddings (which
     load_encoder holds it to).
     """
-    folder = _folder(source, weights=False)
+    folder = source_folder(source, weights=False)
     return read_tokenizer(folder, read_json(folder / "config.json").get("vocab_size"))
 
 
@@ -231,7 +248,7 @@ def _limits(anatomy: Anatomy, tokens: int) -> list[str]:
     return limits
 
 
-def _folder(source: str | Path, *, weights: bool = True, pickle: bool = False) -> Path:
+def source_folder(source: str | Path, *, weights: bool = True, pickle: bool = False) -> Path:
     """The directory of the source; a hub id is downloaded, or taken from the local cache where
     there is no network."""
     if Path(source).is_dir():
@@ -252,7 +269,8 @@ def _folder(source: str | Path, *, weights: bool = True, pickle: bool = False) -
         ) from None
 
 
-def _dissect(folder: Path, pickle: bool) -> tuple[list[Path], Anatomy]:
+def open_checkpoint(folder: Path, pickle: bool) -> tuple[list[Path], Anatomy]:
+    """The weight files of a directory and what their headers say they hold."""
     claimed = read_json(folder / "config.json")
     files = weight_files(folder, pickle)
     found: dict[str, Any] = {}
