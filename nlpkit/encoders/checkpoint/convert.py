@@ -113,7 +113,8 @@ def convert(
     if problems:
         raise SettingsError(f"{source}: {problems[0]}", hint=f"nlpkit encoder info {source}")
     config = plain_config(parts.config, bool(parts.head))
-    stored, metadata = weights, {}
+    stored = weights
+    metadata: dict[str, str] = {}
     if asked.bits is not None:
         stored, metadata = few_bits.pack_all(weights, asked.bits)
     write_checkpoint(folder, config, stored, parts.tokenizer, metadata)
