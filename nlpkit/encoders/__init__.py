@@ -18,6 +18,7 @@ from nlpkit.encoders.by_name import (
 )
 from nlpkit.encoders.shapes import ShapeConfig, for_pretraining, shape_of, shape_settings
 from nlpkit.encoders.shipped import (
+    NOTICE,
     RECORD,
     TINY,
     TOKENIZER,
@@ -28,6 +29,7 @@ from nlpkit.encoders.shipped import (
 )
 
 __all__ = [
+    "NOTICE",
     "RECORD",
     "TINY",
     "TOKENIZER",

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit.encoders.by_name import class_of, load, load_own, names, settings_of
+from nlpkit.encoders.checkpoint.files import bits_of, read_json
 from nlpkit.encoders.checkpoint.own import FORMAT
-from nlpkit.encoders.shipped import checkpoints, record_of, stages_of, tokens_of
+from nlpkit.encoders.shipped import checkpoints, notice_of, record_of, stages_of, tokens_of
 from nlpkit.text.backend import vocabulary_hash
 
 LICENCE = "that of nlpkit (MIT)"
@@ -60,9 +61,24 @@ def _code(name: str) -> str:
 
 
 def _checkpoint(name: str) -> dict[str, Any]:
+    """What a checkpoint that ships was made from; one that was converted and not pretrained here
+    has no record."""
+    folder = checkpoints()[name]
+    config = read_json(folder / "config.json")
     record = record_of(name)
-    assert record is not None  # a checkpoint that ships was pretrained here
-    shape = record["shape"]
+    layers, size = config["num_hidden_layers"], config["hidden_size"]
+    origin = "converted" if record is None else "pretrained"
+    return {
+        "what": f"{config['model_type']}, {layers} layers of {size}, characters; {origin}",
+        **({} if record is None else _history(record)),
+        "licence": notice_of(name) or LICENCE,
+        "bits": bits_of(folder / "model.safetensors"),
+        "bytes": (folder / "model.safetensors").stat().st_size,
+    }
+
+
+def _history(record: dict[str, Any]) -> dict[str, Any]:
+    """Texts, stages and figures of a pretraining."""
     steps = 0
     stages = []
     for stage in stages_of(record):
@@ -70,14 +86,10 @@ def _checkpoint(name: str) -> dict[str, Any]:
         weights = {text["file"]: text["weight"] for text in stage["texts"]}
         stages.append({"tokens": stage["tokens"], "weights": weights})
     reached = record["reached"].items()
-    layers, size = shape["num_hidden_layers"], shape["hidden_size"]
     return {
-        "what": f"{shape['model_type']}, {layers} layers of {size}, characters; pretrained",
         "texts": {text["file"]: f"{text['tokens']} tokens" for text in record["texts"]},
         "stages": stages,
         "tokens": tokens_of(record),
         "steps": steps,
         "held_out": {key: value for key, value in reached if key not in ("step", "tokens")},
-        "licence": LICENCE,
-        "bytes": (checkpoints()[name] / "model.safetensors").stat().st_size,
     }

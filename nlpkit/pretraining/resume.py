@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpkit import encoders
-from nlpkit.encoders import RECORD
+from nlpkit.encoders import NOTICE, RECORD
 from nlpkit.encoders.checkpoint.files import read_json
 from nlpkit.errors import SettingsError
 from nlpkit.pretraining.corpus import parse_source
@@ -86,6 +86,7 @@ def open_pretraining(plan: PretrainPlan, accelerator: Any) -> Pretraining:
     elif accelerator.is_main_process:
         new = new_folder(folder)
         write_record(new, {})  # by which the folder is known to hold a pretraining
+        carry_notice(plan.start, new)
         put_in_place(new, folder)
     accelerator.wait_for_everyone()
     pretraining = Pretraining(plan, accelerator)
@@ -95,3 +96,10 @@ def open_pretraining(plan: PretrainPlan, accelerator: Any) -> Pretraining:
         refuse_differences(old, json.loads(json.dumps(pretraining.record)))
         read_state(pretraining.state, folder)
     return pretraining
+
+
+def carry_notice(start: str | None, new: Path) -> None:
+    """Whose weights a pretraining goes on from is said in what comes of them."""
+    notice = encoders.folder_of(start or "") / NOTICE
+    if start is not None and notice.is_file():
+        shutil.copyfile(notice, new / NOTICE)

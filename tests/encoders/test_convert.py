@@ -15,11 +15,13 @@ from checkpoints import SMALL, Save, edit_weights, saver
 from conftest import nlpkit
 
 from nlpkit import encoders
+from nlpkit.encoders import catalogue
 from nlpkit.encoders.checkpoint.convert import Conversion, convert
 from nlpkit.encoders.checkpoint.load import inspect, load_encoder, load_tokenizer, save_encoder
 from nlpkit.encoders.checkpoint.pieces import characters_of
 from nlpkit.encoders.checkpoint.positions import more_positions
 from nlpkit.errors import SettingsError
+from nlpkit.pretraining.resume import carry_notice
 from nlpkit.text.coverage import coverage
 
 save = pytest.fixture(saver)
@@ -144,11 +146,11 @@ def test_the_tokens_of_a_text(tmp_path: Path) -> None:
     # a character has the piece without the mark of a start, a letter or digit that with it
     wanted = {"北": "北", "我": "▁我", "я": "я", "a": "▁a", "##a": "a", "b": "b", "ab": "▁ab"}
     wanted |= {"##bc": "bc", "2019": "▁2019", "##20": "20", "1": "▁1", "，": ",", "…": "..."}
-    wanted |= {"[MASK]": "<mask>", "##ing": "ing", "²": "2"}
+    wanted |= {"[MASK]": "<mask>", "##ing": "ing", "²": "2", "##1": "▁1"}
     assert {token: piece_of[token] for token in wanted} == wanted
-    assert not {"北京", "我们", "▁", "bc", "##1", "##の", "..."} & characters.rows.keys()
-    tokens = tokenizer.encode("北京，我のя人é…ab2", add_special_tokens=False).tokens
-    assert tokens == [*"北京，我のя人é…", "[UNK]"]
+    assert not {"北京", "我们", "▁", "bc", "##の", "..."} & characters.rows.keys()
+    tokens = tokenizer.encode("北京，我のя人é…ab1 az", add_special_tokens=False).tokens
+    assert tokens == [*"北京，我のя人é…", "ab", "##1", "[UNK]"]
     tokens = tokenizer.encode("ab abc 2019 aing", add_special_tokens=False).tokens
     assert tokens == ["ab", "ab", "##c", "2019", "a", "##ing"]
 
@@ -317,3 +319,44 @@ def test_a_pickle_is_opened_only_when_asked_for(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     report, _ = convert(str(old), tmp_path / "new", Conversion(), pickle=True)
     assert report["layers"] == [0, 1]
+
+
+def test_an_encoder_that_ships_may_lie_in_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a record of pretraining and without; its licence is what its notice says."""
+    old, _ = source(tmp_path / "old", "XLMRobertaForMaskedLM")
+    (old / "NOTICE").write_text("Somebody's, MIT\n")
+    made(old, tmp_path / "small", bits=8)
+    found = {"tiny": encoders.TINY, "small": tmp_path / "small"}
+    for module in ("shipped", "catalogue", "by_name"):
+        monkeypatch.setattr(f"nlpkit.encoders.{module}.checkpoints", lambda: found)
+    told = catalogue.shipped()
+    assert told["small"] == {
+        "what": "bert, 2 layers of 32, characters; converted",
+        "licence": "Somebody's, MIT",
+        "bits": 8,
+        "bytes": (tmp_path / "small" / "model.safetensors").stat().st_size,
+    }
+    assert (told["tiny"]["licence"], told["tiny"]["bits"]) == ("that of nlpkit (MIT)", None)
+    described = catalogue.describe("small")
+    assert described["what"] == told["small"]["what"]
+    assert encoders.load("small", encoders.settings_of("small")(), head=True)[0].head is not None
+    record = json.loads((encoders.TINY / "pretraining.json").read_text())
+    (tmp_path / "small" / "pretraining.json").write_text(json.dumps(record))
+    told = catalogue.shipped()["small"]
+    assert told["what"] == "bert, 2 layers of 32, characters; pretrained"
+    assert (told["licence"], told["bits"]) == ("Somebody's, MIT", 8)
+    assert told["tokens"] == encoders.tokens_of(record)
+
+
+def test_a_pretraining_carries_the_notice(tmp_path: Path) -> None:
+    start, new = tmp_path / "start", tmp_path / "new"
+    start.mkdir()
+    new.mkdir()
+    (start / "NOTICE").write_text("Somebody's, MIT\n")
+    carry_notice(str(start), new)
+    assert (new / "NOTICE").read_text() == "Somebody's, MIT\n"
+    carry_notice(None, new)
+    carry_notice("tiny", new)
+    assert (new / "NOTICE").read_text() == "Somebody's, MIT\n"

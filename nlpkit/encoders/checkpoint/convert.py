@@ -6,8 +6,8 @@ MiniLM, bge-m3) becomes a BERT of characters (`pieces`): RoBERTa's two positions
 segment type becomes two equal ones, so that tasks which write can tell source from target, and its
 head for masked words, where there is one, comes along. Of any other the vocabulary stays.
 
-    config.json model.safetensors tokenizer.json    as `load` reads them; without `bits` `transformers`
-                                                    reads them too
+    config.json model.safetensors tokenizer.json    as `load` reads them; `transformers` does too,
+                                                    but for `bits`
     README.md pretraining.json NOTICE LICENSE       the source's, with a line on what was done
 """
 

@@ -78,6 +78,11 @@ def headers(path: Path) -> Iterator[tuple[str, Header]]:
             yield name, Header(shape, _torch_name(dtype))
 
 
+def bits_of(path: Path) -> int | None:
+    """Bits of a weight in a file whose matrices lie there in few, the fewest; None for others."""
+    return min((h.bits for _, h in headers(path) if h.bits is not None), default=None)
+
+
 def tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """(name, tensor) of every tensor of one file, on the CPU. Raises SettingsError for a bad
     file."""

@@ -3,9 +3,9 @@
 The new vocabulary is of WordPiece; each of its tokens has the vector of a piece:
 
     [PAD] [UNK] [CLS] [SEP] [MASK]   <pad> <unk> <s> </s> <mask>
-    a character                      its piece, without the mark of a word's start where there is one
+    a character                      its piece, without the mark of a word's start if it has one
     a word's start, a-z and 0-9      the piece with the mark, else the one without
-    ##more of it                     the piece without the mark
+    ##more of it                     the piece without the mark; of a single one else that with it
     a variant of a character         the piece that the old normaliser makes of it: of a full-width
                                      comma the comma, of an ellipsis the three dots
 
@@ -107,13 +107,15 @@ def _add_characters(rows: dict[str, int], pieces: dict[str, int]) -> None:
         text = piece.removeprefix(START)
         if len(text) != 1 or text.isspace() or text == START:
             continue
-        inner = pieces.get(text)
-        initial = pieces.get(START + text)
-        is_word = text.isascii() and text.isalnum()
-        if is_word and inner is not None:
-            rows["##" + text] = inner
-        order = [initial, inner] if is_word else [inner, initial]
-        rows[text] = next(number for number in order if number is not None)
+        plain = pieces.get(text, pieces.get(START + text))
+        initial = pieces.get(START + text, plain)
+        assert plain is not None  # one of the two is this piece
+        assert initial is not None
+        if text.isascii() and text.isalnum():
+            rows["##" + text] = plain
+            rows[text] = initial
+        else:
+            rows[text] = plain
 
 
 def _add_words(rows: dict[str, int], pieces: Iterable[tuple[str, int]]) -> None:
