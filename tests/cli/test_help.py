@@ -31,6 +31,7 @@ COMMANDS = [
         "data sample",
         "data check",
         "encoder",
+        "encoder convert",
         "encoder info",
         "encoder list",
     ),
