@@ -30,6 +30,7 @@ from nlpkit import encoders, tasks
 from nlpkit.config import Values, resolve, with_present_names
 from nlpkit.encoders.checkpoint.files import check_finite
 from nlpkit.encoders.tensor_file import load_tensors, save_tensors
+from nlpkit.encoders.undrawn import Undrawn
 from nlpkit.errors import SettingsError, shown
 from nlpkit.formats.typed import read_json
 from nlpkit.inference.precision import choose, has_bfloat16
@@ -170,7 +171,8 @@ def load(
         check_files(folder, config, plain)
     sections = {section: task_class.Config, "run": Settings}
     settings = resolve(sections, own, values, tasks.kb_values(section, kb))
-    encoder = _build_encoder(config["encoder"]["spec"], weights, folder / "config.json")
+    with Undrawn():
+        encoder = _build_encoder(config["encoder"]["spec"], weights, folder / "config.json")
     encoder.open(folder)
     backend = read_backend(folder / "tokenizer.json")
     if vocabulary_hash(backend) != config.get("tokenizer_sha256"):
@@ -178,7 +180,8 @@ def load(
             f"{folder}/tokenizer.json: not the vocabulary this model was trained with"
         )
     task = task_class(settings[section], encoders.tokenizer_of(encoder, backend), folder)
-    model = task.build_model(encoder)
+    with Undrawn():
+        model = task.build_model(encoder)
     _fill(model, weights, path)
     return Run(folder, config, task, task.tokenizer, model.to(device).eval())
 

@@ -6,19 +6,18 @@ share one cache: a beam that continues another inherits its row of the mask, and
 ever copied from beam to beam. Tokens of beams that were dropped stay in, unseen; a source of S
 tokens and n steps of K beams take S + n * K places.
 
-`run_block` does what the block's own forward does in evaluation, by the block's own parts, which
-all families share; the caches of `transformers` hold a copy of the source for every beam.
+`run_block` does what the block's own forward does in evaluation, by the block's own parts. (The
+caches of `transformers` hold a copy of the source for every beam.)
 Legend: B batch, A attention heads, Q new tokens, K tokens in the cache, R room in it, D size of a
 head, H hidden.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
+from nlpkit.encoders.transformer_blocks import Block, Rotary
 from nlpkit.layers.steady_products import is_traced, spare, weighted_sums
 
 
@@ -54,31 +53,22 @@ class KeyValues:
 
 
 def run_block(
-    block: Any,
+    block: Block,
     hidden_BQH: torch.Tensor,
-    rotary_B1QD: torch.Tensor | None,
+    rotary: Rotary | None,
     mask_B1QK: torch.Tensor,
     kept: KeyValues | None,
 ) -> torch.Tensor:
-    """hidden_BQH after a block. `rotary_B1QD` are the sines and cosines of the positions, where the
+    """hidden_BQH after a block. `rotary` are the sines and cosines of the positions, where the
     family has them; `mask_B1QK` is an `additive_mask`. Without a cache the tokens see each other
     alone."""
-    own = block.attention.self
-    projected = (linear(hidden_BQH) for linear in (own.query, own.key, own.value))
-    query, key, value = (
-        p.unflatten(2, (own.num_attention_heads, -1)).transpose(1, 2) for p in projected
-    )
-    if rotary_B1QD is not None and own.rotary_value:
-        query, key, value = own.apply_rotary_position_embeddings(rotary_B1QD, query, key, value)
-    elif rotary_B1QD is not None:
-        query, key = own.apply_rotary_position_embeddings(rotary_B1QD, query, key)
+    query, key, value = block.attention.self.project(hidden_BQH, rotary)
     source = 0
     if kept is not None:
         key, value = kept.append(key, value)
         source = kept.source
     context_BAQD = attend(query, key, value, mask_B1QK, source)
-    attended_BQH = block.attention.output(context_BAQD.transpose(1, 2).flatten(2), hidden_BQH)
-    return block.feed_forward_chunk(attended_BQH)
+    return block.finish(context_BAQD.transpose(1, 2).flatten(2), hidden_BQH)
 
 
 def attend(

@@ -15,8 +15,8 @@ import re
 import tokenizers
 import torch
 from torch import nn
-from transformers.activations import ACT2FN
 
+from nlpkit.layers.activations import activation as activation_of
 from nlpkit.layers.steady_products import steady_linear
 
 _NAMES = [
@@ -47,7 +47,7 @@ class LanguageHead(nn.Module):
     ):
         super().__init__()
         self.dense = nn.Linear(hidden_size, embedding_size)
-        self.activation = ACT2FN[activation]
+        self.activation = activation_of(activation)
         self.norm = nn.LayerNorm(embedding_size, eps=epsilon)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         nn.init.normal_(self.dense.weight, std=0.02)

@@ -1,8 +1,8 @@
-"""One interface over the BERT-family models of `transformers`: BERT, ERNIE, ELECTRA and RoFormer
-(v1).
+"""The encoders of the BERT family: BERT, ERNIE, ELECTRA and RoFormer (v1).
 
 RoBERTa-wwm and MacBERT are BERTs. The model is its embeddings and its blocks, and, where a task
-asks for it, the masked-LM head: no pooler, no other heads.
+asks for it, the masked-LM head: no pooler, no other heads. It is `transformers`' model tensor by
+tensor, without its import, which takes longer than that of torch.
 
 B batch, T tokens (Q as queries, K as keys), E embedding, H hidden, D size of a head.
 """
@@ -13,51 +13,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import huggingface_hub.errors
 import torch
-import transformers
 from torch import nn
 
 from nlpkit.encoders import base
 from nlpkit.encoders.base import additive_mask
 from nlpkit.encoders.cache import KeyValues, run_block
 from nlpkit.encoders.language_head import LanguageHead
-from nlpkit.errors import SettingsError, did_you_mean
+from nlpkit.encoders.transformer_blocks import TransformerModel
+from nlpkit.encoders.transformer_settings import read_settings
+from nlpkit.errors import SettingsError
 from nlpkit.layers.steady_products import is_traced
-
-FAMILIES = {"bert": "Bert", "electra": "Electra", "ernie": "Ernie", "roformer": "RoFormer"}
-"""model_type -> how `transformers` starts the names of its classes."""
-
-_SETTINGS = [
-    "vocab_size",
-    "embedding_size",
-    "type_vocab_size",
-    "task_type_vocab_size",
-    "use_task_id",
-    "pad_token_id",
-    "max_position_embeddings",
-    "rotary_value",
-    "hidden_size",
-    "intermediate_size",
-    "hidden_act",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "layer_norm_eps",
-    "initializer_range",
-]
-"""What defines an encoder in a config.json; the rest (dtype, architectures, generation, labels) is
-not passed on."""
-
-_BAD_SETTING = (
-    AssertionError,  # a pad_token_id outside the vocabulary
-    TypeError,
-    ValueError,
-    getattr(
-        huggingface_hub.errors, "StrictDataclassError", ValueError
-    ),  # older releases do not check the types
-)
 
 
 class Encoder(nn.Module, base.Encoder):
@@ -65,8 +31,8 @@ class Encoder(nn.Module, base.Encoder):
 
     `config` is a `transformers` config as a dict with `model_type`; keys that do not define an
     encoder are ignored. `attn_implementation` is "sdpa" or "eager"; None takes eager where there is
-    no GPU (a quarter faster there on sentences), else sdpa where the class supports it. With
-    `head`, `token_logits` works; a task whose model does not call it should not carry the head.
+    no GPU (a quarter faster there on sentences), else sdpa. With `head`, `token_logits` works; a
+    task whose model does not call it should not carry the head.
     An encoder of one segment type cannot tell a source from a target.
     Raises SettingsError where the family is unknown or the settings make no model.
     """
@@ -77,14 +43,21 @@ class Encoder(nn.Module, base.Encoder):
         self, config: dict[str, Any], attn_implementation: str | None = None, head: bool = False
     ):
         super().__init__()
-        self.model = _build(config, attn_implementation)
+        settings = read_settings(config)
+        is_fused = torch.cuda.is_available()
+        if attn_implementation is not None:
+            is_fused = attn_implementation == "sdpa"
+        try:
+            self.model = TransformerModel(settings, is_fused)
+        except KeyError:
+            raise SettingsError(f"encoder: unknown hidden_act '{settings.hidden_act}'") from None
         self.head = self._new_head() if head else None
         self.head_is_new = head  # until weights of a checkpoint are put into it
-        self.hidden_size: int = self.model.config.hidden_size
-        self.vocabulary_size: int = self.model.config.vocab_size
-        self.depth: int = self.model.config.num_hidden_layers
-        self.max_length: int = self.model.config.max_position_embeddings
-        has_target = self.model.config.type_vocab_size > 1
+        self.hidden_size: int = settings.hidden_size
+        self.vocabulary_size: int = settings.vocab_size
+        self.depth: int = settings.num_hidden_layers
+        self.max_length: int = settings.max_position_embeddings
+        has_target = settings.type_vocab_size > 1
         self.attentions = ("full", "prefix") if has_target else ("full",)
 
     def forward(
@@ -105,11 +78,9 @@ class Encoder(nn.Module, base.Encoder):
             return self.extend(
                 token_ids_BT, segment_ids_BT, position_BT, attention_mask_BQK, None, words_BTE
             )
-        hidden_BTH = self._embed(token_ids_BT, segment_ids_BT, words_BTE=words_BTE)
+        hidden_BTH = self.model.embed(token_ids_BT, segment_ids_BT, words_BTE=words_BTE)
         mask_B1QK = additive_mask(attention_mask_BQK, hidden_BTH.dtype)
-        # The blocks are called directly: what a model's own forward does to a 4-D mask differs
-        # between releases.
-        return self.model.encoder(hidden_BTH, attention_mask=mask_B1QK)[0]
+        return self.model.encoder(hidden_BTH, mask_B1QK)
 
     def layers(
         self,
@@ -163,40 +134,24 @@ class Encoder(nn.Module, base.Encoder):
         `visible_BQK` says which of the K tokens that are then in the cache a new token sees, in
         their order there; `words_BQE` is read in place of the tokens' own `word_vectors`.
         """
-        rotary = getattr(self.model.encoder, "embed_positions", None)
-        hidden_BQH = self._embed(
-            token_ids_BQ, segment_ids_BQ, positions_BQ if rotary is None else None, words_BQE
-        )
-        rotary_B1QD = None if rotary is None else rotary.weight[positions_BQ][:, None]
+        hidden_BQH = self.model.embed(token_ids_BQ, segment_ids_BQ, positions_BQ, words_BQE)
+        rotary = None
+        if self.model.encoder.embed_positions is not None:
+            rotary = self.model.encoder.embed_positions.at(positions_BQ)
         mask_B1QK = additive_mask(visible_BQK, hidden_BQH.dtype)
         caches = [None] * self.depth if cache is None else cache
         for block, kept in zip(self.model.encoder.layer, caches, strict=True):
-            hidden_BQH = run_block(block, hidden_BQH, rotary_B1QD, mask_B1QK, kept)
+            hidden_BQH = run_block(block, hidden_BQH, rotary, mask_B1QK, kept)
         return hidden_BQH
 
-    def _embed(
-        self,
-        token_ids_BT: torch.Tensor,
-        segment_ids_BT: torch.Tensor,
-        positions_BT: torch.Tensor | None = None,
-        words_BTE: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        inputs = {} if positions_BT is None else {"position_ids": positions_BT}
-        inputs |= {"input_ids": token_ids_BT} if words_BTE is None else {"inputs_embeds": words_BTE}
-        embedded_BTE = self.model.embeddings(token_type_ids=segment_ids_BT, **inputs)
-        project = getattr(self.model, "embeddings_project", None)
-        return embedded_BTE if project is None else project(embedded_BTE)
-
     def _new_head(self) -> LanguageHead:
-        config = self.model.config
-        embedding_VE = self.model.embeddings.word_embeddings.weight
-        vocabulary, embedding_size = embedding_VE.shape
+        settings = self.model.settings
         return LanguageHead(
-            config.hidden_size,
-            embedding_size,
-            vocabulary,
-            config.hidden_act,
-            getattr(config, "layer_norm_eps", 1e-12),
+            settings.hidden_size,
+            self.model.embeddings.size,
+            settings.vocab_size,
+            settings.hidden_act,
+            settings.layer_norm_eps,
         )
 
     def token_logits(
@@ -219,41 +174,5 @@ class Encoder(nn.Module, base.Encoder):
     def spec(self) -> dict[str, Any]:
         """`{"kind": "transformer", "config": {...}}`, JSON-able; all but `kind` rebuilds the
         architecture."""
-        config = self.model.config
-        settings = {key: getattr(config, key) for key in _SETTINGS if hasattr(config, key)}
-        spec = {"kind": "transformer", "config": {"model_type": config.model_type, **settings}}
+        spec = {"kind": "transformer", "config": self.model.settings.as_config()}
         return spec if self.head is None else {**spec, "head": True}
-
-
-def _build(config: dict[str, Any], attn_implementation: str | None) -> Any:
-    family = config.get("model_type")
-    if family not in FAMILIES:
-        near = did_you_mean(str(family), FAMILIES)
-        expected = f"expected one of {', '.join(FAMILIES)}, got {family}{near}"
-        raise SettingsError(f"encoder: unknown model_type: {expected}")
-    try:
-        return _model(
-            getattr(transformers, FAMILIES[family] + "Config"), config, attn_implementation
-        )
-    except KeyError as error:
-        raise SettingsError(f"encoder: unknown hidden_act {error}") from None
-    except _BAD_SETTING as error:
-        raise SettingsError(
-            f"encoder: the settings make no {family}: {' '.join(str(error).split())}"
-        ) from None
-
-
-def _model(config_class: Any, config: dict[str, Any], attn_implementation: str | None) -> Any:
-    known = config_class()
-    settings = {key: config[key] for key in _SETTINGS if key in config and hasattr(known, key)}
-    attn_implementation = attn_implementation or (None if torch.cuda.is_available() else "eager")
-    typed = config_class(**settings, attn_implementation=attn_implementation)
-    if typed.hidden_size % typed.num_attention_heads:
-        heads = typed.num_attention_heads
-        raise ValueError(
-            f"hidden_size: expected a multiple of the {heads} heads, got {typed.hidden_size}"
-        )
-    model_class = getattr(transformers, FAMILIES[typed.model_type] + "Model")
-    if typed.model_type in ("bert", "ernie"):
-        return model_class(typed, add_pooling_layer=False)
-    return model_class(typed)

@@ -34,7 +34,7 @@ from nlpkit.layers.steady_products import steady_linear
 class Conditions(threading.local):
     """The condition that the norms of an encoder share: set for a block, in its thread alone.
 
-    The norms lie deep in a model of `transformers`, which passes them nothing but hidden vectors.
+    The norms lie deep in an encoder, which passes them nothing but hidden vectors.
     """
 
     condition_BC: torch.Tensor | None = None

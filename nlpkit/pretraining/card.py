@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from nlpkit.encoders import RECORD, tokens_of
-from nlpkit.encoders.transformer import FAMILIES
+from nlpkit.encoders.transformer_settings import FAMILIES
 
 POINTS = 24  # most that the figure has
 

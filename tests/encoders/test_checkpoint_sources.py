@@ -13,7 +13,6 @@ from checkpoints import (
     saver,
 )
 
-from nlpkit.encoders.checkpoint import load as checkpoint
 from nlpkit.encoders.checkpoint.load import load_encoder, load_tokenizer
 from nlpkit.errors import SettingsError
 
@@ -29,7 +28,7 @@ def test_a_hub_id_is_downloaded_without_pickles(
         calls.append((repo_id, allow_patterns))
         return str(folder)
 
-    monkeypatch.setattr(checkpoint, "snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     load_encoder("owner/some-name")
     load_encoder("name", pickle=True)
     load_tokenizer("name")
@@ -50,7 +49,7 @@ def test_an_unknown_or_unreachable_id_is_one_line(monkeypatch: pytest.MonkeyPatc
         def snapshot_download(*_: Any, error: Exception = error, **__: Any) -> str:
             raise error
 
-        monkeypatch.setattr(checkpoint, "snapshot_download", snapshot_download)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
         with pytest.raises(
             SettingsError, match="^no/model: no such directory, and the hub does not give it: "
         ) as caught:
@@ -61,7 +60,7 @@ def test_an_unknown_or_unreachable_id_is_one_line(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("source", ["./nowhere", "/no/where", "a/b/c", "../x", "a b"])
 def test_a_path_is_never_taken_for_an_id(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "snapshot_download", None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
     with pytest.raises(SettingsError, match="no such directory"):
         load_encoder(source)
 

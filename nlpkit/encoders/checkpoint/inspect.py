@@ -18,7 +18,8 @@ import torch
 from nlpkit.encoders import transformer
 from nlpkit.encoders.checkpoint.files import Header
 from nlpkit.encoders.language_head import own_head_name
-from nlpkit.encoders.transformer import FAMILIES
+from nlpkit.encoders.transformer_settings import FAMILIES
+from nlpkit.encoders.undrawn import Undrawn
 from nlpkit.errors import SettingsError
 
 WORDS = "embeddings.word_embeddings.weight"
@@ -199,7 +200,7 @@ def _compare(anatomy: Anatomy) -> None:
         )
         return
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Undrawn():
             encoder = transformer.Encoder(anatomy.config)
     except SettingsError as error:
         anatomy.problems.append(error.message)

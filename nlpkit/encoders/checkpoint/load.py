@@ -18,8 +18,6 @@ from typing import Any
 import safetensors.torch
 import tokenizers
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
 
 from nlpkit.config import Rate
 from nlpkit.encoders import transformer
@@ -27,7 +25,7 @@ from nlpkit.encoders.checkpoint.files import check_finite, headers, read_json, t
 from nlpkit.encoders.checkpoint.inspect import Anatomy, dissect
 from nlpkit.encoders.checkpoint.tokenizer import read_tokenizer, tokenizer_file
 from nlpkit.encoders.language_head import published_head_name
-from nlpkit.encoders.transformer import FAMILIES
+from nlpkit.encoders.transformer_settings import FAMILIES
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
 from nlpkit.text.backend import vocabulary_hash
@@ -38,9 +36,6 @@ _HUB_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.t
 _HUB_FILES += ["added_tokens.json"]
 _HUB_SAFETENSORS = ["model*.safetensors", "model.safetensors.index.json"]
 _HUB_PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
-# The bases are OSError and the error class of the HTTP library, which differs between releases of
-# the hub's client.
-_HUB_ERRORS: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
 
 
 @dataclass(frozen=True)
@@ -260,9 +255,15 @@ def source_folder(source: str | Path, *, weights: bool = True, pickle: bool = Fa
     if Path(source).exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(source)):
         raise SettingsError(f"{source}: no such directory", hint)
     patterns = _HUB_FILES + _HUB_SAFETENSORS * weights + _HUB_PICKLES * pickle
+    import huggingface_hub  # here alone: it is slow to import
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The bases are OSError and the error class of the HTTP library, which differs between releases
+    # of the hub's client.
+    hub_errors: tuple[Any, ...] = (OSError, ValueError, *HfHubHTTPError.__bases__)
     try:
-        return Path(snapshot_download(str(source), allow_patterns=patterns))
-    except _HUB_ERRORS as error:
+        return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=patterns))
+    except hub_errors as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingsError(
             f"{source}: no such directory, and the hub does not give it: {why}", hint

@@ -1,0 +1,286 @@
+"""The embeddings and the blocks of a BERT, ERNIE, ELECTRA or RoFormer.
+
+    hidden   = dropout(LayerNorm(word + segment [+ position] [+ task]))  [projected to H]
+    attended = LayerNorm(hidden + dropout(dense(softmax(q k^T / sqrt(D) + mask) v)))
+    hidden   = LayerNorm(attended + dropout(dense(act(dense(attended)))))
+
+Differences of the families: RoFormer has no positions in its embeddings, it rotates queries and
+keys (`rotary_value`: values too); ERNIE may have embeddings of the task, of which there is one; the
+embeddings of ELECTRA and RoFormer may have another size than the hidden vectors.
+
+Tensors, their names and their order, first values from a seed, dropout and the order of operations
+are those of the models of `transformers`: a training has the same bits with either. (The scores of
+a RoFormer are divided by sqrt(D) there, here multiplied by its inverse: the same where the root is
+a power of two.)
+
+Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 3; Su et al. 2021,
+arxiv.org/abs/2104.09864, equation 34; Clark et al. 2020, arxiv.org/abs/2003.10555, section 2.
+B batch, A attention heads, T tokens (Q as queries, K as keys), P positions, E embedding, H hidden,
+D size of a head.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nlpkit.encoders.transformer_settings import TransformerSettings
+from nlpkit.layers.activations import activation
+
+Rotary = tuple[torch.Tensor, torch.Tensor]
+"""(sines, cosines) of some positions, (1 or B, 1, T, D), each number twice in a row."""
+
+
+class TransformerModel(nn.Module):
+    """Embeddings and blocks with random weights; no pooler, no head.
+
+    With `is_fused` the attention is torch's `scaled_dot_product_attention`, else matrix products
+    and a softmax. Raises KeyError for an unknown `hidden_act`.
+    """
+
+    def __init__(self, settings: TransformerSettings, is_fused: bool):
+        super().__init__()
+        self.settings = settings
+        self.embeddings = Embeddings(settings)
+        self.embeddings_project: nn.Linear | None = None
+        if self.embeddings.size != settings.hidden_size:
+            self.embeddings_project = nn.Linear(self.embeddings.size, settings.hidden_size)
+        self.encoder = Blocks(settings, is_fused)
+        self.apply(self._initialize)
+
+    def embed(
+        self,
+        token_ids_BT: torch.Tensor,
+        segment_ids_BT: torch.Tensor,
+        positions_BT: torch.Tensor | None = None,
+        words_BTE: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """hidden_BTH before the first block. Without `positions_BT` the tokens stand at 0, 1, ...;
+        `words_BTE` is read in place of the tokens' own vectors."""
+        if words_BTE is None:
+            words_BTE = self.embeddings.word_embeddings(token_ids_BT)
+        embedded_BTE = self.embeddings(words_BTE, segment_ids_BT, positions_BT)
+        if self.embeddings_project is None:
+            return embedded_BTE
+        return self.embeddings_project(embedded_BTE)
+
+    @torch.no_grad()
+    def _initialize(self, module: nn.Module) -> None:
+        spread = self.settings.initializer_range or 0.02
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=spread)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=spread)
+            if module.padding_idx is not None:
+                module.weight[module.padding_idx].zero_()
+        if isinstance(module, RotaryPositions):  # what was drawn only moves the generator on
+            module.weight.copy_(module.sinusoids())
+
+
+class Embeddings(nn.Module):
+    """Words, segments and, by family, positions and tasks."""
+
+    def __init__(self, settings: TransformerSettings):
+        super().__init__()
+        self.size: int = settings.embedding_size or settings.hidden_size
+        self.word_embeddings = nn.Embedding(
+            settings.vocab_size, self.size, padding_idx=settings.pad_token_id
+        )
+        self.position_embeddings: nn.Embedding | None = None
+        if settings.model_type != "roformer":
+            self.position_embeddings = nn.Embedding(settings.max_position_embeddings, self.size)
+        self.token_type_embeddings = nn.Embedding(settings.type_vocab_size, self.size)
+        self.LayerNorm = nn.LayerNorm(self.size, eps=settings.layer_norm_eps)
+        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
+        self.task_type_embeddings: nn.Embedding | None = None
+        if settings.use_task_id:
+            self.task_type_embeddings = nn.Embedding(settings.task_type_vocab_size, self.size)
+
+    def forward(
+        self,
+        words_BTE: torch.Tensor,
+        segment_ids_BT: torch.Tensor,
+        positions_BT: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """embedded_BTE of word vectors; the task is always task 0."""
+        embedded_BTE = words_BTE + self.token_type_embeddings(segment_ids_BT)
+        if self.position_embeddings is not None:
+            if positions_BT is None:
+                length = words_BTE.shape[1]
+                positions_BT = torch.arange(length, device=words_BTE.device)[None]
+            embedded_BTE = embedded_BTE + self.position_embeddings(positions_BT)
+        if self.task_type_embeddings is not None:
+            task_BT = torch.zeros_like(segment_ids_BT)
+            embedded_BTE = embedded_BTE + self.task_type_embeddings(task_BT)
+        return self.dropout(self.LayerNorm(embedded_BTE))
+
+
+class RotaryPositions(nn.Embedding):
+    """The sines and cosines by which a RoFormer rotates: row p has the D / 2 sines of position p,
+    then its cosines. They do not learn."""
+
+    def __init__(self, positions: int, size: int):
+        super().__init__(positions, size, _freeze=True)
+
+    def sinusoids(self) -> torch.Tensor:
+        """The table as it is computed, (P, D): sin and cos of p / 10000^(2 i / D)."""
+        positions, size = self.weight.shape
+        wavelength_D = np.array([np.power(10000, 2 * (j // 2) / size) for j in range(size)])
+        angle_PD = np.arange(positions)[:, None] / wavelength_D
+        sine_PD = np.concatenate([np.sin(angle_PD[:, 0::2]), np.cos(angle_PD[:, 1::2])], 1)
+        return torch.from_numpy(sine_PD.astype(np.float32))
+
+    def first(self, length: int) -> Rotary:
+        """Of the positions 0 to `length`."""
+        return _doubled(self.weight[:length][None, None])
+
+    def at(self, positions_BT: torch.Tensor) -> Rotary:
+        """Of any positions."""
+        return _doubled(self.weight[positions_BT][:, None])
+
+
+def _doubled(sinusoid_X1TD: torch.Tensor) -> Rotary:
+    """(sin 0, sin 0, sin 1, sin 1, ...) and the same of the cosines."""
+    sin, cos = sinusoid_X1TD.chunk(2, dim=-1)
+    sin_X1TD = torch.stack([sin, sin], -1).reshape_as(sinusoid_X1TD)
+    cos_X1TD = torch.stack([cos, cos], -1).reshape_as(sinusoid_X1TD)
+    return sin_X1TD, cos_X1TD
+
+
+def rotate(vector_BATD: torch.Tensor, rotary: Rotary) -> torch.Tensor:
+    """Turns each pair of neighbouring numbers by the angle of its position."""
+    sin_X1TD, cos_X1TD = rotary
+    crossed = torch.stack([-vector_BATD[..., 1::2], vector_BATD[..., ::2]], -1)
+    return vector_BATD * cos_X1TD + crossed.reshape_as(vector_BATD) * sin_X1TD
+
+
+class Blocks(nn.Module):
+    """All blocks, one after another."""
+
+    def __init__(self, settings: TransformerSettings, is_fused: bool):
+        super().__init__()
+        self.embed_positions: RotaryPositions | None = None
+        if settings.model_type == "roformer":
+            size = settings.hidden_size // settings.num_attention_heads
+            self.embed_positions = RotaryPositions(settings.max_position_embeddings, size)
+        blocks = [Block(settings, is_fused) for _ in range(settings.num_hidden_layers)]
+        self.layer: Any = nn.ModuleList(blocks)  # of Block
+
+    def forward(self, hidden_BTH: torch.Tensor, mask_B1QK: torch.Tensor) -> torch.Tensor:
+        """hidden_BTH after the last block; `mask_B1QK` is an `additive_mask`."""
+        rotary = None
+        if self.embed_positions is not None:
+            rotary = self.embed_positions.first(hidden_BTH.shape[1])
+        for block in self.layer:
+            hidden_BTH = block(hidden_BTH, mask_B1QK, rotary)
+        return hidden_BTH
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward layer."""
+
+    def __init__(self, settings: TransformerSettings, is_fused: bool):
+        super().__init__()
+        self.attention = Attention(settings, is_fused)
+        self.intermediate = Intermediate(settings)
+        self.output = Residual(settings.intermediate_size, settings)
+
+    def forward(
+        self, hidden_BTH: torch.Tensor, mask_B1QK: torch.Tensor, rotary: Rotary | None
+    ) -> torch.Tensor:
+        """hidden_BTH after the block."""
+        return self.finish(self.attention.self(hidden_BTH, mask_B1QK, rotary), hidden_BTH)
+
+    def finish(self, context_BTH: torch.Tensor, hidden_BTH: torch.Tensor) -> torch.Tensor:
+        """hidden_BTH after the block, of what its heads have read and of what went in."""
+        attended_BTH = self.attention.output(context_BTH, hidden_BTH)
+        return self.output(self.intermediate(attended_BTH), attended_BTH)
+
+
+class Attention(nn.Module):
+    """Two parts; it exists for the names of the tensors."""
+
+    def __init__(self, settings: TransformerSettings, is_fused: bool):
+        super().__init__()
+        self.self = SelfAttention(settings, is_fused)
+        self.output = Residual(settings.hidden_size, settings)
+
+
+class SelfAttention(nn.Module):
+    """What the heads read; their vectors lie one behind the other."""
+
+    def __init__(self, settings: TransformerSettings, is_fused: bool):
+        super().__init__()
+        size = settings.hidden_size
+        self.heads = settings.num_attention_heads
+        self.scale = (size // self.heads) ** -0.5
+        self.rotates_value = settings.rotary_value
+        self.is_fused = is_fused
+        self.query = nn.Linear(size, size)
+        self.key = nn.Linear(size, size)
+        self.value = nn.Linear(size, size)
+        self.dropout = nn.Dropout(settings.attention_probs_dropout_prob)
+
+    def project(
+        self, hidden_BTH: torch.Tensor, rotary: Rotary | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(queries, keys, values), (B, A, T, D) each."""
+        query_BATD = self._split(self.query(hidden_BTH))
+        key_BATD = self._split(self.key(hidden_BTH))
+        value_BATD = self._split(self.value(hidden_BTH))
+        if rotary is not None:
+            query_BATD = rotate(query_BATD, rotary)
+            key_BATD = rotate(key_BATD, rotary)
+        if rotary is not None and self.rotates_value:
+            value_BATD = rotate(value_BATD, rotary)
+        return query_BATD, key_BATD, value_BATD
+
+    def _split(self, vector_BTH: torch.Tensor) -> torch.Tensor:
+        return vector_BTH.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def forward(
+        self, hidden_BTH: torch.Tensor, mask_B1QK: torch.Tensor, rotary: Rotary | None
+    ) -> torch.Tensor:
+        """context_BTH."""
+        query_BAQD, key_BAKD, value_BAKD = self.project(hidden_BTH, rotary)
+        if self.is_fused:
+            rate = self.dropout.p if self.training else 0.0
+            context_BAQD = nn.functional.scaled_dot_product_attention(
+                query_BAQD, key_BAKD, value_BAKD, attn_mask=mask_B1QK, dropout_p=rate
+            )
+        else:
+            score_BAQK = torch.matmul(query_BAQD, key_BAKD.transpose(2, 3)) * self.scale
+            weight_BAQK = nn.functional.softmax(score_BAQK + mask_B1QK, dim=-1)
+            context_BAQD = torch.matmul(self.dropout(weight_BAQK), value_BAKD)
+        return context_BAQD.transpose(1, 2).flatten(2)
+
+
+class Intermediate(nn.Module):
+    """The first half of the feed-forward layer."""
+
+    def __init__(self, settings: TransformerSettings):
+        super().__init__()
+        self.dense = nn.Linear(settings.hidden_size, settings.intermediate_size)
+        self.intermediate_act_fn = activation(settings.hidden_act)
+
+    def forward(self, hidden_BTH: torch.Tensor) -> torch.Tensor:
+        """(B, T, H) to (B, T, `intermediate_size`)."""
+        return self.intermediate_act_fn(self.dense(hidden_BTH))
+
+
+class Residual(nn.Module):
+    """A layer back to hidden vectors, what went in before it added, and the norm of the sum."""
+
+    def __init__(self, inputs: int, settings: TransformerSettings):
+        super().__init__()
+        self.dense = nn.Linear(inputs, settings.hidden_size)
+        self.LayerNorm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
+        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
+
+    def forward(self, inner_BTI: torch.Tensor, hidden_BTH: torch.Tensor) -> torch.Tensor:
+        """hidden_BTH; `inner_BTI` has `inputs` numbers a token."""
+        return self.LayerNorm(self.dropout(self.dense(inner_BTI)) + hidden_BTH)
