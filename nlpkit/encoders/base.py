@@ -150,10 +150,7 @@ def attention_mask(
 
 def additive_mask(attention_mask_BQK: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """(B, 1, Q, K), to be added to the attention scores: 0 where a key is seen, else
-    HIDDEN_FROM_SIGHT.
-
-    The attention of `transformers` adds a boolean mask to its scores without a word.
-    """
+    HIDDEN_FROM_SIGHT."""
     hidden_BQK = ~attention_mask_BQK
     mask_BQK = torch.zeros(hidden_BQK.shape, dtype=dtype, device=hidden_BQK.device)
     return mask_BQK.masked_fill_(hidden_BQK, HIDDEN_FROM_SIGHT)[:, None]

@@ -19,7 +19,6 @@ from typing import Any
 import tokenizers
 from torch import nn
 
-from nlpkit.encoders.checkpoint.files import read_json
 from nlpkit.encoders.checkpoint.own import fill_own, own_spec
 from nlpkit.encoders.checkpoint.tokenizer import read_tokenizer
 from nlpkit.encoders.shipped import RECORD, TOKENIZER, checkpoints, folder_of
@@ -117,14 +116,9 @@ def load_tokenizer(name: str) -> Tokenizer:
     longest input."""
     if class_of(name) is not None:
         return Tokenizer(read_backend(TOKENIZER))
-    folder = folder_of(name)
-    if (folder / "config.json").is_file():  # at hand: `transformers`, slow to import, isn't needed
-        return Tokenizer(
-            read_tokenizer(folder, read_json(folder / "config.json").get("vocab_size"))
-        )
     from nlpkit.encoders.checkpoint import load as checkpoint
 
-    return Tokenizer(checkpoint.load_tokenizer(folder))
+    return Tokenizer(checkpoint.load_tokenizer(folder_of(name)))
 
 
 def build(spec: dict[str, Any]) -> Any:
