@@ -95,16 +95,9 @@ class Encoder(nn.Module, base.Encoder):
         In evaluation mode the last bits depend on the neighbours in the batch. A number may come
         twice.
         """
-        hidden_BTH = self._embed(token_ids_BT, segment_ids_BT)
-        more = [additive_mask(attention_mask_BQK, hidden_BTH.dtype)]
-        rotary = getattr(self.model.encoder, "embed_positions", None)
-        if rotary is not None:
-            more.append(rotary.weight[None, None, : token_ids_BT.shape[1]])
-        found = {}
-        for number, block in enumerate(self.model.encoder.layer, 1):
-            output = block(hidden_BTH, *more)
-            hidden_BTH = output if isinstance(output, torch.Tensor) else output[0]
-            found[number] = hidden_BTH
+        hidden_BTH = self.model.embed(token_ids_BT, segment_ids_BT)
+        mask_B1QK = additive_mask(attention_mask_BQK, hidden_BTH.dtype)
+        found = dict(enumerate(self.model.encoder.each(hidden_BTH, mask_B1QK), 1))
         return [found[number] for number in numbers]
 
     def _is_steady(self, token_ids_BT: torch.Tensor) -> bool:

@@ -21,6 +21,8 @@ D size of a head.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -172,12 +174,16 @@ class Blocks(nn.Module):
 
     def forward(self, hidden_BTH: torch.Tensor, mask_B1QK: torch.Tensor) -> torch.Tensor:
         """hidden_BTH after the last block; `mask_B1QK` is an `additive_mask`."""
+        return deque(self.each(hidden_BTH, mask_B1QK), maxlen=1).pop()
+
+    def each(self, hidden_BTH: torch.Tensor, mask_B1QK: torch.Tensor) -> Iterator[torch.Tensor]:
+        """hidden_BTH after each block in turn."""
         rotary = None
         if self.embed_positions is not None:
             rotary = self.embed_positions.first(hidden_BTH.shape[1])
         for block in self.layer:
             hidden_BTH = block(hidden_BTH, mask_B1QK, rotary)
-        return hidden_BTH
+            yield hidden_BTH
 
 
 class Block(nn.Module):
