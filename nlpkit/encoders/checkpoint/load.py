@@ -25,7 +25,7 @@ from nlpkit.encoders.checkpoint.files import check_finite, headers, read_json, t
 from nlpkit.encoders.checkpoint.inspect import Anatomy, dissect
 from nlpkit.encoders.checkpoint.tokenizer import read_tokenizer, tokenizer_file
 from nlpkit.encoders.language_head import published_head_name
-from nlpkit.encoders.transformer_settings import FAMILIES
+from nlpkit.encoders.transformer_settings import FAMILIES, read_settings
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
 from nlpkit.text.backend import vocabulary_hash
@@ -183,7 +183,7 @@ def save_encoder(
 ) -> None:
     """Writes the encoder, with its head if it has one, as a checkpoint that `transformers` reads
     too, in bfloat16."""
-    family = encoder.model.config.model_type
+    family = encoder.model.settings.model_type
     body = {f"{family}.{name}": tensor for name, tensor in encoder.model.state_dict().items()}
     head = {} if encoder.head is None else encoder.head.state_dict()
     weights = {**body, **{published_head_name(name): tensor for name, tensor in head.items()}}
@@ -194,8 +194,7 @@ def save_encoder(
 
 def plain_config(config: dict[str, Any], head: bool) -> dict[str, Any]:
     """The config.json of an encoder: what defines it, and the class in `transformers`."""
-    with torch.device("meta"):
-        settings: dict[str, Any] = transformer.Encoder(config).spec()["config"]
+    settings = read_settings(config).as_config()
     family = FAMILIES[settings["model_type"]]
     return {**settings, "architectures": [family + ("ForMaskedLM" if head else "Model")]}
 
