@@ -131,6 +131,9 @@ def test_transformers_reads_it_too(tmp_path: Path) -> None:
     old, _ = source(tmp_path / "old")
     made(old, tmp_path / "new")
     model = transformers.AutoModel.from_pretrained(tmp_path / "new").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "new")
+    for text in TEXTS:
+        assert tokenizer(text).input_ids == load_tokenizer(tmp_path / "new").encode(text).ids
     ids = torch.tensor([load_tokenizer(tmp_path / "new").encode("我是北京人。").ids])
     with torch.no_grad():
         theirs = model(ids)[0][0]

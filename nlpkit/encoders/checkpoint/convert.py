@@ -118,6 +118,7 @@ def convert(
     if asked.bits is not None:
         stored, metadata = few_bits.pack_all(weights, asked.bits)
     write_checkpoint(folder, config, stored, parts.tokenizer, metadata)
+    _write_tokenizer_config(old_folder, folder)
     _write_card(source, old_folder, folder, {**asdict(asked), "layers": layers}, config)
     report = {
         "source": source,
@@ -236,6 +237,23 @@ def _extend_positions(parts: _Parts, count: int) -> None:
     except SettingsError as error:
         raise SettingsError(f"--{error.message}") from None
     parts.config["max_position_embeddings"] = count
+
+
+def _write_tokenizer_config(old: Path, new: Path) -> None:
+    """Tells `transformers` to take tokenizer.json as it is; by the family's own class it would fold
+    letters to lower case. Where the vocabulary stays, the source's file goes along."""
+    name = "tokenizer_config.json"
+    if pieces.is_of_pieces(old):
+        config: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "do_lower_case": False,
+        }
+        for token in pieces.SPECIAL:
+            config[f"{token[1:-1].lower()}_token"] = token
+        with write_atomic(new / name) as stream:
+            stream.write(json.dumps(config, indent=1).encode() + b"\n")
+    elif (old / name).is_file():
+        shutil.copyfile(old / name, new / name)
 
 
 def _write_card(
