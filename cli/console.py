@@ -18,7 +18,6 @@ from rich.table import Table
 from cli.output import write_json
 
 if TYPE_CHECKING:
-    from nlpkit.training.fit import Fit
     from nlpkit.training.loop import Evaluation, Step
     from nlpkit.training.state import TrainState
 
@@ -141,13 +140,18 @@ def finish(accelerator: Any, summary: dict[str, Any]) -> int:
     return 0
 
 
-def opening_lines(fit: Fit) -> list[str]:
-    """What a training says of its data."""
-    data = fit.run.config["data"]
-    lines = [f"{data['train_lines']} lines to train on, {data['dev_lines']} to evaluate on"]
-    if fit.lost:
-        lost = f"{fit.lost} of {fit.facts} gold facts can't be learned from"
-        lines.append(f"{lost} (nlpkit data check says why)")
+def opening_lines(fit: Any) -> list[str]:
+    """What a training, a `Fit` or a `MultiFit`, says of its data."""
+    lines = []
+    for part in fit.parts:
+        start = f"{part.run.config['task']}: " if len(fit.parts) > 1 else ""
+        data = part.run.config["data"]
+        lines.append(
+            f"{start}{data['train_lines']} lines to train on, {data['dev_lines']} to evaluate on"
+        )
+        if part.lost:
+            lost = f"{start}{part.lost} of {part.facts} gold facts can't be learned from"
+            lines.append(f"{lost} (nlpkit data check says why)")
     return lines
 
 
@@ -193,9 +197,8 @@ def on_interrupt(state: TrainState) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def show_rehearsal(fit: Fit, examples: int, peak: float) -> None:
+def show_rehearsal(fit: Any, examples: int, peak: float) -> None:
     """The table of `--dry-run`."""
-    data = fit.run.config["data"]
     err = console()
     table = Table("rate", "decay", "weights", "tensors", "for example", title="parameter groups")
     for group in fit.state.groups:
@@ -207,11 +210,13 @@ def show_rehearsal(fit: Fit, examples: int, peak: float) -> None:
         )
         table.add_row(*row, escape(group.names[0]))
     err.print(table)
-    err.print(
-        f"{data['train_lines']} lines in {len(fit.examples)} examples, {fit.state.steps} steps;",
-        end=" ",
-    )
-    err.print(f"gold facts that can't be learned: {fit.lost} of {fit.facts}")
+    for part in fit.parts:
+        start = f"{part.run.config['task']}: " if len(fit.parts) > 1 else ""
+        lines = part.run.config["data"]["train_lines"]
+        err.print(
+            f"{start}{lines} lines in {len(part.examples)} examples, {fit.state.steps} steps;",
+            f"gold facts that can't be learned: {part.lost} of {part.facts}",
+        )
     err.print(f"longest batch: {examples} examples, peak memory {peak:.0f} MiB")
     err.print(f"precision: {fit.accelerator.precision_choice}", highlight=False)
 

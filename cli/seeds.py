@@ -29,6 +29,10 @@ def train_seeds(plan: Plan, count: int, train: Callable[..., int]) -> int:
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingsError("--seeds: not under another launcher", hint="use --processes")
+    if len(plan.runs) > 1:
+        raise SettingsError(
+            "--seeds: of one task alone", hint="--seed and --out, one after another"
+        )
     if (plan.out / "config.json").exists():
         raise SettingsError(f"{plan.out}: holds a run, not seeds", hint="choose another --out")
     runs = []

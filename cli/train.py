@@ -18,8 +18,18 @@ Option = typer.Option
 
 
 def train(
-    task: Annotated[str, typer.Argument(help=f"One of {', '.join(task_names())}.")],
-    data: Annotated[list[str], Option(help="Training data, JSONL; may be given several times.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help=f"One of {', '.join(task_names())}; several with one encoder: gplinker+ner."
+        ),
+    ],
+    data: Annotated[
+        list[str],
+        Option(
+            help="Training data, JSONL; may be given several times. Of several tasks: TASK=FILE."
+        ),
+    ],
     dev: Annotated[
         list[str] | None, Option(help="Data to evaluate on; default: a tenth of --data.")
     ] = None,
@@ -94,17 +104,19 @@ def make_plan(
     """The plan of the options: flag > --set > --config > default."""
     from nlpkit import tasks
     from nlpkit.config import fit, parse_pairs, read_toml
+    from nlpkit.training.multitask.plan import PLUS, MultiPlan, kb_values
     from nlpkit.training.plan import Plan
 
     values = [read_toml(config) if config else {}, parse_pairs(pairs)]
     kb = flags.pop("kb")
     named = "tiny"
     values.append({"train": {name: value for name, value in flags.items() if value is not None}})
-    values.append(tasks.kb_values(task, kb))
+    values.append(kb_values(task, kb))
     for section in values:
         name = section.get("encoder", {}).pop("name", None)
         named = named if name is None else fit(name, str, "encoder.name")
-    return Plan(
+    kind = MultiPlan if PLUS in task else Plan
+    return kind(
         task=task,
         data=tuple(data),
         dev=tuple(dev or ()),
@@ -125,7 +137,7 @@ def perform(plan: Plan) -> int:
     from nlpkit.training.folder import refuse_separate_disks
     from nlpkit.training.resume import finished_summary, open_fit
 
-    record = plan.out / "config.json" if plan.may_resume else None
+    record = plan.record if plan.may_resume else None
     accelerator = accelerator_for(plan.device, plan.settings()["train"].precision, record)
     is_main = accelerator.is_main_process
     with claimed(plan.out, is_main):
@@ -144,11 +156,11 @@ def rehearse(plan: Plan) -> int:
 
     from cli.console import show_rehearsal
     from nlpkit.inference.devices import accelerator_for
-    from nlpkit.training.fit import new_fit
+    from nlpkit.training.resume import start_fit
 
     with tempfile.TemporaryDirectory() as folder:
         accelerator = accelerator_for(plan.device, plan.settings()["train"].precision)
-        fit = new_fit(plan, accelerator, Path(folder))
+        fit = start_fit(plan, accelerator, Path(folder))
         figures = fit.rehearse()
         if accelerator.is_main_process:
             show_rehearsal(fit, *figures)

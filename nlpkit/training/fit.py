@@ -18,14 +18,12 @@ import numpy as np
 import torch
 
 from nlpkit.config import build
-from nlpkit.errors import SettingsError
 from nlpkit.evaluation.thresholds import untuned_half
 from nlpkit.inference.batching import split
 from nlpkit.inference.devices import from_main, peak_memory
 from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import write_atomic
 from nlpkit.run import Run
-from nlpkit.task import CoupledModel
 from nlpkit.training.batching import Batches
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
 from nlpkit.training.dataset import read_examples
@@ -37,6 +35,7 @@ from nlpkit.training.split import tuning_half
 from nlpkit.training.state import TrainState
 from nlpkit.training.step import TrainingStep
 from nlpkit.training.tensorboard import write_evaluation
+from nlpkit.training.whole_batches import must_stay_whole, refuse_cuts
 
 
 def new_fit(plan: Plan, accelerator: Any, folder: Path, old: dict[str, Any] | None = None) -> Fit:
@@ -52,9 +51,31 @@ def new_fit(plan: Plan, accelerator: Any, folder: Path, old: dict[str, Any] | No
 def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
     """The examples of a run's data, their batches, and the trainer's state.
 
-    Seeds torch's generator for the training, differently in each process. Raises DataError for a
-    line that the task cannot read, SettingsError where a batch would be cut that must not be, or a
-    technique does not go with the model.
+    Seeds torch's generator for the training. Raises as `read_fit`.
+    """
+    fit = read_fit(run, data, accelerator)
+    steps = fit.config.epochs * fit.batches.per_epoch
+    fit.state = new_state(run.model, fit.config, steps, accelerator)
+    return fit
+
+
+def new_state(model: Any, config: TrainConfig, steps: int, accelerator: Any) -> TrainState:
+    """The trainer's state before the first step.
+
+    Seeds torch's generator for the training, differently in each process. Raises SettingsError
+    where settings do not go with the model.
+    """
+    state = TrainState(model, config, steps, accelerator)
+    TrainingStep(state)  # refuses what does not go with the model, before a run is there
+    torch.manual_seed((config.seed * 1000 + accelerator.process_index) % 2**63)
+    return state
+
+
+def read_fit(run: Run, data: Data, accelerator: Any) -> Fit:
+    """The examples of a run's data and their batches; the state is still to be set.
+
+    Raises DataError for a line that the task cannot read, SettingsError where a batch would be cut
+    that must not be.
     """
     task = run.task
     config = build(TrainConfig, run.config["settings"]["train"], "train")
@@ -66,19 +87,14 @@ def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
     batches = Batches(lengths, config.batch_size, config.seed, config.batch_by == "tokens")
     if must_stay_whole(task, run.model):
         refuse_cuts(run.config["task"], config, batches, accelerator.num_processes)
-    dev = read_examples(task, data.dev.pairs)
-    state = TrainState(run.model, config, config.epochs * batches.per_epoch, accelerator)
-    TrainingStep(state)  # refuses techniques that do not go with the model, before a run is there
-    torch.manual_seed((config.seed * 1000 + accelerator.process_index) % 2**63)
     return Fit(
         accelerator=accelerator,
         run=run,
         config=config,
         examples=examples,
         augment=task.augmenter(examples),
-        dev=dev,
+        dev=read_examples(task, data.dev.pairs),
         batches=batches,
-        state=state,
         facts=sum(len(task.facts(example.gold)) for example in whole),
         lost=sum(_count_lost(task, example) for example in whole),
         tunes=task.tunes,
@@ -90,33 +106,6 @@ def _count_lost(task: Any, example: Any) -> int:
     """Facts of an example's gold that no model can learn."""
     findings = task.report(example)
     return len({finding.lost for finding in findings if finding.lost is not None})
-
-
-def must_stay_whole(task: Any, model: Any) -> bool:
-    """Whether the batch of a step may not be cut: its loss couples the examples, and the model does
-    not say through what."""
-    return task.couples_examples and not isinstance(model, CoupledModel)
-
-
-def refuse_cuts(task: str, config: TrainConfig, batches: Batches, processes: int) -> None:
-    """Raises SettingsError where settings would cut a batch of a task whose loss couples the
-    examples of a batch: the parts of such a batch have another loss than the whole."""
-    why = f"the loss of {task} couples the examples of a batch, which must stay whole"
-    if processes > 1:
-        raise SettingsError(f"--processes: {why}: expected 1, got {processes}")
-    if config.accumulate > 1:
-        raise SettingsError(f"train.accumulate: {why}: expected 1, got {config.accumulate}")
-    if config.max_tokens is None:
-        return
-    if config.batch_by == "tokens":
-        raise SettingsError(f"train.max_tokens: {why}: expected none, got {config.max_tokens}")
-    largest = min(config.batch_size, len(batches.lengths)) * int(batches.lengths.max())
-    if config.max_tokens < largest:
-        raise SettingsError(
-            f"train.max_tokens: {why}: expected none or at least {largest}, "
-            f"got {config.max_tokens}",
-            hint="a smaller train.batch_size needs less memory",
-        )
 
 
 def run_summary(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
@@ -142,13 +131,18 @@ class Fit:
     augment: Callable[[Any, Any], Any] | None
     dev: list[Any]
     batches: Batches
-    state: TrainState
+    state: TrainState = field(init=False)
     facts: int
     lost: int
     tunes: bool
     tuning_half: list[bool]
     started: float = field(default_factory=time.monotonic)
     finished: bool = False
+
+    @property
+    def parts(self) -> list[Fit]:
+        """The training of each task: this one."""
+        return [self]
 
     def micro_batches(self, step: int) -> Iterator[Any]:
         """This process's micro-batches of the batch of a step."""
@@ -175,15 +169,19 @@ class Fit:
             made if len(self.run.task.windows(made)) == 1 else self.examples[index]
         )  # it may have grown too long
 
-    def evaluate(self) -> dict[str, Any]:
-        """Metrics on dev, where open thresholds are tuned too; the best so far also says what a
-        threshold is worth on lines that it has not seen. One process does it and tells the
-        others."""
-        found = self._evaluate() if self.accelerator.is_main_process else None
+    def evaluate(self, best: float | None = None) -> dict[str, Any]:
+        """Metrics on dev, where open thresholds are tuned too; a value above the best so far also
+        says what a threshold is worth on lines that it has not seen. One process does it and tells
+        the others.
+
+        `best` is the best so far, None for that of the state.
+        """
+        best = self.state.best if best is None else best
+        found = self._evaluate(best) if self.accelerator.is_main_process else None
         metrics, self.run.task.config = from_main(found)
         return metrics
 
-    def _evaluate(self) -> tuple[dict[str, Any], Any]:
+    def _evaluate(self, best: float) -> tuple[dict[str, Any], Any]:
         task = self.run.task
         decode = partial(task.evaluate, loose=self.tunes, brief=True)
         predictor = Predictor(task, self.run.model, self.run.precision, decode=decode)
@@ -198,7 +196,7 @@ class Fit:
         config = task.tune(pairs)
         metrics = task.score((gold, task.cut(loose, config)) for gold, loose in pairs)
         metrics["threshold"] = round(config.threshold, 4)
-        if metrics[task.monitor] > self.state.best:
+        if metrics[task.monitor] > best:
             metrics |= untuned_half(task, pairs, self.tuning_half)
         return metrics, config
 
@@ -242,24 +240,40 @@ class Fit:
         self.state.wrapped.step()  # moments take memory too
         return len(self.batches[longest]), peak_memory(self.accelerator.device)
 
+    def save_new(self) -> None:
+        """Writes what the run has before it has a model."""
+        self.run.save_new()
+
+    def move(self, folder: Path) -> None:
+        """Takes note that the run lies in another folder now."""
+        self.run.folder = folder
+
     def _finish(self) -> None:
-        """Notes what was reached, writes the model card, and drops the checkpoint.
+        """Notes what was reached, and drops the checkpoint.
 
         A process may have died after its last checkpoint and before it told of it: what a checkpoint
         implies is written again.
         """
-        run = self.run
-        run.save_history(self.state.history)
+        self.run.save_history(self.state.history)
         monitor = self.run.task.monitor
         best = max(self.state.history, key=lambda line: line[monitor])
-        seconds = round(time.monotonic() - self.started, 1)
-        run.config["result"] = {
-            "monitor": monitor,
-            "value": best[monitor],
-            "metrics": best,
-            "seconds": seconds,
-        }
-        with write_atomic(run.folder / "README.md") as stream:
-            stream.write(model_card(run.config).encode())
-        run.save_config()  # last, since it is what says that the run is finished
-        (run.folder / CHECKPOINT).unlink(missing_ok=True)
+        note_result(self.run, best, time.monotonic() - self.started)
+        (self.run.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def note_result(run: Run, best: dict[str, Any], seconds: float, **more: Any) -> None:
+    """Writes what a finished run has reached to its config, and the model card.
+
+    `best` are the metrics of the evaluation whose model is kept, `more` goes into the result too.
+    """
+    monitor = run.task.monitor
+    run.config["result"] = {
+        "monitor": monitor,
+        "value": best[monitor],
+        "metrics": best,
+        "seconds": round(seconds, 1),
+        **more,
+    }
+    with write_atomic(run.folder / "README.md") as stream:
+        stream.write(model_card(run.config).encode())
+    run.save_config()  # last, since it is what says that the run is finished

@@ -37,6 +37,18 @@ class Plan:
     device: str = "auto"
     resume: str = "auto"
     force: bool = False
+    together: tuple[str, ...] = ()
+    """All tasks of the training, in order, where there are several."""
+
+    @property
+    def runs(self) -> tuple[Plan, ...]:
+        """The plans of the runs that the training makes: this one."""
+        return (self,)
+
+    @property
+    def record(self) -> Path:
+        """The config in which the training notes what it has measured."""
+        return self.runs[0].out / "config.json"
 
     @property
     def may_resume(self) -> bool:
@@ -103,18 +115,35 @@ class Parts:
     config: dict[str, Any]
 
 
-def load_parts(plan: Plan, data: Data, accelerator: Any) -> Parts:
-    """The encoder with fresh or pretrained weights, its tokenizer, and the settings completed.
+Shared = tuple[Any, Tokenizer]
+"""An encoder and its tokenizer."""
+
+
+def load_encoder(plan: Plan) -> Shared:
+    """The encoder with fresh or pretrained weights, and its tokenizer; with a masked-LM head where a
+    task of the training needs one.
 
     Seeds torch's generator, since weights may be drawn at random. Raises SettingsError.
     """
     settings = plan.settings()
-    name = tasks.section_name(plan.task)
     torch.manual_seed(settings["train"].seed)
-    head = tasks.load(name).needs_head(settings[name])
-    encoder, tokenizer = encoders.load(plan.encoder, settings["encoder"], head=head)
+    names = [tasks.section_name(run.task) for run in plan.runs]
+    head = any(tasks.load(name).needs_head(settings[name]) for name in names)
+    return encoders.load(plan.encoder, settings["encoder"], head=head)
+
+
+def load_parts(plan: Plan, data: Data, accelerator: Any, shared: Shared | None = None) -> Parts:
+    """The encoder, which is new unless it is shared with other tasks, and the settings completed.
+
+    Raises SettingsError.
+    """
+    settings = plan.settings()
+    name = tasks.section_name(plan.task)
+    encoder, tokenizer = shared or load_encoder(plan)
     settings["train"] = settings["train"].completed(encoder.learns_as)
     config = describe(name, plan.encoder, settings, data.describe(plan))
+    if plan.together:
+        config["together"] = list(plan.together)
     config["encoder"]["spec"] = encoder.spec()
     config["tokenizer_sha256"] = vocabulary_hash(tokenizer.backend)
     config["processes"] = accelerator.num_processes
@@ -137,7 +166,12 @@ def _precision_choice(
 
 
 def build_run(
-    plan: Plan, data: Data, accelerator: Any, folder: Path, old: dict[str, Any] | None = None
+    plan: Plan,
+    data: Data,
+    accelerator: Any,
+    folder: Path,
+    old: dict[str, Any] | None = None,
+    shared: Shared | None = None,
 ) -> Run:
     """The run with its task and untrained model.
 
@@ -148,8 +182,9 @@ def build_run(
         folder: where files are written; it exists.
         old: the `config.json` of the run to continue, None for a new one. Raises SettingsError
             where the plan differs.
+        shared: the encoder of the tasks that train together; None for a new one.
     """
-    parts = load_parts(plan, data, accelerator)
+    parts = load_parts(plan, data, accelerator, shared)
     config = parts.config
     task_class = tasks.load(plan.task)
     if old is not None:

@@ -10,7 +10,7 @@ from nlpkit.config import Count, LearningRate, Positive, Range, Rate, Seed, Weig
 from nlpkit.optim import wrappers
 from nlpkit.optim.groups import parse_rates
 from nlpkit.optim.schedule import parse_schedule
-from nlpkit.training import techniques
+from nlpkit.training import balance, techniques
 from nlpkit.training.tensorboard import check_tensorboard
 
 
@@ -56,6 +56,10 @@ class TrainConfig:
     techniques: tuple[str, ...] = ()
     """`name(argument=value)` of what wraps the parts of a step (`nlpkit.training.techniques`), e.g.
     `["flooding(level=0.1)"]`; a later one wraps an earlier one."""
+    balance: str = "sum"
+    """How the losses of several tasks, or of a model that has several, are weighed
+    (`nlpkit.training.balance`): `sum`, `initial`, `scale_free`, `generalised_mean(exponent=0)`,
+    `normalised` or `pareto`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`fp32`, `bf16`, or `auto`: the faster one, measured at the start."""
     evaluate_every: Annotated[float, Range(above=0, most=1e9)] = 1.0
@@ -73,6 +77,7 @@ class TrainConfig:
             optim.check_name(self.optimizer)
         wrappers.parse(self.wrappers)
         techniques.parse(self.techniques)
+        balance.parse(self.balance)
         parse_rates(self.rates)
         parse_schedule(self.schedule)
         if self.tensorboard:

@@ -12,7 +12,7 @@
 Accumulation is exact for any split of a batch, over micro-batches and over processes, since nothing
 is divided before all is added up: a step does not depend on how its batch was cut. Where a loss
 couples the examples, `backward` is that of `nlpkit.training.gradient_cache`, and there is no
-`objective`.
+`objective`. Where losses are weighed against each other, it is that of `nlpkit.training.apart`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from torch import nn
 from nlpkit.errors import NlpkitError, SettingsError
 from nlpkit.optim.schedule import multiplier
 from nlpkit.task import CoupledModel
-from nlpkit.training import techniques
+from nlpkit.training import balance, techniques
+from nlpkit.training.apart import balanced_backward, refuse_single, summed_gradients
 from nlpkit.training.gradient_cache import cached_backward
+from nlpkit.training.multitask.model import MultiModel, TaskBatch
 from nlpkit.training.state import TrainState
 
 MicroBatches = Callable[[], Iterable[Any]]
@@ -62,6 +64,12 @@ class TrainingStep:
         self.backward: Callable[[MicroBatches], torch.Tensor] = self.plain_backward
         if isinstance(state.model, CoupledModel):
             self.backward = partial(cached_backward, state.model, state.accelerator)
+        weighing = balance.parse(state.config.balance)
+        if not balance.is_sum(weighing):
+            refuse_single(state.model)
+            self.backward = partial(
+                balanced_backward, state, weighing, self._losses, self.parameters
+            )
         self.combine: Callable[[torch.Tensor], Total] = self._combine
         self.update: Callable[[], None] = self._update
         for technique in techniques.parse(state.config.techniques):
@@ -94,12 +102,26 @@ class TrainingStep:
                 "train.techniques: this task's loss is of a whole step: expected none that "
                 "changes or asks for the loss of a micro-batch"
             )
+        is_apart = not balance.is_sum(balance.parse(self.state.config.balance))
+        if part == "objective" and is_apart and not isinstance(self.state.model, MultiModel):
+            raise SettingsError(
+                "train.techniques: what changes the sum of a model's losses cannot change each of "
+                "them: expected train.balance=sum"
+            )
         if hasattr(technique, "check"):
             technique.check(self.state.model)
 
     def _objective(self, batch: Any) -> torch.Tensor:
         with self.state.accelerator.autocast():
             return self.state.model(batch.to(self.state.accelerator.device))
+
+    def _losses(self, batch: Any) -> dict[str, torch.Tensor]:
+        """The losses of a micro-batch apart, by name: (B,) each."""
+        if isinstance(batch, TaskBatch):
+            return {batch.task: self.objective(batch)}
+        model: Any = self.state.model
+        with self.state.accelerator.autocast():
+            return model.losses(batch.to(self.state.accelerator.device))
 
     def plain_backward(self, micro_batches: MicroBatches) -> torch.Tensor:
         """The part `backward` before anything wraps it, of a loss that does not couple examples."""
@@ -144,19 +166,9 @@ class TrainingStep:
 
 
 def reduce_gradients(accelerator: Any, parameters: list[nn.Parameter]) -> None:
-    """Adds the gradients up over the processes, as one message; a process without any micro-batch
-    takes part with zeros.
-
-    What no process has a gradient of keeps none, so that the optimizer leaves it alone as with one
-    process.
-    """
+    """Adds the gradients up over the processes, see `summed_gradients`."""
     if accelerator.num_processes == 1:
         return
-    flat = torch.cat(
-        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
-    )
-    known = flat.new_tensor([p.grad is not None for p in parameters])
-    sums, known = accelerator.reduce(torch.cat([flat, known]), "sum").split([len(flat), len(known)])
-    gradients = sums.split([p.numel() for p in parameters])
-    for parameter, gradient, is_known in zip(parameters, gradients, known.tolist(), strict=True):
-        parameter.grad = gradient.view_as(parameter).clone() if is_known else None
+    gradients = summed_gradients(accelerator, [p.grad for p in parameters], parameters)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient

@@ -34,7 +34,9 @@ Kept = dict[tuple[int, torch.dtype], Vectors]  # of each entity, in each type of
 
 
 class MentionModel(nn.Module):
-    """Encoder and pointer: what finds mentions."""
+    """Encoder and pointer: what finds mentions. How their entities are learnt, a subclass says."""
+
+    loss_names = ("mention", "link")
 
     def __init__(self, encoder: Any, config: Any):
         super().__init__()
@@ -45,6 +47,26 @@ class MentionModel(nn.Module):
         )
         self.match = nn.Linear(MARKS, 1)
         nn.init.constant_(self.match.bias, -config.initial_score)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss of each text's mentions, and of their entities: (B,)."""
+        hidden_BTH = encode(self.encoder, batch.tokens)
+        mention_B = self.mention_loss(hidden_BTH, batch)
+        link_M = self.link_loss(hidden_BTH, batch)
+        return mention_B if link_M is None else _added(mention_B, link_M, batch)
+
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Both apart, by `loss_names`: (B,) each; a batch without mentions has no `link`."""
+        hidden_BTH = encode(self.encoder, batch.tokens)
+        found = {"mention": self.mention_loss(hidden_BTH, batch)}
+        link_M = self.link_loss(hidden_BTH, batch)
+        if link_M is not None:
+            found["link"] = _added(torch.zeros_like(found["mention"]), link_M, batch)
+        return found
+
+    def link_loss(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """The loss of each mention's entity: (M,); None where there are no mentions."""
+        raise NotImplementedError
 
     def mention_loss(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The loss of each text's mentions: (B,)."""
@@ -83,17 +105,14 @@ class Model(MentionModel):
         self.described = {}
         return super().train(mode)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """The loss of each text's mentions, and of their entities: (B,)."""
+    def link_loss(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """The cross-entropy of each mention's candidates and NIL: (M,)."""
         assert batch.links is not None
-        hidden_BTH = encode(self.encoder, batch.tokens)
-        loss_B = self.mention_loss(hidden_BTH, batch)
         if not batch.descriptions:
-            return loss_B
+            return None
         entities = beside(self.read(batch.descriptions), batch.links.rows)
         fit_MC = batch.links.by_mention(self.fit(hidden_BTH, batch.tokens, batch.links, entities))
-        loss_M = nn.functional.cross_entropy(fit_MC.float(), batch.links.target_M, reduction="none")
-        return loss_B.index_add(0, batch.links.text_M, loss_M.to(loss_B.dtype))
+        return nn.functional.cross_entropy(fit_MC.float(), batch.links.target_M, reduction="none")
 
     def fits(
         self, hidden_BTH: torch.Tensor, batch: Batch, asked: Sequence[Asked], collator: Collator
@@ -197,13 +216,11 @@ def _filled(piece: Piece, device: torch.device) -> Piece:
 class WritingModel(MentionModel):
     """Without a matcher: the encoder writes the entities with its masked-LM head (`generative`)."""
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """The loss of each text's mentions, and of the keys of their entities: (B,)."""
-        loss_B = self.mention_loss(encode(self.encoder, batch.tokens), batch)
+    def link_loss(self, hidden_BTH: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """The loss of the keys of each mention's entity: (M,)."""
         if batch.pairs is None or batch.links is None:
-            return loss_B
-        loss_M = PrefixLM(self.encoder)(batch.pairs)
-        return loss_B.index_add(0, batch.links.text_M, loss_M.to(loss_B.dtype))
+            return None
+        return PrefixLM(self.encoder)(batch.pairs)
 
     def fits(
         self, hidden_BTH: torch.Tensor, batch: Batch, asked: Sequence[Asked], collator: Collator
@@ -212,6 +229,12 @@ class WritingModel(MentionModel):
         assert collator.writing is not None
         written = [collator.written(batch.examples[some.text], some) for some in asked]
         return collator.writing.fits(self.encoder, hidden_BTH.device, written)
+
+
+def _added(loss_B: torch.Tensor, link_M: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """The losses of texts, with those of their mentions added: (B,)."""
+    assert batch.links is not None
+    return loss_B.index_add(0, batch.links.text_M, link_M.to(loss_B.dtype))
 
 
 def beside(described: Described, rows: Sequence[int]) -> Side:

@@ -44,6 +44,8 @@ class Batch(TensorFields):
 class Model(nn.Module):
     """Encoder and three pointers."""
 
+    loss_names = ("entity", "head", "tail")
+
     def __init__(self, encoder: Any, predicates: int, config: Any):
         """`config` is the `Settings` of the task."""
         super().__init__()
@@ -83,6 +85,18 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text, summed over heads: (B,). What a text was not annotated for costs
         nothing."""
+        entity_B, head_BP, tail_BP = self._losses(batch)
+        return entity_B + ((head_BP + tail_BP) * batch.annotated_BP).sum(1)
+
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The loss of each text apart for the three pointers, `loss_names`: (B,) each."""
+        entity_B, head_BP, tail_BP = self._losses(batch)
+        head_B = (head_BP * batch.annotated_BP).sum(1)
+        tail_B = (tail_BP * batch.annotated_BP).sum(1)
+        return {"entity": entity_B, "head": head_B, "tail": tail_B}
+
+    def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """entity_B, and head_BP and tail_BP of each predicate, annotated or not."""
         assert batch.cells is not None
         entity, head, tail = self.outputs(batch)
         entity_N4, head_N4, tail_N4 = batch.cells
@@ -90,8 +104,10 @@ class Model(nn.Module):
         complete_B1 = batch.annotated_BP.all(1, keepdim=True)
         if not complete_B1.all():
             absent_BE = torch.where(complete_B1, absent_BE, overlap_loss(entity, entity_N4))
-        relations_BP = sum(multilabel_loss(head, head_N4)) + sum(multilabel_loss(tail, tail_N4))
-        return (present_BE + absent_BE).sum(1) + (relations_BP * batch.annotated_BP).sum(1)
+        present_BP, absent_BP = multilabel_loss(head, head_N4)
+        head_BP = present_BP + absent_BP
+        present_BP, absent_BP = multilabel_loss(tail, tail_N4)
+        return (present_BE + absent_BE).sum(1), head_BP, present_BP + absent_BP
 
     def triples(self, tokens: TokenBatch, threshold: float, loose: bool) -> Iterator[Found]:
         """The triples all four of whose scores lie above the threshold, text by text.

@@ -1,0 +1,1 @@
+"""Training several tasks together, with one encoder and a head for each; see README.md here."""
