@@ -144,7 +144,7 @@ def opening_lines(fit: Any) -> list[str]:
     """What a training, a `Fit` or a `MultiFit`, says of its data."""
     lines = []
     for part in fit.parts:
-        start = f"{part.run.config['task']}: " if len(fit.parts) > 1 else ""
+        start = _name(fit, part)
         data = part.run.config["data"]
         lines.append(
             f"{start}{data['train_lines']} lines to train on, {data['dev_lines']} to evaluate on"
@@ -153,6 +153,11 @@ def opening_lines(fit: Any) -> list[str]:
             lost = f"{start}{part.lost} of {part.facts} gold facts can't be learned from"
             lines.append(f"{lost} (nlpkit data check says why)")
     return lines
+
+
+def _name(fit: Any, part: Any) -> str:
+    """The task of a part of a training, in front of what is said of it; empty for the only one."""
+    return f"{part.run.config['task']}: " if len(fit.parts) > 1 else ""
 
 
 class LinesDisplay:
@@ -211,7 +216,7 @@ def show_rehearsal(fit: Any, examples: int, peak: float) -> None:
         table.add_row(*row, escape(group.names[0]))
     err.print(table)
     for part in fit.parts:
-        start = f"{part.run.config['task']}: " if len(fit.parts) > 1 else ""
+        start = _name(fit, part)
         lines = part.run.config["data"]["train_lines"]
         err.print(
             f"{start}{lines} lines in {len(part.examples)} examples, {fit.state.steps} steps;",

@@ -254,9 +254,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a run. Raises SettingsError where there is none."""
     path = folder / "config.json"
     if not path.exists():
-        raise SettingsError(
-            f"{folder}: not a run directory: no config.json", hint="nlpkit train TASK makes one"
-        )
+        inside = sorted(one.parent.name for one in folder.glob("*/config.json"))
+        hint = f"runs in it: {', '.join(inside)}" if inside else "nlpkit train TASK makes one"
+        raise SettingsError(f"{folder}: not a run directory: no config.json", hint)
     config = read_json(dict[str, Any], path)
     for name, kind in (("task", str), ("encoder", dict), ("settings", dict)):
         if not isinstance(config.get(name), kind):

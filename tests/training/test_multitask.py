@@ -175,6 +175,9 @@ def test_each_task_has_a_run_of_its_own(files, straight):
     assert means == {round(sum(values) / 2, 6)}
     for key, tensor in encoders[0].items():
         assert torch.equal(tensor, encoders[1][key]), key
+    with pytest.raises(SettingsError, match="not a run directory") as refused:
+        load(straight)
+    assert refused.value.hint == "runs in it: gplinker, ner"
 
 
 def test_two_processes_equal_one_and_the_command_says_where_the_runs_are(files, tmp_path):

@@ -43,16 +43,16 @@ def new_multi_fit(
     Raises as `build_run` and `read_fit`, and SettingsError for a task that must train alone.
     """
     started = time.monotonic()
-    shared = load_encoder(plan)
+    encoder, tokenizer = load_encoder(plan)
     fits = {}
     for number, one in enumerate(plan.runs):
         data = load_data(one, accelerator)
         place = folder / one.task
         place.mkdir(exist_ok=True)
         old = olds[number] if olds else None
-        weights = list(shared[0].state_dict())
-        run = build_run(one, data, accelerator, place, old, shared)
-        if run.model.encoder is not shared[0] or list(shared[0].state_dict()) != weights:
+        weights = list(encoder.state_dict())
+        run = build_run(one, data, accelerator, place, old, (encoder, tokenizer))
+        if list(encoder.state_dict()) != weights:
             raise SettingsError(f"{one.task}: changes its encoder: it must train alone")
         refuse_coupled(one.task, run)
         fits[one.task] = read_fit(run, data, accelerator)
@@ -84,7 +84,7 @@ def share_steps(fits: dict[str, Fit], config: TrainConfig) -> int:
     for name, fit in fits.items():
         size = -(-counts[name] // per_epoch)
         by_tokens = config.batch_by == "tokens"
-        fit.batches = Batches(fit.batches.lengths, size, config.seed, by_tokens)
+        fit.batches = Batches(fit.batches.lengths.tolist(), size, config.seed, by_tokens)
     return per_epoch
 
 
