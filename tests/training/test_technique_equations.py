@@ -331,6 +331,22 @@ def test_the_spectral_penalty_has_the_gradient_of_the_squared_norm(cuts):
     assert list(step.state.memory) == ["spectral_norm.layer.weight"]
 
 
+def test_the_spectral_bound_cuts_what_lies_above_it_and_nothing_else():
+    for bound, cut in ((1e3, False), (0.8, True)):
+        step = step_of(f"spectral_bound(bound={bound})")
+        plain_step = step_of()
+        for _ in range(60):
+            step(lambda: pieces(2))
+            plain_step(lambda: pieces(2))
+        model, other = step.state.model, plain_step.state.model
+        norm = float(torch.linalg.svdvals(model.encoder.layer.weight.detach())[0])
+        if cut:
+            assert 0.7 < norm < 0.8 * 1.01  # decay may have made it a little smaller
+        else:
+            assert torch.equal(model.encoder.layer.weight, other.encoder.layer.weight)
+        assert model.head.weight.norm() > 0.8  # not of the encoder
+
+
 def test_a_penalty_on_top_of_fgm_is_that_of_the_clean_loss():
     calls = ["fgm(epsilon=0.5)", "embedding_gradient_penalty(weight=0.7)"]
     _, both = gradient_of(step_of(*calls), 2)

@@ -15,19 +15,20 @@ does nothing else, so that it changes no bit. `check(model)`, where it has one, 
 for a model that it cannot train; `needs_objective = True` says that its passes are of
 `step.objective`, which a loss of a whole step does not have.
 
-    technique                   wraps      passes a step    source
-    fgm                         backward   2                kexue 7234; arXiv 1605.07725
-    pgd                         backward   steps + 1        arXiv 1706.06083
-    embedding_gradient_penalty  backward   1 + a second-    kexue 7234
-                                           order one (2)
-    parameter_gradient_penalty  backward   the same         kexue 7787; arXiv 2009.11162
-    vat                         backward   iterations + 2.3 kexue 7466; arXiv 1704.03976
-    rdrop                       objective  2                kexue 8496; arXiv 2106.14448
-    flooding                    combine    1                kexue 7643; arXiv 2002.08709
-    two_rate_flooding           backward   2                kexue 7643
-    spectral_norm               combine    1                kexue 6051; arXiv 1705.10941
+    technique                   wraps      passes a step   source
+    fgm                         backward   2               kexue 7234; arXiv 1605.07725
+    pgd                         backward   steps + 1       kexue 7234; arXiv 1706.06083
+    embedding_gradient_penalty  backward   2, one longer   kexue 7234
+    parameter_gradient_penalty  backward   2, one longer   kexue 7787; arXiv 2009.11162
+    vat                         backward   iterations + 3  kexue 7466; arXiv 1704.03976
+    rdrop                       objective  2               kexue 8496; arXiv 2106.14448
+    flooding                    combine    1               kexue 7643; arXiv 2002.08709
+    two_rate_flooding           backward   2               kexue 7643
+    spectral_norm               combine    1               kexue 6051; arXiv 1705.10941
+    spectral_bound              update     1               kexue 6051; arXiv 1804.04368
 
-A pass is one forward and backward of the step's batch.
+A pass is one forward and backward of the step's batch; the first of `vat`'s last two has no
+backward, and a longer one differentiates twice.
 """
 
 from __future__ import annotations

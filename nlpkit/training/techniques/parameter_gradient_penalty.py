@@ -6,7 +6,7 @@ Gradient descent with rate r follows the flow of L' with weight = r, not that of
 gives a small rate what a large one has. L is the mean loss of the whole step, theta all that is
 trained. A step takes about three times the time and holds the gradient twice.
 
-Source: Barrett and Dherin 2020, arxiv.org/abs/2009.11162, equation 4;
+Source: Barrett and Dherin 2020, arxiv.org/abs/2009.11162;
 https://kexue.fm/archives/7787.
 """
 

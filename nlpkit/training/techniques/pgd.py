@@ -7,7 +7,7 @@
 E is the embedding table, with the norm of all its numbers. Every `g_k` is that of the whole step,
 over all micro-batches and processes. A step takes (steps + 1) times the time.
 
-Source: Madry et al. 2017, arxiv.org/abs/1706.06083, section 2.1; https://kexue.fm/archives/7234 for
+Source: Madry et al. 2017, arxiv.org/abs/1706.06083, section 2; https://kexue.fm/archives/7234 for
 the table in place of the inputs. Differs from the paper: the ball and the step are of the Euclidean
 norm, and it starts at E.
 """

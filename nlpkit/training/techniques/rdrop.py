@@ -6,7 +6,7 @@ p_1 and p_2 are the distributions that the model predicts for an example in the 
 example has its own divergence, so that a step does not depend on how its batch was cut but for
 dropout. A step takes twice the time.
 
-Source: Liang et al. 2021, arxiv.org/abs/2106.14448, equation 3, whose alpha is 2 weight where its
+Source: Liang et al. 2021, arxiv.org/abs/2106.14448, whose alpha is 2 weight where its
 losses are added; https://kexue.fm/archives/8496.
 """
 

@@ -10,6 +10,7 @@ dimensions but embeddings; what the loss does not reach is left alone.
 
 There is no reparametrisation W / ||W||_2 here: it would throw away the sizes of pretrained
 weights, and the weights that are evaluated and saved would be others than those that are trained.
+`spectral_bound` holds the norms below a bound instead.
 
 Source: Yoshida and Miyato 2017, arxiv.org/abs/1705.10941, algorithm 1;
 https://kexue.fm/archives/6051.
@@ -43,23 +44,29 @@ class Technique:
         total = inner(sums_2)
         if self.weight == 0:
             return total
-        memory = step.state.memory
         squares = 0.0
         for name, matrix_IO in matrices(step.state.model):
             if matrix_IO.grad is None:
                 continue
-            w_IO = matrix_IO.detach()
-            key = f"spectral_norm.{name}"
-            start_I = memory.get(key)
-            if start_I is None:
-                start_I = random_like(w_IO[:, 0], step.state.config.seed, 0)
-            v_O = nn.functional.normalize(w_IO.T @ start_I, dim=0)
-            u_I = nn.functional.normalize(w_IO @ v_O, dim=0)
-            sigma = float(u_I @ w_IO @ v_O)
+            sigma, u_I, v_O = largest_singular(step, f"spectral_norm.{name}", matrix_IO)
             matrix_IO.grad.add_(torch.outer(u_I, v_O), alpha=2 * self.weight * sigma)
             squares += sigma**2
-            memory[key] = u_I
         return replace(total, loss=total.loss + self.weight * squares)
+
+
+def largest_singular(
+    step: TrainingStep, key: str, matrix_IO: torch.Tensor
+) -> tuple[float, torch.Tensor, torch.Tensor]:
+    """(sigma, u_I, v_O) of a matrix: one iteration on from the u that memory has under the key, or
+    from a random one."""
+    memory = step.state.memory
+    w_IO = matrix_IO.detach()
+    if key not in memory:
+        memory[key] = random_like(w_IO[:, 0], step.state.config.seed, 0)
+    v_O = nn.functional.normalize(w_IO.T @ memory[key], dim=0)
+    u_I = nn.functional.normalize(w_IO @ v_O, dim=0)
+    memory[key] = u_I
+    return float(u_I @ w_IO @ v_O), u_I, v_O
 
 
 def matrices(model: Any) -> Iterator[tuple[str, nn.Parameter]]:

@@ -6,9 +6,9 @@
 E is the embedding table, with the norm of all its numbers; KL is the mean over the examples of the
 whole step, over all micro-batches and processes, so that a step does not depend on how its batch
 was cut. All passes of a step draw the same dropout. It needs no labels of its own, but is computed
-on the labelled examples of the step alone. A step takes about (iterations + 2) times the time.
+on the labelled examples of the step alone. A step takes about (iterations + 2.5) times the time.
 
-Source: Miyato et al. 2017, arxiv.org/abs/1704.03976, equations 5 to 12;
+Source: Miyato et al. 2017, arxiv.org/abs/1704.03976, section 3;
 https://kexue.fm/archives/7466 for the table in place of the inputs.
 """
 
