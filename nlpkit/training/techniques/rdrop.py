@@ -28,7 +28,8 @@ class Technique:
     """Wraps `objective`."""
 
     weight: Weight = 1.0
-    """Of the divergence; 0 for a single pass without it."""
+    """Of the divergence, a sum over the decisions of an example; 0 for a single pass without
+    it."""
 
     def check(self, model: Any) -> None:
         """Raises SettingsError for a model that predicts no distributions."""

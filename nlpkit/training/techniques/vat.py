@@ -36,7 +36,8 @@ class Technique:
     xi: Weight = 10.0
     """Norm of the change at which the direction is looked for."""
     weight: Weight = 1.0
-    """Of the divergence; 0 for none."""
+    """Of the divergence, which is a sum over the decisions of an example: a task that decides on
+    every span wants less than one that chooses a label; 0 for none."""
     iterations: Positive = 1
     """Of the search for the direction."""
 
