@@ -1,5 +1,5 @@
 r"""Accumulation hidden in the momentum: the weights move after every k-th step only, and the
-gradients of the k steps are gathered in the optimizer's moments. No buffer is needed for their sum.
+gradients of the k steps are gathered in the optimizer's moments.
 
     m <- b m + (1 - beta) / k g,         b = beta in the first of the k steps, 1 in the others
     v <- b v + (1 - beta2) / k g ** 2    for Adam's second moment
@@ -8,9 +8,10 @@ gradients of the k steps are gathered in the optimizer's moments. No buffer is n
 accumulation. For `adamw` and `lamb` it is approximate: the second moment gets the mean of the
 squares in place of the square of the mean. Bias corrections count the updates.
 
-It is for batches that do not fit otherwise, and differs from `train.accumulate` in its memory only;
-a step of the trainer (of schedule, clipping, average, evaluation) stays that of the small batch.
-Steps at the end of the training that fill no whole group of k do not move the weights.
+`train.accumulate` does the same for any optimizer, but keeps a gradient of the model's size while
+the next micro-batch is computed; here none is kept. A step of the trainer (of schedule, clipping,
+average, evaluation) stays that of the small batch. Steps at the end of the training that fill no
+whole group of k do not move the weights.
 
 Source: https://kexue.fm/archives/8634.
 """
