@@ -16,7 +16,8 @@ import torch
 
 from nlpkit.optim.groups import Group
 
-# Guesses of scale but for "random" and "pretrained", which two short runs of `ner` chose.
+# A short run a rate chose those of "random" and "pretrained", as `training_science.md` beside the
+# benchmarks tells; the others are guesses of their scale.
 LEARNING_RATES = {"convolutions": 1.0, "random": 1.0, "pretrained": 1.0, "elsewhere": 0.1}
 SUITS = ()
 MOMENTUM = 0.9

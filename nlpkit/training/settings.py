@@ -31,12 +31,12 @@ class TrainConfig:
     """Most tokens, padding included, in one micro-batch; a larger batch is cut, to the same
     gradient. None takes 2,048 on a processor and 16,384 on a GPU."""
     optimizer: str | None = None
-    """`adamw`; `muon`: Muon for the linear layers of the encoder, AdamW for the rest; `lamb`, `lion`
-    or `sgdm`. None takes what suits the encoder: `muon` for small ones, `adamw` for checkpoints from
-    elsewhere and `dgcnn`."""
+    """`adamw`; `muon`: Muon for the linear layers of the encoder, AdamW for the rest; `lamb`,
+    `lion` or `sgdm`. None takes what suits the encoder: `muon` for small ones, `adamw` for
+    checkpoints from elsewhere and `dgcnn`."""
     wrappers: tuple[str, ...] = ()
-    """`name(argument=value)` of what wraps the steps of the optimizer (`nlpkit.optim.wrappers`), e.g.
-    `["lookahead(k=5, alpha=0.5)"]`; a later one wraps an earlier one."""
+    """`name(argument=value)` of what wraps the steps of the optimizer (`nlpkit.optim.wrappers`),
+    e.g. `["lookahead(k=5, alpha=0.5)"]`; a later one wraps an earlier one."""
     learning_rate: LearningRate | None = None
     """Top of the schedule; none takes what suits the encoder and the optimizer."""
     layer_decay: Annotated[float, Range(above=0, most=1)] = 1.0

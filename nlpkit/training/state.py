@@ -20,8 +20,8 @@ from nlpkit.training.settings import TrainConfig
 
 @dataclass
 class TrainState:
-    """All that a checkpoint holds: weights, optimiser, wrappers, average, position, best value and the
-    generators' state.
+    """All that a checkpoint holds: weights, optimiser, wrappers, average, position, best value and
+    the generators' state.
 
     Args:
         model: model(batch) -> loss_B, with an attribute `encoder`.

@@ -15,11 +15,11 @@ end, on 500 lines of dev (of the other lines of train where there is no dev).
 The variant has all that `--technique`, `--wrapper` (both may be repeated, and compose in their
 order), `--optimizer` and `--set` say; the base has none of it. Both are trained with each seed. A
 result is one line appended to `--results`, and what is there already is not trained again: a long
-run may be stopped and started at will. The time of a step is that of the variant over that of the
-base, in processor seconds, in turns within one process.
+run may be stopped and started at will. The time of a step is that of the variant over the base's,
+in processor seconds, in turns within one process.
 
-`--table` prints what a file of results says: the mean and the standard deviation over the seeds, and
-the mean of the differences to the base, seed by seed, with its 95 % confidence interval by
+`--table` prints what a file of results says: the mean and the standard deviation over the seeds,
+and the mean of the differences to the base, seed by seed, with its 95 % confidence interval by
 Student's t.
 """
 

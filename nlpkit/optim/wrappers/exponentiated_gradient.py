@@ -1,7 +1,7 @@
 r"""Step sizes that learn: each weight's rate grows while its gradient keeps its sign, and shrinks
 while the sign alternates.
 
-    log nu <- clip(log nu + gamma p),   theta <- theta + nu (update of the optimizer, decay included)
+    log nu <- clip(log nu + gamma p),   theta <- theta + nu (the optimizer's update, with its decay)
     p = sign(g_before g)      or, with product="plain",      p = g_before g
 
 with nu = 1 at first, held between 1 / most and most. With `sgdm`'s update and the plain product
