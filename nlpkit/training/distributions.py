@@ -13,6 +13,7 @@ import torch
 
 from nlpkit import tasks
 from nlpkit.errors import SettingsError
+from nlpkit.training.multitask.model import MultiModel
 from nlpkit.training.state import TrainState
 
 
@@ -31,9 +32,14 @@ class DistributionModel(Protocol):
 
 
 def refuse_without(model: Any, technique: str) -> None:
-    """Raises SettingsError for a model that is no `DistributionModel`."""
+    """Raises SettingsError for a model that is no `DistributionModel`, as that of several tasks."""
     if isinstance(model, DistributionModel):
         return
+    if isinstance(model, MultiModel):
+        raise SettingsError(
+            f"train.techniques: {technique}: it compares distributions: expected one task, "
+            f"got {', '.join(model.loss_names)}"
+        )
     raise SettingsError(
         f"train.techniques: {technique}: it compares distributions, and the model of this task "
         "gives none",

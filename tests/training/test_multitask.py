@@ -206,6 +206,22 @@ def test_two_processes_equal_one_and_the_command_says_where_the_runs_are(files, 
     assert b"--seeds: of one task alone" in refused.stderr
 
 
+def test_techniques_wrap_the_step_of_several_tasks_exactly(files, tmp_path):
+    torch.set_default_dtype(torch.float64)
+    calls = ["fgm(epsilon=0.5)", "parameter_gradient_penalty(weight=0.1)"]
+    found = []
+    try:
+        for pieces in (1, 3):
+            settings = {"encoder": DRY, "balance": "normalised", "accumulate": pieces}
+            out = tmp_path / str(pieces)
+            found.append(gradients_of(fit_of(plan(files, out, techniques=calls, **settings))))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(gradient, found[1][1][name], atol=1e-6, rtol=1e-4, msg=name)
+
+
 @pytest.mark.parametrize(
     ("task", "data", "says"),
     [
@@ -245,6 +261,11 @@ def test_each_task_has_its_files_settings_and_knowledge_base(tmp_path):
 def test_a_task_that_cannot_share_must_train_alone(files, tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="similarity: its loss couples .*: it must train alone"):
         fit_of(plan(files, tmp_path / "run", names=("ner", "similarity")))
+    for call in ("rdrop", "vat"):
+        with pytest.raises(
+            SettingsError, match=f"{call}: .*: expected one task, got gplinker, ner"
+        ):
+            fit_of(plan(files, tmp_path / "run", techniques=[call]))
     build_model = ner.Task.build_model
 
     def changed(self, encoder):
