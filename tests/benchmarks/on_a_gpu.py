@@ -29,6 +29,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+GRACE = 120  # seconds to save after an interruption
 PART = 16 * 10**6  # bytes
 SHARES = {
     "tests": 0.12,
@@ -96,7 +97,7 @@ def perform(name: str, command: list[str], seconds: float, out: Path) -> dict[st
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(60)
+                process.wait(GRACE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
