@@ -141,3 +141,17 @@ def test_rotation_makes_products_depend_on_the_distance_alone():
     for distance in range(-3, 4):
         diagonal = products_TT.diagonal(distance)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factorised", [True, False])
+def test_log_probs_are_those_of_a_decision_on_each_allowed_pair(factorised):
+    scores, _ = random_scores(3, factorised, 20.0)
+    found_BN2 = scores.log_probs()
+    dense_BN = scores.dense().flatten(1)
+    allowed_BN = scores.allowed_BTT[:, None].expand(-1, scores.heads, -1, -1).flatten(1)
+    torch.testing.assert_close(found_BN2.exp().sum(2), torch.ones_like(dense_BN))
+    odds_BN = found_BN2[..., 0] - found_BN2[..., 1]
+    torch.testing.assert_close(odds_BN[allowed_BN], dense_BN[allowed_BN])
+    assert (odds_BN[~allowed_BN] == 0).all()
+    found_BN2.sum().backward()
+    assert torch.isfinite(scores.pair.grad).all()
