@@ -4,6 +4,7 @@ groups."""
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -96,11 +97,12 @@ class TrainingDisplay:
         size, unit = self.per_step or (event.examples, "examples")
         self.count += size
         passed = time.monotonic() - self.last
-        text = f"{place} loss {event.loss:.4f}"
+        loss = "" if math.isnan(event.loss) else f"loss {event.loss:.4f}"
+        text = f"{place} {loss}"
         self.bar.update(self.task, completed=event.step, description=text)
         if passed > LINE_EVERY:
             if self.bar.disable:
-                text = text if self.per_step is None else f"loss {event.loss:.4f}"
+                text = text if self.per_step is None else loss
                 speed = f"{self.count / passed:,.0f} {unit}/s, {self._left(event.step)} left"
                 self.say(f"step {event.step}/{event.steps} {text} {speed}")
             self.last = time.monotonic()

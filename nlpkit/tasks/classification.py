@@ -11,6 +11,9 @@ A score is a probability; the loss is -log p(label) in nats. A long text is cut 
 learns the label, and their probabilities are averaged, weighted by their tokens. `macro_f1` is the
 mean over the labels of gold of 2 correct / (gold + predicted).
 
+With `head=closed_form` nothing is trained: W and b are computed from one pass over the data, with
+the encoder as it is (`nlpkit.layers.linear_discriminant`).
+
 Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 4.1.
 Differs from it: the mean stands beside [CLS], which an encoder that was not pretrained on pairs has
 no use for.
@@ -22,13 +25,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 
 from nlpkit import task
-from nlpkit.config import Length, Rate, Size
+from nlpkit.config import Length, Range, Rate, Size
 from nlpkit.encoders.base import encode
 from nlpkit.errors import RecordError
 from nlpkit.evaluation.metrics import MicroF1
@@ -36,6 +39,7 @@ from nlpkit.formats.finding import Finding
 from nlpkit.formats.labels import find_labels, label_ids, read_label, read_labels, write_labels
 from nlpkit.formats.text import read_text, text_windows
 from nlpkit.formats.typed import read_dataclass
+from nlpkit.layers.linear_discriminant import Sums, solve
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import Encoding, TokenBatch, Tokenizer
 
@@ -48,9 +52,14 @@ class Settings:
     """Labels listed for every text, the likeliest first."""
     dropout: Rate = 0.1
     """Of the pooled vector."""
+    head: Literal["trained", "closed_form"] = "trained"
+    """`closed_form`: the classifier is computed in one pass over the data, and the encoder stays as
+    it is: a baseline in seconds."""
     max_length: Length = 256
     """Longer texts are cut to overlapping windows of so many tokens (fewer where the encoder takes
     fewer)."""
+    shrinkage: Annotated[float, Range(above=0, most=1)] = 0.1
+    """With `closed_form`: how far the covariance of the features is taken to its diagonal."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +107,18 @@ class Model(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(2 * encoder.hidden_size, labels)
 
-    def logits(self, tokens: TokenBatch) -> torch.Tensor:
-        """logits_BL as precise as the weights, also under autocast."""
+    def pooled(self, tokens: TokenBatch) -> torch.Tensor:
+        """[CLS] and the mean of each text, (B, 2H), in the type of the weights."""
         dtype = self.classifier.weight.dtype
         hidden_BTH = encode(self.encoder, tokens).to(dtype)
         mask_BT1 = tokens.mask_BT[..., None].to(dtype)
         mean_BH = (hidden_BTH * mask_BT1).sum(1) / mask_BT1.sum(1)
-        pooled_BH = self.dropout(torch.cat([hidden_BTH[:, 0], mean_BH], 1))
-        return self.classifier(pooled_BH).to(dtype)
+        return torch.cat([hidden_BTH[:, 0], mean_BH], 1)
+
+    def logits(self, tokens: TokenBatch) -> torch.Tensor:
+        """logits_BL as precise as the weights, also under autocast."""
+        pooled_BP = self.dropout(self.pooled(tokens))
+        return self.classifier(pooled_BP).to(self.classifier.weight.dtype)
 
     def outputs(self, batch: Batch) -> torch.Tensor:
         """`logits` of a batch."""
@@ -119,6 +132,39 @@ class Model(nn.Module):
         """The loss of each text: (B,)."""
         assert batch.labels_B is not None
         return nn.functional.cross_entropy(self.outputs(batch), batch.labels_B, reduction="none")
+
+
+class ClosedFormModel(Model):
+    """Whose classifier is computed: a `nlpkit.training.closed_form.ClosedFormModel`."""
+
+    def __init__(self, encoder: Any, labels: int, shrinkage: float):
+        super().__init__(encoder, labels, dropout=0.0)
+        self.shrinkage = shrinkage
+
+    def logits(self, tokens: TokenBatch) -> torch.Tensor:
+        """logits_BL; the weights may be large, so that autocast would cost digits that count."""
+        pooled_BP = self.pooled(tokens)
+        with torch.autocast(pooled_BP.device.type, enabled=False):
+            return self.classifier(pooled_BP)
+
+    def new_sums(self) -> Sums:
+        """The sums of no texts."""
+        weight_LP = self.classifier.weight
+        labels, features = weight_LP.shape
+        return Sums.of_none(labels, features, weight_LP.device)
+
+    def add(self, sums: Sums, batch: Batch) -> int:
+        """Counts the texts of a batch in; returns how many they are."""
+        assert batch.labels_B is not None
+        sums.add(self.pooled(batch.tokens), batch.labels_B)
+        return len(batch.labels_B)
+
+    def solve(self, sums: Sums) -> None:
+        """Sets the classifier."""
+        weight_LP, bias_L = solve(sums, self.shrinkage)
+        with torch.no_grad():
+            self.classifier.weight.copy_(weight_LP)
+            self.classifier.bias.copy_(bias_L)
 
 
 class Task(task.Task[Example, Batch, Prediction]):
@@ -174,6 +220,8 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def build_model(self, encoder: nn.Module) -> Model:
         """Encoder and a classifier with fresh weights."""
+        if self.config.head == "closed_form":
+            return ClosedFormModel(encoder, len(self.labels), self.config.shrinkage)
         return Model(encoder, len(self.labels), self.config.dropout)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:

@@ -26,6 +26,7 @@ from nlpkit.jsonl import write_atomic
 from nlpkit.run import Run
 from nlpkit.training.batching import Batches
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
+from nlpkit.training.closed_form import ClosedFormModel, refuse_training, step_of
 from nlpkit.training.dataset import read_examples
 from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.model_card import model_card
@@ -33,7 +34,6 @@ from nlpkit.training.plan import Data, Plan, build_run, load_data
 from nlpkit.training.settings import TrainConfig
 from nlpkit.training.split import tuning_half
 from nlpkit.training.state import TrainState
-from nlpkit.training.step import TrainingStep
 from nlpkit.training.tensorboard import write_evaluation
 from nlpkit.training.whole_batches import must_stay_whole, refuse_cuts
 
@@ -54,7 +54,8 @@ def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
     Seeds torch's generator for the training. Raises as `read_fit`.
     """
     fit = read_fit(run, data, accelerator)
-    steps = fit.config.epochs * fit.batches.per_epoch
+    is_computed = isinstance(run.model, ClosedFormModel)
+    steps = 1 if is_computed else fit.config.epochs * fit.batches.per_epoch
     fit.state = new_state(run.model, fit.config, steps, accelerator)
     return fit
 
@@ -66,7 +67,7 @@ def new_state(model: Any, config: TrainConfig, steps: int, accelerator: Any) -> 
     where settings do not go with the model.
     """
     state = TrainState(model, config, steps, accelerator)
-    TrainingStep(state)  # refuses what does not go with the model, before a run is there
+    step_of(state)  # refuses what does not go with the model, before a run is there
     torch.manual_seed((config.seed * 1000 + accelerator.process_index) % 2**63)
     return state
 
@@ -84,7 +85,12 @@ def read_fit(run: Run, data: Data, accelerator: Any) -> Fit:
     for example in whole:
         examples += task.windows(example)
     lengths = [len(example) for example in examples]
-    batches = Batches(lengths, config.batch_size, config.seed, config.batch_by == "tokens")
+    size = config.batch_size
+    if isinstance(run.model, ClosedFormModel):
+        encoder: Any = run.model.encoder
+        refuse_training(run.config["task"], config, encoder.learns_as)
+        size = len(examples)
+    batches = Batches(lengths, size, config.seed, config.batch_by == "tokens")
     if must_stay_whole(task, run.model):
         refuse_cuts(run.config["task"], config, batches, accelerator.num_processes)
     return Fit(
@@ -236,8 +242,7 @@ class Fit:
             range(self.batches.per_epoch),
             key=lambda step: self.batches.lengths[self.batches[step]].sum(),
         )
-        TrainingStep(self.state).backward(partial(self.micro_batches, longest))
-        self.state.wrapped.step()  # moments take memory too
+        step_of(self.state).rehearse(partial(self.micro_batches, longest))
         return len(self.batches[longest]), peak_memory(self.accelerator.device)
 
     def save_new(self) -> None:

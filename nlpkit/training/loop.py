@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from nlpkit.training.closed_form import step_of
 from nlpkit.training.state import TrainState
-from nlpkit.training.step import TrainingStep
 
 
 @dataclass(frozen=True)
 class Step:
-    """An optimiser step is done. `loss` is the mean over the examples of the step."""
+    """An optimiser step is done. `loss` is the mean over the examples of the step, nan where the
+    model was computed."""
 
     step: int
     steps: int
@@ -62,7 +63,7 @@ def train(
     """
     every = max(1, round(state.config.evaluate_every * steps_per_epoch))
     patience = state.config.patience or float("inf")
-    take_step = TrainingStep(state)
+    take_step = step_of(state)
     state.model.train()
     while state.bad_evaluations < patience:
         if state.evaluation_is_due(every):

@@ -5,12 +5,18 @@ import time
 
 import pytest
 import torch
-from conftest import SMALL_FLAGS, nlpkit, write_lines
+from conftest import SMALL, SMALL_FLAGS, nlpkit, write_lines
 
-from nlpkit import encoders
-from nlpkit.errors import DataError, RecordError
+from nlpkit import encoders, samples
+from nlpkit.errors import DataError, RecordError, SettingsError
+from nlpkit.inference.devices import accelerator_for
 from nlpkit.inference.predictor import predict_examples
+from nlpkit.run import load
 from nlpkit.tasks.classification import Prediction, Settings, Task
+from nlpkit.training.loop import Evaluation, Step
+from nlpkit.training.multitask.fit import refuse_coupled
+from nlpkit.training.plan import Plan
+from nlpkit.training.resume import open_fit
 
 SHAPE = encoders.ShapeConfig(layers=1, hidden_size=32, heads=2, intermediate_size=48, max_length=64)
 
@@ -129,3 +135,53 @@ def test_it_trains_and_predicts_from_the_command_line(tmp_path):
     assert first["id"] == 7
     assert first["prediction"]["label"] == "好评"
     assert len(out) == 2
+
+
+def computed(lines, out, **train):
+    """A fit of a computed classifier."""
+    values = {"precision": "fp32", **train}
+    sections = {
+        "train": values,
+        "encoder": SMALL,
+        "classification": {"head": "closed_form"},
+    }
+    plan = Plan(
+        "classification", (str(lines),), out, encoder="dgcnn", values=(sections,), device="cpu"
+    )
+    return open_fit(plan, accelerator_for("cpu", "fp32"))
+
+
+def test_a_computed_classifier_takes_one_step_and_leaves_the_encoder(tmp_path):
+    data = write_lines(
+        tmp_path / "data.jsonl", list(samples.records("classification", 300, seed=1))
+    )
+    fit = computed(data, tmp_path / "run")
+    before = {name: tensor.clone() for name, tensor in fit.run.model.encoder.state_dict().items()}
+    step, evaluation = fit.events()
+    assert isinstance(step, Step)
+    assert isinstance(evaluation, Evaluation)
+    assert (step.step, step.steps, step.examples) == (1, 1, len(fit.examples))
+    for name, tensor in fit.run.model.encoder.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert evaluation.metrics["accuracy"] > 0.7
+    again = load(tmp_path / "run")
+    example = again.task.read({"text": "下次还来！"})
+    (prediction,) = predict_examples(again.task, again.model, [example])
+    assert prediction.label == "好评"
+    cut = computed(data, tmp_path / "cut", max_tokens=64, seed=1)
+    list(cut.events())
+    torch.testing.assert_close(
+        cut.run.model.state_dict(), fit.run.model.state_dict(), rtol=1e-3, atol=1e-3
+    )
+    with pytest.raises(SettingsError, match="computed, not trained"):
+        refuse_coupled("classification", fit.run)
+
+
+@pytest.mark.parametrize("setting", [{"epochs": 3}, {"techniques": ["flooding(level=0.1)"]}])
+def test_a_computed_classifier_refuses_settings_of_training(tmp_path, setting):
+    data = write_lines(
+        tmp_path / "data.jsonl", list(samples.records("classification", 300, seed=1))
+    )
+    with pytest.raises(SettingsError, match=f"train.{next(iter(setting))}: .*computed, not train"):
+        computed(data, tmp_path / "run", **setting)
+    assert not (tmp_path / "run" / "config.json").exists()

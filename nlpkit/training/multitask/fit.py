@@ -20,6 +20,7 @@ from nlpkit.inference.devices import peak_memory
 from nlpkit.task import CoupledModel
 from nlpkit.training.batching import Batches
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
+from nlpkit.training.closed_form import ClosedFormModel
 from nlpkit.training.fit import Fit, new_state, note_result, read_fit, run_summary
 from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.multitask.model import MultiModel, TaskBatch
@@ -68,6 +69,8 @@ def refuse_coupled(name: str, run: Any) -> None:
     micro-batches, or follow from how many examples came before."""
     if run.task.couples_examples or isinstance(run.model, CoupledModel):
         raise SettingsError(f"{name}: its loss couples the examples of a step: it must train alone")
+    if isinstance(run.model, ClosedFormModel):
+        raise SettingsError(f"{name}: its model is computed, not trained: it must stand alone")
     if any(hasattr(module, "count_examples") for module in run.model.modules()):
         raise SettingsError(f"{name}: its model counts the examples: it must train alone")
 
@@ -182,8 +185,7 @@ class MultiFit:
     def rehearse(self) -> tuple[int, float]:
         """As that of a `Fit`, of the step with the most tokens."""
         longest = max(range(self.per_epoch), key=self._tokens)
-        TrainingStep(self.state).backward(partial(self.micro_batches, longest))
-        self.state.wrapped.step()  # moments take memory too
+        TrainingStep(self.state).rehearse(partial(self.micro_batches, longest))
         examples = sum(len(fit.batches[longest]) for fit in self.parts)
         return examples, peak_memory(self.accelerator.device)
 
