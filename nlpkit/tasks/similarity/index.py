@@ -9,7 +9,8 @@ type, so that nothing stale is ever read; a damaged file is made again. Where th
 written the vectors stay in memory.
 
 Search: products with PART sentences at a time, of each block the best, of these the best, whose
-cosines are then computed row by row, so that they do not depend on what else is asked.
+cosines are then computed row by row, so that they do not depend on what else is asked. With
+`similarity.project` both sides are projected first (see `projection`).
 
 Legend: M sentences, B queries, H size of a vector, K neighbours.
 """
@@ -28,6 +29,7 @@ import torch
 from nlpkit.errors import NlpkitError
 from nlpkit.jsonl import check_writable, write_atomic
 from nlpkit.tasks.similarity.model import Model
+from nlpkit.tasks.similarity.projection import project
 from nlpkit.text.tokenizer import TokenBatch
 
 NAME = ".vectors-"
@@ -46,14 +48,15 @@ _LOCK = threading.Lock()
 
 @dataclass(frozen=True)
 class Index:
-    """vectors_MH: float16, of length 1."""
+    """vectors_MH: float16, of length 1; `numbers`: to how many they were projected, 0 for all."""
 
     vectors_MH: np.ndarray
+    numbers: int = 0
 
     def nearest(self, query_BH: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(cosines_BK, rows_BK) of the `most` sentences with the largest cosine, or of all where
         there are fewer; the best first, of equal ones the one that stands first."""
-        query_BH = query_BH.float().cpu()
+        query_BH = project(query_BH, self.numbers)
         wanted = min(most + SPARE, len(self.vectors_MH))
         best_BS = query_BH.new_empty(len(query_BH), 0)
         rows_BS = torch.empty(len(query_BH), 0, dtype=torch.int64)
@@ -112,9 +115,10 @@ def _index(
     key: str,
     folder: Path | None,
 ) -> Index:
-    shape = len(texts), model.encoder.hidden_size
+    numbers = model.config.project
+    shape = len(texts), numbers or model.encoder.hidden_size
     if folder is None:
-        return Index(np.concatenate(list(_encoded(model, texts, tokens_of))))
+        return Index(np.concatenate(list(_encoded(model, texts, tokens_of))), numbers)
     hashed = hashlib.sha256(f"{key} {_weights_sha256(model)}".encode()).hexdigest()
     path = folder / f"{NAME}{hashed[:32]}"
     kept = _read(path, shape)
@@ -122,9 +126,9 @@ def _index(
         try:
             _write(path, _encoded(model, texts, tokens_of))
         except NlpkitError:  # a folder that cannot be written
-            return Index(np.concatenate(list(_encoded(model, texts, tokens_of))))
+            return Index(np.concatenate(list(_encoded(model, texts, tokens_of))), numbers)
         kept = _mapped(path, shape)
-    return Index(kept)
+    return Index(kept, numbers)
 
 
 def _encoded(
@@ -132,15 +136,16 @@ def _encoded(
 ) -> Iterator[np.ndarray]:
     """The vectors of CHUNK sentences after another, float16, in the order of the sentences."""
     device = next(model.parameters()).device
+    numbers = model.config.project
     for first in range(0, len(texts), CHUNK):
         chunk = texts[first : first + CHUNK]
         order = sorted(range(len(chunk)), key=lambda row: len(chunk[row]))
-        vectors_MH = np.zeros((len(chunk), model.encoder.hidden_size), np.float16)
+        vectors_MH = np.zeros((len(chunk), numbers or model.encoder.hidden_size), np.float16)
         for start in range(0, len(order), ENCODED):
             rows = order[start : start + ENCODED]
             tokens = tokens_of([chunk[row] for row in rows]).to(device)
             with torch.inference_mode():
-                vectors_MH[rows] = model.vectors(tokens).cpu().numpy()
+                vectors_MH[rows] = project(model.vectors(tokens), numbers).numpy()
         yield vectors_MH
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nlpkit.encoders.base import encode
+from nlpkit.errors import SettingsError
 from nlpkit.tasks.similarity.batch import Batch
 from nlpkit.tasks.similarity.losses import am_softmax, contrastive, cosent
 from nlpkit.tasks.similarity.settings import Settings
@@ -23,6 +24,11 @@ class Model(nn.Module):
 
     def __init__(self, encoder: Any, config: Settings):
         super().__init__()
+        if config.project >= encoder.hidden_size:
+            raise SettingsError(
+                f"similarity.project: expected fewer than the {encoder.hidden_size} numbers of a "
+                f"vector, got {config.project}"
+            )
         self.encoder = encoder
         self.config = config
         self.index: Any = None

@@ -42,6 +42,9 @@ class Settings:
     `group`, or a sentence a line."""
     kb_sha256: str | None = None
     """Of the knowledge base's content, noted by training; none: any content will do."""
+    project: Annotated[int, Range(0, 16_384)] = 0
+    """Numbers that a random projection leaves of each vector of the knowledge base, fewer than the
+    encoder gives; a cosine c then errs by about (1 - c^2) / sqrt(project). 0 leaves all."""
     margin: Annotated[float, Range(0, 2)] = 0.35
     """With `am_softmax`: what is taken off the cosine with the right group."""
     scale: Annotated[float, Range(above=0, most=1000)] = 30.0

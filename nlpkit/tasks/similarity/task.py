@@ -213,7 +213,8 @@ class Task(task.KnowledgeBase, task.Task[Example, Batch, Prediction]):
         assert kb is not None
         is_narrow = torch.is_autocast_enabled(vectors_BH.device.type)
         settings = self.config.pooling, self.config.max_length, is_narrow, vectors_BH.device.type
-        key = f"{kb.sha256} {settings}"
+        projected = f" {self.config.project} numbers" if self.config.project else ""
+        key = f"{kb.sha256} {settings}{projected}"
         index = index_of(model, kb.texts, self._tokens_of, key, folder)
         scores_BK, rows_BK = index.nearest(vectors_BH, self.config.nearest)
         predictions: list[Prediction] = []
