@@ -185,3 +185,28 @@ def test_a_computed_classifier_refuses_settings_of_training(tmp_path, setting):
     with pytest.raises(SettingsError, match=f"train.{next(iter(setting))}: .*computed, not train"):
         computed(data, tmp_path / "run", **setting)
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_bottleneck_costs_its_nats_and_none_changes_nothing(tmp_path):
+    records = [{"text": text, "label": text} for text in ("好", "坏")]
+    torch.manual_seed(0)
+    task, plain = make(tmp_path, records)
+    torch.manual_seed(0)
+    _, without = make(tmp_path, records, vib=0)
+    torch.manual_seed(0)
+    _, model = make(tmp_path, records, vib=0.5)
+    batch = task.collate([task.read(record) for record in records])
+    assert type(without) is type(plain)
+    assert torch.equal(without(batch), plain(batch))
+    z_BP, kl_B = model.bottleneck(model.pooled(batch.tokens))
+    own_B = torch.nn.functional.cross_entropy(
+        model.classifier(z_BP), batch.labels_B, reduction="none"
+    )
+    torch.testing.assert_close(model(batch), own_B + 0.5 * kl_B)
+    torch.testing.assert_close(model.logits(batch.tokens), model.classifier(z_BP))
+    model.train()
+    assert not torch.equal(model(batch), model(batch))
+    model(batch).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.bottleneck.parameters())
+    with pytest.raises(SettingsError, match="classification.vib: nothing is trained"):
+        make(tmp_path, records, vib=0.5, head="closed_form")
