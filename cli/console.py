@@ -98,7 +98,7 @@ class TrainingDisplay:
         self.count += size
         passed = time.monotonic() - self.last
         loss = "" if math.isnan(event.loss) else f"loss {event.loss:.4f}"
-        text = f"{place} {loss}"
+        text = f"{place} {loss}".rstrip()
         self.bar.update(self.task, completed=event.step, description=text)
         if passed > LINE_EVERY:
             if self.bar.disable:
