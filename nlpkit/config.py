@@ -164,6 +164,11 @@ def build(cls: type, values: Mapping[str, Any], section: str) -> Any:
         raise SettingsError(f"{place}{error}") from None
 
 
+def defaults_of(cls: type) -> dict[str, Any]:
+    """Name -> value of the settings of the dataclass `cls` that nobody has set."""
+    return {field.name: field.default for field in dataclasses.fields(cls)}
+
+
 def with_present_names(values: Mapping[str, Any], section: str) -> dict[str, Any]:
     """The values of a section as an earlier version wrote them, under the names of today."""
     present = {}

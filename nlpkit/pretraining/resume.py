@@ -5,7 +5,6 @@ Whoever pretrains holds the folder with `claimed` meanwhile.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -43,7 +42,7 @@ def finished_summary(plan: PretrainPlan, is_main: bool) -> dict[str, Any] | None
         return None
     names = [{"file": text["file"], "weight": text["weight"]} for text in old["texts"]]
     try:
-        refuse_differences({**old, "texts": names}, json.loads(json.dumps(_asked(plan))))
+        refuse_differences({**old, "texts": names}, _asked(plan), plan.defaults())
     except SettingsError as error:
         reason = error.message.removeprefix("cannot resume: ")
         raise SettingsError(
@@ -93,7 +92,7 @@ def open_pretraining(plan: PretrainPlan, accelerator: Any) -> Pretraining:
     if not resume and accelerator.is_main_process:
         write_record(folder, pretraining.record)
     if resume and old is not None:
-        refuse_differences(old, json.loads(json.dumps(pretraining.record)))
+        refuse_differences(old, pretraining.record, plan.defaults())
         read_state(pretraining.state, folder)
     return pretraining
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from nlpkit.config import LearningRate, Length, Positive, Range, Rate, Seed, Share, Weight
+from nlpkit.config import (
+    LearningRate,
+    Length,
+    Positive,
+    Range,
+    Rate,
+    Seed,
+    Share,
+    Weight,
+    defaults_of,
+)
 from nlpkit.encoders import ShapeConfig, for_pretraining
 from nlpkit.encoders.base import check_attention
 from nlpkit.errors import SettingsError
@@ -133,6 +143,10 @@ class PretrainPlan:
         """What a record says of the teacher; None where there is none."""
         return None if self.teacher is None else describe_teacher(self.teacher)
 
+    def defaults(self) -> dict[str, Any]:
+        """The part of the record in which nothing is set: for `refuse_differences`."""
+        return {"pretrain": defaults_of(PretrainConfig)}
+
     @property
     def may_resume(self) -> bool:
         """Whether a pretraining in `out` that is not finished is to be continued."""
@@ -172,7 +186,7 @@ class PretrainPlan:
 
 def _refuse_other_objectives(config: PretrainConfig) -> None:
     """Raises SettingsError where settings ask a language model for what others learn."""
-    defaults = {field.name: field.default for field in fields(config)}
+    defaults = defaults_of(PretrainConfig)
     for name in ("prefix_share", "replaced_share", "mask_share", "long_share"):
         value = getattr(config, name)
         if value not in (0, defaults[name]):

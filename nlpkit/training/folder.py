@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -113,20 +114,29 @@ def put_in_place(new: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def refuse_differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> None:
+def refuse_differences(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Raises SettingsError with the first thing in which a plan differs from the run to go on with.
 
-    `old` and `new` are their configs, as read from JSON; versions may differ. `path` is where in
-    the config they lie.
+    Args:
+        old: the config of the run, as read from JSON.
+        new: that of the plan; versions may differ.
+        defaults: what the run has of the settings that its config does not know, since they came
+            later; they lie at the same places.
     """
+    _refuse(old, json.loads(json.dumps(new)), json.loads(json.dumps(defaults)), "")
+
+
+def _refuse(old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any], path: str) -> None:
+    """The same of what is read from JSON; `path` is where in the config it lies."""
     for key in new:
         where = f"{path}.{key}" if path else key
-        if key == "versions" or old.get(key) == new[key]:
+        before = old.get(key, defaults.get(key))
+        if key == "versions" or before == new[key]:
             continue
-        if isinstance(new[key], dict) and isinstance(old.get(key), dict):
-            refuse_differences(old[key], new[key], where)
+        if isinstance(new[key], dict) and isinstance(before, dict):
+            _refuse(before, new[key], defaults.get(key) or {}, where)
         else:
             raise SettingsError(
-                f"cannot resume: {where} is now {new[key]!r}, the run has {old.get(key)!r}",
+                f"cannot resume: {where} is now {new[key]!r}, the run has {before!r}",
                 hint="--force starts anew, --out names another folder",
             )

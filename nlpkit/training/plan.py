@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from nlpkit import encoders, tasks
-from nlpkit.config import Values, build, resolve
+from nlpkit.config import Values, build, defaults_of, resolve
 from nlpkit.errors import DataError
 from nlpkit.inference.devices import from_main
 from nlpkit.inference.precision import choose
@@ -58,12 +57,19 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """The settings of all sections: `train`, `encoder`, and one with the name of the task.
         Raises SettingsError."""
-        sections = {
+        return resolve(self._sections(), *self.values)
+
+    def defaults(self) -> dict[str, Any]:
+        """The part of the config of a run in which nothing is set: for `refuse_differences`."""
+        sections = self._sections().items()
+        return {"settings": {name: defaults_of(section) for name, section in sections}}
+
+    def _sections(self) -> dict[str, type]:
+        return {
             "train": TrainConfig,
             "encoder": encoders.settings_of(self.encoder),
             tasks.section_name(self.task): tasks.load(self.task).Config,
         }
-        return resolve(sections, *self.values)
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ def build_run(
     config = parts.config
     task_class = tasks.load(plan.task)
     if old is not None:
-        refuse_differences(old, json.loads(json.dumps(config)))
+        refuse_differences(old, config, plan.defaults())
         task_config = build(task_class.Config, old["prepared"], config["task"])
     else:
         is_main = accelerator.is_main_process

@@ -6,7 +6,6 @@ Whoever trains holds the folder with `claimed` meanwhile.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def finished_summary(plan: Plan, accelerator: Any) -> dict[str, Any] | None:
         shared = load_encoder(plan)
         for run, old in zip(plan.runs, olds, strict=True):
             new = load_parts(run, load_data(run, accelerator), accelerator, shared).config
-            refuse_differences(old, json.loads(json.dumps(new)))
+            refuse_differences(old, new, run.defaults())
     except SettingsError as error:
         reason = error.message.removeprefix("cannot resume: ")
         raise SettingsError(

@@ -47,7 +47,7 @@ class TrainConfig:
     schedule: str = "0:0 0.06:1 1:0"
     """Piecewise-linear multiplier of the rate: share of all steps : multiplier."""
     weight_decay: Weight = 0.01
-    """Of AdamW; vectors (biases, norms) have none."""
+    """Of the optimizer; vectors (biases, norms) have none."""
     clip_norm: Weight = 1.0
     """Largest norm of a step's gradient; 0 for any."""
     average: Rate = 0.0

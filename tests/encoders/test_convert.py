@@ -269,7 +269,7 @@ def test_bits_and_what_goes_along(tmp_path: Path) -> None:
     save_encoder(old, encoder, backend)
     record = {"shape": encoders.shape_of(encoder), "tokens": 5, "start": None}
     (old / "pretraining.json").write_text(json.dumps(record))
-    (old / "README.md").write_text("# A card\n")
+    (old / "README.md").write_bytes(b"# A card\nof a caf\xe9\n")  # not UTF-8
     (old / "NOTICE").write_text("Somebody's, MIT\n")
     report = made(old, new, layers="2", bits=4)
     assert (report["bits"], report["layers"]) == (4, [0, 1])
@@ -277,7 +277,7 @@ def test_bits_and_what_goes_along(tmp_path: Path) -> None:
     assert (kept["tokens"], kept["shape"]["num_hidden_layers"]) == (5, 2)
     assert kept["converted"] == {"source": "old", "layers": [0, 1], "bits": 4, "positions": None}
     card = (new / "README.md").read_text()
-    assert card.startswith("# A card\n")
+    assert card.startswith("# A card\nof a caf\ufffd\n")
     assert "its layers 0, 1, weights in 4 bits" in card
     assert (new / "NOTICE").read_text() == "Somebody's, MIT\n"
     again = encoders.for_pretraining(str(new), encoders.ShapeConfig())[0]

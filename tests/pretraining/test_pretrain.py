@@ -15,7 +15,7 @@ import transformers
 from conftest import nlpkit
 
 from nlpkit import encoders
-from nlpkit.encoders import ShapeConfig, transformer
+from nlpkit.encoders import RECORD, ShapeConfig, transformer
 from nlpkit.encoders.base import encode
 from nlpkit.encoders.checkpoint.load import load_encoder, save_encoder
 from nlpkit.errors import NlpkitError, SettingsError
@@ -206,6 +206,19 @@ def test_a_pretraining_goes_on_from_an_encoder(text, tmp_path):
         f"which had read {one['tokens']:,} tokens" in (tmp_path / "two" / "README.md").read_text()
     )
     assert one["shape"] == two["shape"]
+
+
+def test_a_pretraining_goes_on_that_does_not_know_a_setting_that_came_later(text, tmp_path):
+    weights(opened(plan(text, tmp_path / "run")), 3)
+    path = tmp_path / "run" / RECORD
+    record = json.loads(path.read_bytes())
+    del record["teacher"]
+    for name in ("teacher_weight", "teacher_random", "rates"):
+        del record["pretrain"][name]
+    path.write_text(json.dumps(record))
+    with pytest.raises(SettingsError, match="pretrain.rates is now .*, the run has \\[\\]"):
+        opened(plan(text, tmp_path / "run", rates=("embedding=0.1",)))
+    assert opened(plan(text, tmp_path / "run")).state.step >= 3
 
 
 def test_refusals(text, tmp_path):

@@ -74,6 +74,22 @@ def test_a_process_that_is_killed_claims_nothing(tmp_path):
         pass
 
 
+def test_a_run_goes_on_that_does_not_know_a_setting_that_came_later(lines, tmp_path):
+    fit = open_fit(plan(lines, tmp_path / "run"), accelerator_for("cpu", "fp32"))
+    for event in fit.events():
+        fit.state.interrupted = event.step == 2
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_bytes())
+    for section, name in (("train", "wrappers"), ("train", "balance"), ("ner", "head_size")):
+        del config["settings"][section][name]
+    path.write_text(json.dumps(config))
+    other = plan(lines, tmp_path / "run", balance="initial")
+    with pytest.raises(SettingsError, match="train.balance is now 'initial', the run has 'sum'"):
+        open_fit(other, accelerator_for("cpu", "fp32"))
+    resumed = open_fit(plan(lines, tmp_path / "run"), accelerator_for("cpu", "fp32"))
+    assert resumed.state.step == 3
+
+
 def test_a_second_training_into_one_folder_is_refused(lines, tmp_path):
     out = tmp_path / "run"
     words = [str(word) for word in flags(lines, out, "--epochs=500")]

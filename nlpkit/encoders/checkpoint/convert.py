@@ -181,7 +181,7 @@ def _to_characters(parts: _Parts, characters: pieces.Characters, architecture: s
         head["bias"] = head["bias"][row_V]
     if architecture == "roberta":
         # RoBERTa counts positions from behind that of padding, which has the id of its token
-        first = parts.config.get("pad_token_id", 1) + 1
+        first = characters.rows["[PAD]"] + 1
         body[POSITIONS] = body[POSITIONS][first:]
     if len(body.get(SEGMENTS, [])) == 1:
         body[SEGMENTS] = body[SEGMENTS].repeat(2, 1)
@@ -260,7 +260,7 @@ def _write_card(
     source: str, old: Path, new: Path, done: dict[str, Any], config: dict[str, Any]
 ) -> None:
     """README.md, the record of a pretraining, and notices of licences."""
-    name = Path(source).name
+    name = Path(source).absolute().name
     with_bits = f", weights in {done['bits']} bits" if done["bits"] is not None else ""
     line = (
         f"Converted from {name} by `nlpkit encoder convert`: its layers "
@@ -269,7 +269,7 @@ def _write_card(
     )
     text = f"# An encoder made from {name}\n\nIts licence is that of {name}.\n"
     if (old / "README.md").is_file():
-        text = (old / "README.md").read_text(encoding="utf-8").rstrip("\n") + "\n"
+        text = (old / "README.md").read_text("utf-8", errors="replace").rstrip("\n") + "\n"
         line += " Figures above are of the encoder before."
     with write_atomic(new / "README.md") as stream:
         stream.write(f"{text}\n{line}\n".encode())

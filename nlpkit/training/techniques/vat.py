@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
-from nlpkit.config import Positive, Weight
+from nlpkit.config import Positive, Range, Weight
 from nlpkit.training.distributions import kl_divergence, log_probs_of, refuse_without
 from nlpkit.training.gradient_cache import random_states, set_random_states
 from nlpkit.training.perturbation import put_back, random_like, summed, token_table, unit
@@ -33,7 +33,7 @@ class Technique:
 
     epsilon: Weight = 1.0
     """Norm of the change of the embedding table; 0 for none."""
-    xi: Weight = 10.0
+    xi: Annotated[float, Range(above=0, most=1e9)] = 10.0
     """Norm of the change at which the direction is looked for."""
     weight: Weight = 1.0
     """Of the divergence, which is a sum over the decisions of an example: a task that decides on
