@@ -145,7 +145,7 @@ class PretrainPlan:
 
     def defaults(self) -> dict[str, Any]:
         """The part of the record in which nothing is set: for `refuse_differences`."""
-        return {"pretrain": defaults_of(PretrainConfig)}
+        return {"pretrain": defaults_of(PretrainConfig), "shape": defaults_of(type(self.shape))}
 
     @property
     def may_resume(self) -> bool:

@@ -61,8 +61,8 @@ class Plan:
 
     def defaults(self) -> dict[str, Any]:
         """The part of the config of a run in which nothing is set: for `refuse_differences`."""
-        sections = self._sections().items()
-        return {"settings": {name: defaults_of(section) for name, section in sections}}
+        settings = {name: defaults_of(section) for name, section in self._sections().items()}
+        return {"settings": settings, "encoder": {"spec": {"config": settings["encoder"]}}}
 
     def _sections(self) -> dict[str, type]:
         return {

@@ -82,6 +82,8 @@ def test_a_run_goes_on_that_does_not_know_a_setting_that_came_later(lines, tmp_p
     config = json.loads(path.read_bytes())
     for section, name in (("train", "wrappers"), ("train", "balance"), ("ner", "head_size")):
         del config["settings"][section][name]
+    del config["settings"]["encoder"]["dropout"]
+    del config["encoder"]["spec"]["config"]["dropout"]
     path.write_text(json.dumps(config))
     other = plan(lines, tmp_path / "run", balance="initial")
     with pytest.raises(SettingsError, match="train.balance is now 'initial', the run has 'sum'"):

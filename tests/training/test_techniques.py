@@ -212,6 +212,7 @@ def test_all_together_go_on_bit_for_bit_after_an_interruption(lines, tmp_path):
         ("flooding(levle=1)", 'unknown setting .*flooding.levle"; did you mean "level"'),
         ("flooding(level=-1)", "flooding.level: expected at least 0, got -1"),
         ("flooding(level=nan)", "flooding.level: expected a finite number"),
+        ("vat(xi=0)", "vat.xi: expected a number above 0, got 0"),
         ("flooding(level)", "expected flooding.argument=value"),
         ("flooding(level=1", "expected name.argument=value"),
         ("", "expected name.argument=value"),
