@@ -49,13 +49,13 @@ class Model(nn.Module):
         pooled_BP = self.dropout(self.pooled(tokens))
         return self.classifier(pooled_BP).to(self.classifier.weight.dtype)
 
-    def outputs(self, batch: Batch) -> torch.Tensor:
+    def outputs(self, batch: Batch) -> Any:
         """`logits` of a batch."""
         return self.logits(batch.tokens)
 
-    def log_probs(self, logits_BL: torch.Tensor) -> torch.Tensor:
+    def log_probs(self, outputs: Any) -> torch.Tensor:
         """The distribution over the labels: (B, 1, L)."""
-        return logits_BL.log_softmax(1)[:, None]
+        return outputs.log_softmax(1)[:, None]
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text: (B,)."""
@@ -80,10 +80,18 @@ class BottleneckModel(Model):
         """logits_BL."""
         return self.costed(tokens)[0]
 
+    def outputs(self, batch: Batch) -> Any:
+        """`costed` of a batch."""
+        return self.costed(batch.tokens)
+
+    def log_probs(self, outputs: Any) -> torch.Tensor:
+        """As without a bottleneck."""
+        return super().log_probs(outputs[0])
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss of each text with its cost: (B,)."""
         assert batch.labels_B is not None
-        logits_BL, cost_B = self.costed(batch.tokens)
+        logits_BL, cost_B = self.outputs(batch)
         return nn.functional.cross_entropy(logits_BL, batch.labels_B, reduction="none") + cost_B
 
 

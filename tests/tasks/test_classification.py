@@ -13,6 +13,7 @@ from nlpkit.inference.devices import accelerator_for
 from nlpkit.inference.predictor import predict_examples
 from nlpkit.run import load
 from nlpkit.tasks.classification import Prediction, Settings, Task
+from nlpkit.training.distributions import recorded_outputs
 from nlpkit.training.loop import Evaluation, Step
 from nlpkit.training.multitask.fit import refuse_coupled
 from nlpkit.training.plan import Plan
@@ -204,6 +205,11 @@ def test_a_bottleneck_costs_its_nats_and_none_changes_nothing(tmp_path):
     )
     torch.testing.assert_close(model(batch), own_B + 0.5 * kl_B)
     torch.testing.assert_close(model.logits(batch.tokens), model.classifier(z_BP))
+    with recorded_outputs(model) as found:  # as R-Drop compares them
+        model(batch)
+    (outputs,) = found
+    expected_BL = model.logits(batch.tokens).log_softmax(1)
+    torch.testing.assert_close(model.log_probs(outputs), expected_BL[:, None])
     model.train()
     assert not torch.equal(model(batch), model(batch))
     model(batch).sum().backward()
