@@ -195,6 +195,7 @@ def build_run(
     task_class = tasks.load(plan.task)
     if old is not None:
         refuse_differences(old, config, plan.defaults())
+        config["encoder"] = old["encoder"]  # as the weights that are saved already know it
         task_config = build(task_class.Config, old["prepared"], config["task"])
     else:
         is_main = accelerator.is_main_process

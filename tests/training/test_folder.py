@@ -90,6 +90,7 @@ def test_a_run_goes_on_that_does_not_know_a_setting_that_came_later(lines, tmp_p
         open_fit(other, accelerator_for("cpu", "fp32"))
     resumed = open_fit(plan(lines, tmp_path / "run"), accelerator_for("cpu", "fp32"))
     assert resumed.state.step == 3
+    assert resumed.run.config["encoder"] == config["encoder"]
 
 
 def test_a_second_training_into_one_folder_is_refused(lines, tmp_path):
