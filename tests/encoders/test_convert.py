@@ -304,8 +304,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert json.loads(nlpkit("encoder", "info", new).stdout) == info
     nlpkit("encoder", "convert", old, "--out", new, "--force")
     assert json.loads(nlpkit("encoder", "info", new).stdout)["bits"] is None
-    nlpkit("encoder", "convert", old, "--out", text.parent, check=False)
-    assert text.exists()
+    within, _ = source(new / "within")
+    own = nlpkit("encoder", "convert", within, "--out", new, "--force", check=False)
+    assert "within: lies in" in own.stderr.decode()
+    assert (within / "model.safetensors").exists()
     other = nlpkit("encoder", "convert", old, "--out", text.parent, "--force", check=False)
     assert "holds something that is no encoder" in other.stderr.decode()
     wrong = nlpkit("encoder", "convert", old, "--out", tmp_path / "x", "--bits", "5", check=False)
