@@ -11,6 +11,7 @@ from conftest import write_lines
 from nlpkit import encoders, samples
 from nlpkit.encoders import transformer
 from nlpkit.encoders.base import attention_mask, check_attention
+from nlpkit.encoders.transformer_settings import FAMILIES
 from nlpkit.errors import SettingsError
 from nlpkit.layers.prefix_lm import PrefixLM
 from nlpkit.text.words import TAGS
@@ -89,7 +90,7 @@ MAKERS = {
     "on_lstm": lambda: small_on_lstm("on_lstm", "both"),
     "on_lstm, forward": lambda: small_on_lstm("on_lstm", "forward"),
     "on_lstm, lstm": lambda: small_on_lstm("lstm", "both"),
-    **{family: lambda f=family: small_transformer(f) for family in transformer.FAMILIES},
+    **{family: lambda f=family: small_transformer(f) for family in FAMILIES},
 }
 
 
