@@ -18,10 +18,18 @@ def write(chunks: Iterable[bytes]) -> None:
     (a full disk)."""
     for chunk in chunks:
         try:
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+            _write_whole(chunk)
         except BrokenPipeError:
             raise ClosedPipe from None
+
+
+def _write_whole(chunk: bytes) -> None:
+    """Writes all of a chunk. With PYTHONUNBUFFERED stdout is the bare file, which may take a part
+    of it: where a signal comes in between, or the reader of a pipe goes away."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[sys.stdout.buffer.write(rest) :]
+    sys.stdout.buffer.flush()
 
 
 @contextlib.contextmanager

@@ -419,3 +419,50 @@ def test_help_is_quick_and_imports_no_torch():
         "import sys; import cli.app; print('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", program]).strip() == b"False"
+
+
+PARTS = """
+import sys
+from cli import output
+
+class Bare:  # takes at most three bytes at once, as a bare file may
+    taken = b""
+
+    def write(self, part):
+        self.taken += bytes(part[:3])
+        return min(3, len(part))
+
+    def flush(self):
+        pass
+
+class Stdout:
+    buffer = Bare()
+
+sys.stdout, real = Stdout(), sys.stdout
+output.write([b"0123456789", b"", b"ab"])
+sys.stdout, found = real, sys.stdout.buffer.taken
+assert found == b"0123456789ab", found
+"""
+
+
+def test_a_chunk_that_stdout_takes_in_parts_is_written_whole():
+    subprocess.run([sys.executable, "-c", PARTS], check=True)
+
+
+def test_a_reader_that_goes_away_within_a_chunk_is_told_by_141():
+    program = (
+        "import sys; from cli import output\n"
+        "try: output.write([b'x' * 1_000_000])\n"
+        "except output.ClosedPipe: sys.exit(141)"
+    )
+    for unbuffered in ("", "1"):
+        shell = (
+            f'"{sys.executable}" -c "$PROGRAM" | head -c 1 >/dev/null; echo "${{PIPESTATUS[0]}}"'
+        )
+        done = subprocess.run(
+            ["bash", "-c", shell],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "PROGRAM": program},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        assert done.stdout == b"141\n"
