@@ -55,9 +55,8 @@ def convert(
     if bits not in (None, 4, 8):
         raise SettingsError(f"--bits: expected 4 or 8, got {bits}")
     check_out(out, force)
-    for path in filter(None, (source, text)):
-        inside = Path(path).resolve().is_relative_to(out.resolve())
-        if inside and Path(path).exists():
+    for path in [Path(source), *([text] if text else [])]:
+        if path.exists() and path.resolve().is_relative_to(out.resolve()):
             raise SettingsError(
                 f"{path}: lies in {out}, which is overwritten", "name another --out"
             )

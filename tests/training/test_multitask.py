@@ -9,7 +9,7 @@ import torch
 from conftest import DRY, SMALL, SMALL_FLAGS, nlpkit, write_lines
 
 from nlpkit import samples
-from nlpkit.errors import SettingsError
+from nlpkit.errors import DataError, SettingsError
 from nlpkit.inference.devices import accelerator_for
 from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import read_jsonl
@@ -276,3 +276,11 @@ def test_a_task_that_cannot_share_must_train_alone(files, tmp_path, monkeypatch)
     with pytest.raises(SettingsError, match="ner: changes its encoder: it must train alone"):
         fit_of(plan(files, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_the_data_says_of_which_task(files, tmp_path):
+    swapped = plan(files, tmp_path / "swapped")
+    given = (f"gplinker={files / 'ner'}.jsonl", f"ner={files / 'gplinker'}.jsonl")
+    with pytest.raises(DataError) as caught:
+        fit_of(replace(swapped, data=given, dev=()))
+    assert caught.value.message.startswith("gplinker: ")

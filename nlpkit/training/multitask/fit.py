@@ -8,6 +8,7 @@ are so large that its own epoch ends with it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nlpkit.errors import SettingsError
+from nlpkit.errors import NlpkitError, SettingsError
 from nlpkit.inference.devices import peak_memory
 from nlpkit.task import CoupledModel
 from nlpkit.training.batching import Batches
@@ -47,12 +48,14 @@ def new_multi_fit(
     encoder, tokenizer = load_encoder(plan)
     fits = {}
     for number, one in enumerate(plan.runs):
-        data = load_data(one, accelerator)
+        with errors_of(one.task):
+            data = load_data(one, accelerator)
         place = folder / one.task
         place.mkdir(exist_ok=True)
         old = olds[number] if olds else None
         weights = list(encoder.state_dict())
-        run = build_run(one, data, accelerator, place, old, (encoder, tokenizer))
+        with errors_of(one.task):
+            run = build_run(one, data, accelerator, place, old, (encoder, tokenizer))
         if list(encoder.state_dict()) != weights:
             raise SettingsError(f"{one.task}: changes its encoder: it must train alone")
         refuse_coupled(one.task, run)
@@ -62,6 +65,16 @@ def new_multi_fit(
     model = MultiModel({name: fit.run.model for name, fit in fits.items()})
     state = new_state(model, config, config.epochs * per_epoch, accelerator)
     return MultiFit(accelerator, config, folder, fits, per_epoch, state, started)
+
+
+@contextlib.contextmanager
+def errors_of(name: str) -> Iterator[None]:
+    """Within the block an error for the user says of which task it is."""
+    try:
+        yield
+    except NlpkitError as error:
+        error.message = f"{name}: {error.message}"
+        raise
 
 
 def refuse_coupled(name: str, run: Any) -> None:
