@@ -38,7 +38,7 @@ class Encoder(Protocol):
 
     The class `Encoder` of a file `encoders/<name>.py` is the encoder `<name>`. It is a
     `torch.nn.Module`, made by `Encoder(vocabulary=..., config=...)`: the number of tokens, and the
-    values of its `Config` as a dict.
+    values of its `Config` as a dict. Its first embedding table is that of the tokens.
     """
 
     Config: ClassVar[type | None] = None

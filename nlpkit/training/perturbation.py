@@ -13,12 +13,13 @@ from nlpkit.errors import SettingsError
 
 
 def token_table(model: Any) -> torch.Tensor:
-    """The weights (V, H) of that embedding of the model's encoder which has the most rows. Raises
-    SettingsError where there is none."""
-    tables = [module for module in model.encoder.modules() if isinstance(module, nn.Embedding)]
-    if not tables:
-        raise SettingsError("train.techniques: the encoder has no embedding table")
-    return max(tables, key=lambda table: table.num_embeddings).weight
+    """The weights (V, H) of the first embedding of the model's encoder, which is that of its tokens
+    (`Encoder`); those of positions, segments and words stay. Raises SettingsError where there is
+    none."""
+    for module in model.encoder.modules():
+        if isinstance(module, nn.Embedding):
+            return module.weight
+    raise SettingsError("train.techniques: the encoder has no embedding table")
 
 
 def own_gradients(parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:

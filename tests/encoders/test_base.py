@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from nlpkit.encoders.transformer_settings import FAMILIES
 from nlpkit.errors import SettingsError
 from nlpkit.layers.prefix_lm import PrefixLM
 from nlpkit.text.words import TAGS
+from nlpkit.training.perturbation import token_table
 
 TOY = '''
 from dataclasses import asdict, dataclass
@@ -117,6 +119,18 @@ def test_forward_can_be_traced_and_gives_the_same_numbers_at_other_sizes(name):
             for lengths in ([12, 9], [31, 7, 16], [3]):
                 parts = inputs(encoder, lengths, attention)
                 torch.testing.assert_close(traced(*parts), encoder(*parts), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_first_table_is_that_of_the_tokens(name):
+    encoder = MAKERS[name]()
+    table = token_table(SimpleNamespace(encoder=encoder))
+    assert len(table) == 50  # positions have 64 rows, hashed words more
+    token_ids, *others = inputs(encoder, [5], "full")
+    with torch.no_grad():
+        before = encoder.eval()(token_ids, *others)
+        table[token_ids[0, 1]] += 1
+        assert not torch.equal(encoder(token_ids, *others), before)
 
 
 def test_an_encoder_is_one_file(tmp_path):

@@ -157,21 +157,20 @@ def test_flooding_turns_the_gradient_around_below_the_level(lines, tmp_path):
 
 def test_fgm_takes_the_gradient_at_the_moved_table_and_puts_it_back(lines, tmp_path):
     fit = fit_of(lines, tmp_path / "plain", encoder=DRY)
-    table = fit.run.model.encoder.word_embedding.weight
-    assert table.shape[0] > fit.run.model.encoder.characters.weight.shape[0]
+    table = fit.run.model.encoder.characters.weight
     _, gradient = gradients_of(fit)
-    g = gradient["encoder.word_embedding.weight"]
+    g = gradient["encoder.characters.weight"]
     with torch.no_grad():
         table.add_(0.5 * g / g.norm())
     fit.state.optimizer.zero_grad()
     loss, wanted = gradients_of(fit)
     moved = fit_of(lines, tmp_path / "fgm", "fgm(epsilon=0.5)", encoder=DRY)
-    before = moved.run.model.encoder.word_embedding.weight.clone()
+    before = moved.run.model.encoder.characters.weight.clone()
     found_loss, found = gradients_of(moved)
     assert found_loss == pytest.approx(loss, abs=1e-6)
     for name, tensor in wanted.items():
         torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=1e-4)
-    assert torch.equal(moved.run.model.encoder.word_embedding.weight, before)
+    assert torch.equal(moved.run.model.encoder.characters.weight, before)
 
 
 def test_later_ones_wrap_earlier_ones_and_what_they_remember_is_resumed(lines, tmp_path, made):
