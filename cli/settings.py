@@ -16,21 +16,32 @@ if TYPE_CHECKING:
 
 def settings(
     section: Annotated[
-        str | None, typer.Argument(help="A task, train, encoder or pretrain; default: all.")
+        str | None,
+        typer.Argument(
+            help="A task, train, encoder or pretrain; default: all. Or techniques, wrappers, "
+            "balance: what these settings of train may call."
+        ),
     ] = None,
 ) -> None:
     """List every setting with type, range, default and meaning: a table, or JSON when piped."""
-    from cli.settings_source import read_settings
+    from cli.settings_source import CALLS, read_calls, read_settings
 
+    if section in CALLS:
+        _tell(list(read_calls(section)))
+        return
     found = list(read_settings())
     names = sorted({setting.key.partition(".")[0] for setting in found})
     if section is not None:
         wanted = section.replace("-", "_")
         if wanted not in names:
-            near = did_you_mean(wanted, names)
-            hint = f"sections: {', '.join(names)}"
+            near = did_you_mean(wanted, [*names, *CALLS])
+            hint = f"sections: {', '.join([*names, *CALLS])}"
             raise SettingsError(f'no section "{section}"{near}', hint=hint)
         found = [setting for setting in found if setting.key.startswith(f"{wanted}.")]
+    _tell(found)
+
+
+def _tell(found: list[Setting]) -> None:
     if sys.stdout.isatty():
         show(found)
     else:

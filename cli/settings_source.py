@@ -52,6 +52,31 @@ def read_keys(sections: Collection[str] | None = None) -> Iterator[str]:
                 yield f"{section}.{field}"
 
 
+CALLS = {
+    "techniques": SOURCE / "training" / "techniques",
+    "wrappers": SOURCE / "optim" / "wrappers",
+    "balance": SOURCE / "training" / "balance",
+}
+"""Setting of `train` whose value is `name(argument=value)` -> the folder with a file for each
+name."""
+
+
+def read_calls(setting: str) -> Iterator[Setting]:
+    """The arguments of what a setting of `CALLS` may call, `name.argument` each; what has none is
+    one line, of its name alone."""
+    for path in sorted(CALLS[setting].glob("[a-z]*.py")):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        told = (ast.get_docstring(module) or "").split("\n\n")[0]
+        of = " ".join(told.split()).removesuffix(".")
+        constants = _constants(module)
+        found: list[Setting] = []
+        for node in module.body:
+            if isinstance(node, ast.ClassDef) and _is_dataclass(node):
+                found += _of_class(node, path.stem, of, constants)
+        arguments = [argument for argument in found if not argument.type.startswith("ClassVar")]
+        yield from arguments or [Setting(path.stem, "", "", "", of, of)]
+
+
 def _modules(sections: Collection[str] | None) -> Iterator[ast.Module]:
     """The files that have settings of these sections."""
     for path in sorted(SOURCE.rglob("*.py")):

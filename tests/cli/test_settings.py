@@ -1,6 +1,7 @@
 """What `nlpkit settings` and `nlpkit tasks` read from the source is what the code has."""
 
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from nlpkit.encoders.checkpoint.load import CheckpointConfig
 from nlpkit.encoders.dgcnn import DgcnnConfig
 from nlpkit.encoders.gru import GruConfig
 from nlpkit.encoders.on_lstm import OnLstmConfig
+from nlpkit.optim import wrappers
 from nlpkit.pretraining.settings import PretrainConfig
+from nlpkit.training import balance, techniques
 from nlpkit.training.settings import TrainConfig
 
 FOUND = list(read_settings())
@@ -74,6 +77,34 @@ def test_the_command_lists_a_section():
     assert len(lines("settings")) == len(FOUND)
     result = CliRunner().invoke(app, ["settings", "tarin"])
     assert 'no section "tarin"; did you mean "train"?' in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("setting", "package", "class_name"),
+    [
+        ("techniques", techniques, "Technique"),
+        ("wrappers", wrappers, "Wrapper"),
+        ("balance", balance, "Balance"),
+    ],
+)
+def test_what_a_setting_may_call_is_listed(setting, package, class_name):
+    found = lines("settings", setting)
+    assert sorted({line["key"].partition(".")[0] for line in found}) == package.names()
+    for name in package.names():
+        cls = getattr(importlib.import_module(f"{package.__name__}.{name}"), class_name)
+        fields = {field.name: field.default for field in dataclasses.fields(cls)}
+        of_name = [line for line in found if line["key"].partition(".")[0] == name]
+        told = {line["key"].partition(".")[2]: line["default"] for line in of_name}
+        assert all(line["what"] for line in of_name), name
+        if fields:
+            assert set(told) == set(fields), name
+            written = ", ".join(
+                f"{key}={value if value.replace('.', '').isdigit() else repr(value)}"
+                for key, value in told.items()
+                if value
+            )
+            call = f"{name}({written})"
+            assert package.parse(call if package is balance else [call]) in (cls(), [cls()])
 
 
 def test_every_task_says_what_goes_in_and_out():
