@@ -59,7 +59,11 @@ def test_an_unknown_or_unreachable_id_is_one_line(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("source", ["./nowhere", "/no/where", "a/b/c", "../x", "a b"])
-def test_a_path_is_never_taken_for_an_id(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_never_taken_for_an_id(
+    source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # so that none of these paths is there
     monkeypatch.setattr("huggingface_hub.snapshot_download", None)
     with pytest.raises(SettingsError, match="no such directory"):
         load_encoder(source)
