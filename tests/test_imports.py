@@ -51,7 +51,7 @@ MAY = {
     },
     "pretraining": {
         *("errors", "jsonl", "config", "text", "optim", "encoders", "inference", "run"),
-        "training",
+        *("run_files", "training"),
     },
 }
 """Room -> what it may import besides itself: rooms, or single files of one (`room.file`)."""

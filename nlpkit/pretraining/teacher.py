@@ -21,17 +21,18 @@ import torch
 
 from nlpkit.encoders.base import encode_layers
 from nlpkit.encoders.by_name import build
+from nlpkit.encoders.checkpoint.files import weight_files
 from nlpkit.encoders.checkpoint.load import load_encoder
 from nlpkit.encoders.shipped import folder_of
 from nlpkit.errors import SettingsError
 from nlpkit.pretraining.alignment import BlockTexts, covered_tokens
 from nlpkit.pretraining.corpus import split_tokens
+from nlpkit.run_files import file_sha256
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch, pad
 
 GROUPS = 4
 """The texts of a batch are read in so many parts, each of nearly one length."""
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
 MARKS = "▁Ġ"
 """How tokenizers write a space. A piece of nothing else is not taught: its offsets may claim the
 character behind it."""
@@ -205,14 +206,8 @@ def describe_teacher(name: str) -> dict[str, str]:
     """The name of its folder and a hash of its files, for the record of a pretraining. Raises
     SettingsError where they cannot be read."""
     folder = folder_of(name)
-    content = hashlib.sha256()
-    for file in FILES:
-        try:
-            content.update(hashlib.sha256((folder / file).read_bytes()).digest())
-        except OSError as error:
-            raise SettingsError(
-                f"--teacher: {folder / file}: cannot be read: {error.strerror}"
-            ) from None
+    files = [folder / "config.json", folder / "tokenizer.json", *weight_files(folder, pickle=False)]
+    content = hashlib.sha256("".join(map(file_sha256, files)).encode())
     return {"name": Path(folder).resolve().name, "sha256": content.hexdigest()}
 
 

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from checkpoints import Save, edit_config, saver
 
+from nlpkit.encoders import TINY
 from nlpkit.encoders.checkpoint import bits
 from nlpkit.encoders.checkpoint.files import headers, tensors
 from nlpkit.encoders.checkpoint.load import inspect, load_encoder
@@ -206,3 +207,23 @@ def test_a_shape_that_does_not_fit_is_told_as_for_other_weights(save: Save) -> N
     in_bits(folder, 8)
     edit_config(folder, hidden_size=64)
     assert inspect(folder).disagreements == ["config.json says hidden_size 64, the weights have 32"]
+
+
+def test_the_error_on_a_pretrained_encoder_is_what_is_told() -> None:
+    squares = {"all": 0.0, "plain": 0.0, 4: 0.0, 8: 0.0}
+    for name, tensor in tensors(TINY / "model.safetensors"):
+        if not bits.packs(name, tensor):
+            continue
+        weight = tensor.double()
+        squares["all"] += float(weight.square().sum())
+        for count in bits.BITS:
+            error = bits.unpack(*bits.pack(weight, count), count).double() - weight
+            squares[count] += float(error.square().sum())
+        blocks = weight.reshape(-1, bits.BLOCK)
+        scale = (blocks.abs().amax(1, keepdim=True) / 7).clamp_min(1e-30)
+        error = (blocks / scale).round() * scale - blocks
+        squares["plain"] += float(error.square().sum())
+    shares = {key: (square / squares["all"]) ** 0.5 for key, square in squares.items()}
+    assert round(shares[4], 3) == 0.083
+    assert round(shares["plain"], 3) == 0.099
+    assert round(shares[8], 4) == 0.0051

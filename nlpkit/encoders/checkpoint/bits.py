@@ -16,8 +16,8 @@ bit for bit, on every machine.
 
 The scale of a block is searched: the largest weight is put on several codes, the scale that fits
 the codes best is (weight . code) / (code . code), and the one with the least squared error is kept.
-On weights of a BERT (its matrices with noise of 0.3 of their spread) the root of the squared error
-is 8.4 % in 4 bits, where a scale of |largest| / 7 has 10.2 %, and 0.52 % in 8 bits.
+Over the matrices of `tiny` the root of the squared error is 8.3 % of the weights in 4 bits, where a
+scale of |largest| / 7 has 9.9 %, and 0.51 % in 8 bits (a test holds these).
 Legend: R rows, C columns, N blocks, K = 32 weights of a block, S blocks of a row.
 """
 
