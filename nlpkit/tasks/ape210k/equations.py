@@ -11,11 +11,12 @@ An answer is an exact fraction ("9", "7/3"). Two are equal if they are so to DEC
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from nlpkit.errors import RecordError, shown
 from nlpkit.formats.typed import read_value
@@ -23,6 +24,8 @@ from nlpkit.tasks.ape210k.arithmetic import LONGEST, EquationError, evaluate, pa
 
 DECIMALS = 6
 NONE = "no arithmetic"
+Choice = Literal["beam", "value"]
+"""What is chosen among equations: the likeliest one, or one of the likeliest value."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,28 @@ def worth(answer: str | None, negative: bool) -> int:
     return 2 if negative or not answer.startswith("-") else 1
 
 
-def choose(beams: list[Beam], negative: bool) -> Prediction:
-    """The prediction of some beams, best first, at least one: the first of those whose answers are
-    worth most."""
-    best = max(beams, key=lambda beam: worth(beam.answer, negative))
+def choose(beams: list[Beam], negative: bool, by: Choice = "beam") -> Prediction:
+    """The prediction of some beams, best first, at least one: of those whose answers are worth
+    most, the first, or by "value" the first with the answer that is likeliest over all of them."""
+    most = max(worth(beam.answer, negative) for beam in beams)
+    fit = [beam for beam in beams if worth(beam.answer, negative) == most]
+    best = fit[0]
+    if by == "value" and most > 0:
+        likelihood = likelihood_of_answers(fit)
+        best = max(fit, key=lambda beam: likelihood[rounded(beam.answer or "")])
     return Prediction(best.equation, best.answer, decimal_of(best.answer), best.score, beams)
+
+
+def likelihood_of_answers(beams: Iterable[Beam]) -> dict[str, float]:
+    """Rounded answer -> the probability of its equations together, up to a factor of all of them:
+    many ways of writing one value support each other."""
+    likelihood: dict[str, float] = {}
+    beams = list(beams)
+    highest = max((beam.score for beam in beams), default=0.0)
+    for beam in beams:
+        answer = rounded(beam.answer or "")
+        likelihood[answer] = likelihood.get(answer, 0.0) + math.exp(beam.score - highest)
+    return likelihood
 
 
 def rounded(answer: str) -> str:

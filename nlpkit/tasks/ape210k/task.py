@@ -57,6 +57,7 @@ from nlpkit.tasks.ape210k.arithmetic import EquationError, Number, evaluate
 from nlpkit.tasks.ape210k.constraint import EquationConstraint
 from nlpkit.tasks.ape210k.equations import (
     Beam,
+    Choice,
     Prediction,
     choose,
     exact_answer,
@@ -82,6 +83,9 @@ class Settings:
     not x/2*4."""
     beam_size: Size = 3
     """Equations that the search writes side by side; all of them are listed."""
+    choose: Choice = "beam"
+    """The answer is that of the likeliest equation, or (`value`) the one that is likeliest over all
+    equations with this value; then more beams may help."""
     constraint: bool = True
     """Whether the search writes only complete arithmetic; without it, any tokens."""
     negative: bool = False
@@ -248,7 +252,7 @@ class Task(task.Writes, task.Task[Example, Batch, Prediction]):
         for token_ids, score in found:
             equation = self.tokens.text(token_ids, example.numbers)
             beams.append(Beam(equation, exact_answer(equation), round(score, 4)))
-        return choose(beams, self.config.negative)
+        return choose(beams, self.config.negative, self.config.choose)
 
     def merge(self, example: Example, predictions: Sequence[Prediction]) -> Prediction:
         """Of the windows of a long problem the surest equation, of those with an answer if there

@@ -3,6 +3,7 @@ and scores."""
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from nlpkit.errors import RecordError, SettingsError
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.evaluation.scoring import Scoring
 from nlpkit.inference.predictor import predict_examples
-from nlpkit.tasks.ape210k.equations import Beam, Prediction
+from nlpkit.tasks.ape210k.equations import Beam, Prediction, choose, likelihood_of_answers
 from nlpkit.tasks.ape210k.task import Settings, Task
 
 SHAPE = encoders.ShapeConfig(
@@ -143,6 +144,26 @@ def test_a_beam_without_a_value_or_below_zero_is_passed_over(new_task):
     nothing = task._prediction(example, found[:1])
     assert (nothing.equation, nothing.answer, nothing.decimal) == ("12/0", None, None)
     assert task.facts(nothing) == {}
+
+
+def test_the_likeliest_value_counts_where_asked_for():
+    found = [
+        beam("5", -1.0, "a"),
+        beam("7", -1.3, "b"),
+        beam("14/2", -1.7, "c"),
+        beam("-9", -0.1, "d"),
+        beam(None, -0.1, "e"),
+    ]
+    assert choose(found, negative=False).equation == "a"
+    chosen = choose(found, negative=False, by="value")  # exp(-1.3) + exp(-1.7) > exp(-1)
+    assert (chosen.equation, chosen.score, chosen.beams) == ("b", -1.3, found)
+    assert choose(found, negative=True, by="value").equation == "d"
+    assert choose(found[:1] + found[2:], negative=False, by="value").equation == "a"
+    assert choose(found[4:], negative=False, by="value").equation == "e"
+    far = [beam("1", -2000.0, "a"), beam("2", -2001.0, "b"), beam("2", -2000.4, "c")]
+    assert choose(far, negative=False, by="value").equation == "b"
+    likelihood = likelihood_of_answers(found[:3])
+    assert likelihood["7"] == pytest.approx(likelihood["5"] * (math.exp(-0.3) + math.exp(-0.7)))
 
 
 def test_scores_by_hand(new_task):
