@@ -1,0 +1,59 @@
+"""Muon's update of all matrices of an encoder against the published iteration (five steps of degree
+5, whole matrices): `python tests/benchmarks/muon.py [ENCODER]`; processor milliseconds, median of
+nine, in turns."""
+
+import statistics
+import sys
+import time
+
+import torch
+
+from nlpkit import encoders
+from nlpkit.encoders.by_name import settings_of
+from nlpkit.optim.groups import parameter_groups
+from nlpkit.optim.muon import orthogonal
+
+PUBLISHED = (3.4445, -4.7750, 2.0315)
+
+
+def published(matrix, _parts):
+    a, b, c = PUBLISHED
+    wide = matrix.shape[0] <= matrix.shape[1]
+    found = matrix if wide else matrix.T
+    found = found / (found.norm() + 1e-7)
+    for _ in range(5):
+        gram = found @ found.T
+        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+    return found if wide else found.T
+
+
+def whole(matrix, _parts):
+    return orthogonal(matrix)
+
+
+def main():
+    torch.set_num_threads(1)
+    name = sys.argv[1] if len(sys.argv) > 1 else "tiny"
+    model = torch.nn.Module()
+    model.encoder = encoders.load(name, settings_of(name)())[0]
+    matrices = []
+    for group in parameter_groups(model, 1.0, 0.0, 1.0, ()):
+        if group.hidden:
+            shapes = [parameter.shape for parameter in group.parameters]
+            matrices += zip(map(torch.randn, shapes), group.parts, strict=True)
+    ways = {"published": published, "whole matrices": whole, "a head a matrix": orthogonal}
+    times = {way: [] for way in ways}
+    for _ in range(9):
+        for way, update in ways.items():
+            started = time.process_time()
+            for matrix, parts in matrices:
+                update(matrix, parts)
+            times[way].append(1000 * (time.process_time() - started))
+    base = statistics.median(times["published"])
+    for way, found in times.items():
+        middle = statistics.median(found)
+        print(f"{way:16} {middle:8.1f} ms   {base / middle:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
