@@ -66,11 +66,12 @@ def test_a_draw_has_the_mean_and_the_variance_of_the_posterior():
     assert torch.equal(latent.eval().draw(mean_BZ, log_variance_BZ), mean_BZ)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+@pytest.fixture(scope="module", params=[None, 4], ids=["numbers", "categories"])
+def trained(tmp_path_factory, request):
     """(task, model, folder) that knows four texts without any label by heart, each by its z."""
     folder = tmp_path_factory.mktemp("run")
-    task, model, encoder = make(folder, [{"text": text} for text in TEXTS], top_k=1)
+    records = [{"text": text} for text in TEXTS]
+    task, model, encoder = make(folder, records, top_k=1, categories=request.param)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     batch = task.collate([task.read({"text": text}) for text in TEXTS])
     for _ in range(200):
@@ -116,10 +117,9 @@ def test_evaluation_counts_the_divergence_and_another_z_is_worse(trained):
     task, model, _ = trained
     examples = [task.read({"text": text}) for text in TEXTS]
     batch = task.collate(examples)
-    mean_BZ, log_variance_BZ = model.posterior(batch.texts)
     decode = partial(task.evaluate, brief=True)
     found = predict_examples(task, model, examples, decode=decode)
-    kl_B = divergence(mean_BZ, log_variance_BZ).sum(1).tolist()
+    kl_B = model.latent.divergence(*model.posterior(batch.texts)).sum(1).tolist()
     assert all(assessed.nats >= kl - 1e-3 > 0 for assessed, kl in zip(found, kl_B, strict=True))
     assert [a.nats for a in found] == pytest.approx(model(batch).tolist(), rel=1e-3)
     metrics = task.score(zip([e.gold for e in examples], found, strict=True))

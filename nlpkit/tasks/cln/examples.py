@@ -33,6 +33,8 @@ class Example:
     is_cut: bool
     number: int = 0
     """Of the line, counted from 1; 0 for a record of no file."""
+    noise: Any = None
+    """What its latent vector is drawn with, as an array; None where it is not drawn yet."""
 
     def __len__(self) -> int:
         return 2 + max(len(self.prefix_ids), len(self.target))

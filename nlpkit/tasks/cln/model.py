@@ -15,8 +15,9 @@ import torch
 from nlpkit.encoders.base import encode
 from nlpkit.layers.cached_decoder import CachedDecoder
 from nlpkit.layers.conditional_norm import condition_norms
+from nlpkit.layers.gumbel import CategoricalLatent
 from nlpkit.layers.prefix_lm import PrefixBatch, PrefixLM
-from nlpkit.layers.vae import Latent, divergence
+from nlpkit.layers.vae import Latent
 from nlpkit.tasks.cln.conditions import ConditionSpace, ConditionVectors
 from nlpkit.tasks.cln.examples import Example
 from nlpkit.text.batch import TensorFields
@@ -26,7 +27,7 @@ from nlpkit.text.tokenizer import TokenBatch
 @dataclass(frozen=True)
 class Batch(TensorFields):
     """Conditions as tensors; `pairs`, `texts` and the wrong conditions are for what is known of the
-    gold."""
+    gold, `noise` for the draw of latent vectors (None: the model draws it)."""
 
     examples: list[Example]
     sources: TokenBatch
@@ -34,6 +35,7 @@ class Batch(TensorFields):
     wrong: torch.Tensor | None = None
     pairs: PrefixBatch | None = None
     texts: TokenBatch | None = None
+    noise: torch.Tensor | None = None
 
 
 class Model(PrefixLM):
@@ -41,7 +43,11 @@ class Model(PrefixLM):
     of the text."""
 
     def __init__(
-        self, encoder: Any, space: ConditionSpace, size: int, latent: Latent | None = None
+        self,
+        encoder: Any,
+        space: ConditionSpace,
+        size: int,
+        latent: Latent | CategoricalLatent | None = None,
     ):
         super().__init__(encoder)
         self.vectors = ConditionVectors(space, size)
@@ -53,24 +59,26 @@ class Model(PrefixLM):
         if self.latent is None:
             return self._nats(batch, self.seen(batch.condition))
         posterior = self.posterior(batch.texts)
-        loss_B = self._nats(batch, self.seen(batch.condition, self.latent.draw(*posterior)))
-        return loss_B + self.latent.cost(*posterior)
+        latent: Any = self.latent  # the posterior has what its `draw` takes
+        z_BZ = latent.draw(*posterior, noise=batch.noise)
+        return self._nats(batch, self.seen(batch.condition, z_BZ)) + self.latent.cost(*posterior)
 
     def judge(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """-log p of the texts under the right and under the wrong condition, a mirrored z with it:
+        """-log p of the texts under the right and under the wrong condition, an opposite z with it:
         (B,) each.
 
-        With `latent` z is the mean of the posterior, and its KL is added.
+        With `latent` z is the likeliest of the posterior, and its KL is added.
         """
         assert batch.wrong is not None
         if self.latent is None:
             right_B = self._nats(batch, self.seen(batch.condition))
             wrong_B = self._nats(batch, self.seen(batch.wrong))
             return right_B, wrong_B
-        mean_BZ, log_variance_BZ = self.posterior(batch.texts)
-        kl_B = divergence(mean_BZ, log_variance_BZ).sum(1)
-        right_B = self._nats(batch, self.seen(batch.condition, mean_BZ))
-        wrong_B = self._nats(batch, self.seen(batch.wrong, -mean_BZ))
+        posterior = self.posterior(batch.texts)
+        kl_B = self.latent.divergence(*posterior).sum(1)
+        z_BZ = self.latent.mode(*posterior)
+        right_B = self._nats(batch, self.seen(batch.condition, z_BZ))
+        wrong_B = self._nats(batch, self.seen(batch.wrong, self.latent.opposite(z_BZ)))
         return right_B + kl_B, wrong_B + kl_B
 
     def seen(self, condition: torch.Tensor, z_BZ: torch.Tensor | None = None) -> torch.Tensor:
@@ -80,8 +88,8 @@ class Model(PrefixLM):
             return condition_BC
         return condition_BC + self.latent.project(z_BZ)
 
-    def posterior(self, texts: TokenBatch | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(mean_BZ, log_variance_BZ) of texts, which the encoder reads as it is without a
+    def posterior(self, texts: TokenBatch | None) -> tuple[torch.Tensor, ...]:
+        """What `infer` of `latent` gives for texts, which the encoder reads as it is without a
         condition."""
         assert self.latent is not None
         assert texts is not None

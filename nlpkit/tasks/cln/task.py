@@ -18,7 +18,8 @@ file is drawn by (`seed`, n, k): the same line gives the same texts, whatever st
 
 `form` has a poem's lines and punctuation written exactly: what stands where is a mask by position,
 and the model chooses among what is left. With `latent` a line needs no label; `"between": ["送得很快",
-"再也不来了"]` asks for texts on the way from one to the other. Metrics are those of `metrics`.
+"再也不来了"]` asks for texts on the way from one to the other. With `categories` too, what a text is
+like is some choices, not numbers. Metrics are those of `metrics`.
 
 Source: https://kexue.fm/archives/7124.
 Differs from it: /7124 sets no segment and reads no [SEP] before the text.
@@ -29,18 +30,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from nlpkit import task
-from nlpkit.config import Positive, Range, Seed, Size, Weight
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.typed import read_json
 from nlpkit.jsonl import write_atomic
+from nlpkit.layers.gumbel import CategoricalLatent
 from nlpkit.layers.prefix_lm import Pair, collate_pairs, collate_sources
 from nlpkit.layers.vae import Latent
 from nlpkit.tasks.cln.conditions import Condition, ConditionSpace, read_condition
@@ -65,53 +68,11 @@ from nlpkit.tasks.cln.metrics import (
 from nlpkit.tasks.cln.model import Batch, Model
 from nlpkit.tasks.cln.poem_constraint import Metres
 from nlpkit.tasks.cln.poem_forms import form_of
+from nlpkit.tasks.cln.settings import Settings
 from nlpkit.tasks.cln.writer import Writer
 from nlpkit.text.tokenizer import Tokenizer
 
 FILE = "characters.json"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings, section `cln`."""
-
-    size: Size = 128
-    """Numbers of the condition that the norms see."""
-    max_length: Size = 128
-    """Tokens that are written at most, and that are learned of a text; a `prefix` is not
-    counted."""
-    latent: Size | None = None
-    """Numbers of a vector of every text that is learned with the labels, or without any
-    (`nlpkit.layers.vae`)."""
-    free: Weight = 0.25
-    """Nats that each number of the latent vector may tell of its text at no cost."""
-    annealing: Positive = 20_000
-    """Examples over which the cost of the latent vector rises to the whole."""
-    samples: Size = 1
-    """Texts for every line."""
-    search: Literal["sample", "beams"] = "sample"
-    """Draw the texts, or take the likeliest that a beam search finds, by the mean log-probability
-    of their tokens."""
-    beam_size: Size = 4
-    """Of the search; at least `samples` are taken."""
-    temperature: Annotated[float, Range(above=0, most=1e9)] = 1.0
-    """Logits are divided by it: below 1 the likely becomes likelier."""
-    top_k: Positive | None = None
-    """Draw from so many tokens, the likeliest; none for all."""
-    top_p: Annotated[float, Range(above=0, most=1)] = 0.95
-    """Draw from the fewest tokens that have this probability together."""
-    no_repeat: Size | None = None
-    """No sequence of so many tokens is written twice in a text; none for any."""
-    seed: Seed = 1
-    """Of the drawing."""
-    form: str = ""
-    """A form that every text has exactly: `label` for the form of poems that its label names, a
-    form's name, or a pattern in which 字 stands for any ideograph and other characters for
-    themselves."""
-    classifier: str = ""
-    """A run of `classification`, for the metric `agreement` of `eval`."""
-    training: tuple[str, ...] = ()
-    """Files with texts of training, for the metrics `copied_12` and `copied_mean` of `eval`."""
 
 
 class Task(task.Writes, task.AsksRun, task.Task[Example, Batch, Prediction]):
@@ -221,6 +182,18 @@ class Task(task.Writes, task.AsksRun, task.Task[Example, Batch, Prediction]):
         """The example as line `number` of its file: its texts are drawn by the seed and it."""
         return replace(example, number=number)
 
+    def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
+        """With `categories` draws the noise of each example, so that it is the same however a batch
+        is cut."""
+        if self.config.categories is None:
+            return None
+        shape = (self.config.latent, self.config.categories)
+
+        def augment(example: Example, random: Any) -> Example:
+            return replace(example, noise=random.gumbel(size=shape).astype(np.float32))
+
+        return augment
+
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the beginnings, and with targets also the texts."""
         assert self.space is not None
@@ -233,8 +206,10 @@ class Task(task.Writes, task.AsksRun, task.Task[Example, Batch, Prediction]):
         if not targets:
             return batch
         learned = [example.target for example in examples]
+        noises = [torch.from_numpy(e.noise) for e in examples if e.noise is not None]
         return replace(
             batch,
+            noise=torch.stack(noises) if noises else None,
             wrong=self.space.tensor([self.space.wrong(condition) for condition in conditions]),
             pairs=collate_pairs([Pair((), target) for target in learned], self.tokenizer),
             texts=None if self.config.latent is None else collate_sources(learned, self.tokenizer),
@@ -244,9 +219,20 @@ class Task(task.Writes, task.AsksRun, task.Task[Example, Batch, Prediction]):
         """The encoder with conditional norms."""
         assert self.space is not None
         config = self.config
-        latent = None
-        if config.latent is not None:
-            hidden_size: Any = encoder.hidden_size
+        hidden_size: Any = encoder.hidden_size
+        latent: Latent | CategoricalLatent | None = None
+        if config.latent is not None and config.categories is not None:
+            latent = CategoricalLatent(
+                hidden_size,
+                config.latent,
+                config.categories,
+                config.size,
+                config.free,
+                config.annealing,
+                start=config.gumbel_start,
+                end=config.gumbel_end,
+            )
+        elif config.latent is not None:
             latent = Latent(hidden_size, config.latent, config.size, config.free, config.annealing)
         return Model(encoder, self.space, config.size, latent)
 

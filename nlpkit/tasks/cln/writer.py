@@ -94,16 +94,15 @@ class Writer:
         return torch.stack([self._latent(model, example, copy) for example, (_, copy) in pairs])
 
     def _latent(self, model: Model, example: Example, copy: int) -> torch.Tensor:
-        """z of a text: drawn from N(0, 1), or on the way from one text to the other."""
+        """z of a text: drawn from the prior, or on the way from one text to the other."""
         assert model.latent is not None
         device = model.latent.seen.device
         if not example.between:
             random = np.random.default_rng((self.config.seed, example.number, copy, 1))
-            z_Z = torch.from_numpy(random.standard_normal(self.config.latent))
-            return z_Z.float().to(device)
+            return model.latent.from_prior(random).to(device)
         sources = collate_sources(example.between, self.tokenizer).to(device)
-        first_Z, last_Z = model.posterior(sources)[0]
+        first_Z, last_Z = model.latent.mode(*model.posterior(sources))
         share = 0.5
         if self.config.samples > 1:
             share = copy / (self.config.samples - 1)
-        return torch.lerp(first_Z, last_Z, share)
+        return model.latent.between(first_Z, last_Z, share)
