@@ -25,16 +25,6 @@ import math
 import numpy as np
 import torch
 
-MOST_ERROR = 0.75
-
-
-def numbers_needed(vectors: int, error: float) -> int:
-    """The least n with which the products of so many vectors are kept to within `error`, above 0
-    and up to 3/4, but for a probability of 2 / `vectors`. Raises ValueError for another error."""
-    if not 0 < error <= MOST_ERROR:
-        raise ValueError(f"expected an error above 0 and up to {MOST_ERROR}, got {error}")
-    return math.floor(24 * math.log(vectors) / error**2) + 1
-
 
 @functools.lru_cache(maxsize=4)
 def matrix(size: int, numbers: int) -> torch.Tensor:
