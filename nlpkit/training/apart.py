@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from nlpkit.errors import SettingsError
+from nlpkit.training.perturbation import summed
 from nlpkit.training.state import TrainState
 
 Gradients = list[torch.Tensor | None]
@@ -117,15 +118,15 @@ def summed_gradients(
     """
     if accelerator.num_processes == 1:
         return gradients
-    pairs = list(zip(gradients, parameters, strict=True))
-    flat = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
-    known = flat.new_tensor([gradient is not None for gradient in gradients])
-    sums, known = accelerator.reduce(torch.cat([flat, known]), "sum").split([len(flat), len(known)])
-    parts = sums.split([p.numel() for p in parameters])
-    summed: Gradients = []
-    for parameter, part, is_known in zip(parameters, parts, known.tolist(), strict=True):
-        summed.append(part.view_as(parameter).clone() if is_known else None)
-    return summed
+    filled = []
+    for gradient, parameter in zip(gradients, parameters, strict=True):
+        filled.append(torch.zeros_like(parameter) if gradient is None else gradient)
+    known = filled[0].new_tensor([gradient is not None for gradient in gradients])
+    *sums, known = summed(accelerator, [*filled, known])
+    found: Gradients = []
+    for total, is_known in zip(sums, known.tolist(), strict=True):
+        found.append(total.clone() if is_known else None)
+    return found
 
 
 def _plus(total: torch.Tensor | None, more: torch.Tensor | None) -> torch.Tensor | None:

@@ -8,10 +8,13 @@ padding. The batches of a pool are equal either in examples or in tokens; their 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+
+from nlpkit.inference.batching import split
 
 # batches that are sorted together: more means less padding, fewer means batches nearer to random
 POOL = 50
@@ -62,3 +65,16 @@ class Batches:
             least = ends[number - 1] + 1 if number else 1
             ends[number] = min(max(ends[number], least), len(pool) - len(cuts) + number)
         return ends.tolist()
+
+
+def own_part(batches: Batches, step: int, accelerator: Any) -> list[int]:
+    """The indices of a step's batch that are this process's, by length."""
+    ordered = sorted(batches[step].tolist(), key=lambda index: batches.lengths[index])
+    return ordered[accelerator.process_index :: accelerator.num_processes]
+
+
+def cut(lengths: Sequence[int], config: Any, device: Any) -> Iterator[list[int]]:
+    """The places of `lengths`, of examples, micro-batch by micro-batch, as `train.max_tokens` and
+    `train.accumulate` want them; `config` is the `TrainConfig`."""
+    most = config.max_tokens or (16384 if device.type == "cuda" else 2048)
+    yield from split(range(len(lengths)), lengths, most, config.accumulate)

@@ -39,7 +39,7 @@ def read_examples(
     task: Any, pairs: Iterable[tuple[str, dict[str, Any]]], *, gold: bool = True
 ) -> list[Any]:
     """The examples of the records. Raises DataError with the place of a wrong one or, if wanted,
-    one without gold."""
+    one without gold; what has none is read for training as `train.unlabelled`."""
     examples = []
     for where, record in pairs:
         try:
@@ -47,6 +47,9 @@ def read_examples(
         except RecordError as error:
             raise error.at(where) from None
         if gold and example.gold is None:
-            raise DataError(f"{where}: no gold: training and evaluation need the answers")
+            raise DataError(
+                f"{where}: no gold: training and evaluation need the answers",
+                hint="lines without gold can train beside others: nlpkit settings train, unlabelled",
+            )
         examples.append(example)
     return examples

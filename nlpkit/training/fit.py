@@ -19,12 +19,11 @@ import torch
 
 from nlpkit.config import build
 from nlpkit.evaluation.thresholds import untuned_half
-from nlpkit.inference.batching import split
 from nlpkit.inference.devices import from_main, peak_memory
 from nlpkit.inference.predictor import Predictor
 from nlpkit.jsonl import write_atomic
 from nlpkit.run import Run
-from nlpkit.training.batching import Batches
+from nlpkit.training.batching import Batches, cut, own_part
 from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
 from nlpkit.training.closed_form import ClosedFormModel, refuse_training, step_of
 from nlpkit.training.dataset import read_examples
@@ -35,6 +34,7 @@ from nlpkit.training.settings import TrainConfig
 from nlpkit.training.split import tuning_half
 from nlpkit.training.state import TrainState
 from nlpkit.training.tensorboard import write_evaluation
+from nlpkit.training.unlabelled import unlabelled_batches
 from nlpkit.training.whole_batches import must_stay_whole, refuse_cuts
 
 
@@ -57,6 +57,10 @@ def make_state(run: Run, data: Data, accelerator: Any) -> Fit:
     is_computed = isinstance(run.model, ClosedFormModel)
     steps = 1 if is_computed else fit.config.epochs * fit.batches.per_epoch
     fit.state = new_state(run.model, fit.config, steps, accelerator)
+    if data.unlabelled is not None:
+        fit.state.unlabelled = unlabelled_batches(
+            run.task, data.unlabelled, fit.config, accelerator
+        )
     return fit
 
 
@@ -152,15 +156,13 @@ class Fit:
 
     def micro_batches(self, step: int) -> Iterator[Any]:
         """This process's micro-batches of the batch of a step."""
-        ordered = sorted(self.batches[step].tolist(), key=lambda index: self.batches.lengths[index])
-        mine = ordered[self.accelerator.process_index :: self.accelerator.num_processes]
+        mine = own_part(self.batches, step, self.accelerator)
         examples = [self._example(index, step) for index in mine]
         if must_stay_whole(self.run.task, self.run.model):
             yield self.run.task.collate(examples)
             return
         lengths = [len(example) for example in examples]  # as they were made
-        most = self.config.max_tokens or (16384 if self.accelerator.device.type == "cuda" else 2048)
-        for places in split(range(len(mine)), lengths, most, self.config.accumulate):
+        for places in cut(lengths, self.config, self.accelerator.device):
             yield self.run.task.collate([examples[place] for place in places])
 
     def _example(self, index: int, step: int) -> Any:

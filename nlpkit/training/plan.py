@@ -10,7 +10,7 @@ import torch
 
 from nlpkit import encoders, tasks
 from nlpkit.config import Values, build, defaults_of, resolve
-from nlpkit.errors import DataError
+from nlpkit.errors import DataError, SettingsError
 from nlpkit.inference.devices import from_main
 from nlpkit.inference.precision import choose
 from nlpkit.run import Run, describe
@@ -56,7 +56,10 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """The settings of all sections: `train`, `encoder`, and one with the name of the task.
-        Raises SettingsError."""
+        Raises SettingsError, also for files that are named as those of several tasks are."""
+        for option, files in (("--data", self.data), ("--dev", self.dev)):
+            for file in files:
+                refuse_named_file(option, self.task, file)
         return resolve(self._sections(), *self.values)
 
     def defaults(self) -> dict[str, Any]:
@@ -72,16 +75,30 @@ class Plan:
         }
 
 
+def refuse_named_file(option: str, task: str, file: str) -> None:
+    """Raises SettingsError for `task=path` where that is no file and one task trains alone."""
+    name, equals, path = file.partition("=")
+    if not equals or tasks.section_name(name) not in tasks.names() or Path(file).exists():
+        return
+    raise SettingsError(
+        f'{option}: {task} trains alone: expected a file, got "{file}"',
+        hint=f"{option} {path}; TASK=FILE is for several tasks with one encoder: "
+        "nlpkit train gplinker+ner",
+    )
+
+
 @dataclass(frozen=True)
 class Data:
     """The records of a training."""
 
     train: Records
     dev: Records
+    unlabelled: Records | None = None
+    """Those of `train.unlabelled`, None where it names no files."""
 
     def describe(self, plan: Plan) -> dict[str, Any]:
         """What the run's config says of them."""
-        return {
+        said = {
             "train": list(plan.data),
             "dev": list(plan.dev) or "a tenth of train, by content",
             "train_lines": len(self.train.pairs),
@@ -89,6 +106,16 @@ class Data:
             "train_sha256": self.train.sha256,
             "dev_sha256": self.dev.sha256,
         }
+        if self.unlabelled is not None:
+            said["unlabelled_lines"] = len(self.unlabelled.pairs)
+            said["unlabelled_sha256"] = self.unlabelled.sha256
+        return said
+
+    @property
+    def hashes(self) -> list[str]:
+        """What tells the data from others."""
+        parts = [self.train, self.dev, self.unlabelled]
+        return [part.sha256 for part in parts if part is not None]
 
 
 def load_data(plan: Plan, accelerator: Any) -> Data:
@@ -97,9 +124,10 @@ def load_data(plan: Plan, accelerator: Any) -> Data:
     They are read once and held in memory, so that a file may change during the training. Raises
     DataError for a wrong line, and where processes have read different ones.
     """
-    data = Data(*_read(plan))
+    unlabelled = plan.settings()["train"].unlabelled
+    data = Data(*_read(plan), read_records(unlabelled) if unlabelled else None)
     if accelerator.num_processes > 1:
-        mine = (data.train.sha256, data.dev.sha256)
+        mine = data.hashes
         if from_main(mine) != mine:
             raise DataError(f"{', '.join(plan.data)}: changed while the processes read it")
     return data

@@ -56,10 +56,13 @@ class TrainConfig:
     techniques: tuple[str, ...] = ()
     """`name(argument=value)` of what wraps the parts of a step (`nlpkit.training.techniques`), e.g.
     `["flooding(level=0.1)"]`; a later one wraps an earlier one."""
+    unlabelled: tuple[str, ...] = ()
+    """Files whose lines count for the technique `vat` alone, which needs no gold and looks at none:
+    each step has `batch_size` of them beside the others."""
     balance: str = "sum"
     """How the losses of several tasks, or of a model that has several, are weighed
-    (`nlpkit.training.balance`): `sum`, `initial`, `scale_free`, `generalised_mean(exponent=0)`,
-    `normalised` or `pareto`."""
+    (`nlpkit.training.balance`): `sum`, `prior(losses=[0.7, 2.3])`, `initial`, `scale_free`,
+    `generalised_mean(exponent=0)`, `normalised` or `pareto`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`fp32`, `bf16`, or `auto`: the faster one, measured at the start."""
     evaluate_every: Annotated[float, Range(above=0, most=1e9)] = 1.0
@@ -76,7 +79,12 @@ class TrainConfig:
         if self.optimizer is not None:
             optim.check_name(self.optimizer)
         wrappers.parse(self.wrappers)
-        techniques.parse(self.techniques)
+        wrapping = techniques.parse(self.techniques)
+        if self.unlabelled and not any(map(techniques.takes_unlabelled, wrapping)):
+            raise ValueError(
+                "unlabelled: no technique learns from lines without gold: "
+                'expected train.techniques=["vat"]'
+            )
         balance.parse(self.balance)
         parse_rates(self.rates)
         parse_schedule(self.schedule)

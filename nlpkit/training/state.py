@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,9 @@ class TrainState:
     history: list[dict[str, Any]] = field(default_factory=list)
     memory: dict[str, torch.Tensor] = field(default_factory=dict)
     """What techniques remember from step to step, by names of their own."""
+    unlabelled: Callable[[int], Iterable[Any]] | None = None
+    """(step, counted from 0) -> this process's micro-batches of the step's lines without gold; None
+    where there are none."""
     # set by a signal handler of any process; every process hears of it with the next step
     interrupted: bool = False
 

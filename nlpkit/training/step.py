@@ -17,7 +17,7 @@ couples the examples, `backward` is that of `nlpkit.training.gradient_cache`, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -67,15 +67,17 @@ class TrainingStep:
         weighing = balance.parse(state.config.balance)
         if not balance.is_sum(weighing):
             refuse_single(state.model)
+            if hasattr(weighing, "check"):
+                weighing.check(state.model)
             self.backward = partial(
                 balanced_backward, state, weighing, self._losses, self.parameters
             )
         self.combine: Callable[[torch.Tensor], Total] = self._combine
         self.update: Callable[[], None] = self._update
         for technique in techniques.parse(state.config.techniques):
-            part = techniques.part_of(technique)
-            self._check(technique, part)
-            setattr(self, part, partial(getattr(technique, part), self, getattr(self, part)))
+            for part in techniques.parts_of(technique):
+                self._check(technique, part)
+                setattr(self, part, partial(getattr(technique, part), self, getattr(self, part)))
         # a module with this method counts the examples that it was trained on
         self.counting: list[Any] = [
             module for module in state.model.modules() if hasattr(module, "count_examples")
@@ -98,6 +100,12 @@ class TrainingStep:
     def gradients(self) -> list[torch.Tensor]:
         """Those of the parameters that have one, in their order and shapes."""
         return [p.grad for p in self.parameters if p.grad is not None]
+
+    def all_micro_batches(self, micro_batches: MicroBatches) -> Iterator[Any]:
+        """The micro-batches of a step, and those of its lines without gold."""
+        yield from micro_batches()
+        if self.state.unlabelled is not None:
+            yield from self.state.unlabelled(self.state.step)
 
     def _check(self, technique: Any, part: str) -> None:
         """Raises SettingsError where a technique does not go with the model."""

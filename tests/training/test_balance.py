@@ -81,6 +81,7 @@ NORMS = G.norm(dim=1)
 MEAN = 8.0  # both losses at the start
 BY_HAND = {
     "sum": ([1, 1], [1, 1]),
+    "prior(losses=[2.0, 5.0])": ([1 / 2, 1 / 5], [1 / 2, 1 / 5]),
     "initial": ([1 / MEAN, 1 / MEAN], [1 / MEAN, 1 / MEAN]),
     "scale_free": ([1 / MEAN, 1 / MEAN], [1 / MEAN, 1 / MEAN]),
     "generalised_mean": ([1, 1], [1, 1]),
@@ -165,6 +166,7 @@ def test_a_loss_without_gradient_does_not_stop_the_others():
     ("call", "says"),
     [
         ("paretto", 'train.balance: .*"paretto"; did you mean "pareto"'),
+        ("prior(losses=[1, 0])", "prior.losses: expected a number above 0, got 0"),
         ("initial(step=2)", 'unknown setting .*"; did you mean "steps"'),
         ("generalised_mean(exponent=1e9)", "exponent: expected at most 100"),
         ("", "expected name.argument=value"),
@@ -198,6 +200,12 @@ def test_one_loss_is_not_weighed_and_a_changed_one_is_not_taken_apart(tmp_path, 
     step_of("sum", techniques=("twofold",))
     with pytest.raises(SettingsError, match="train.techniques: .* expected train.balance=sum"):
         step_of("pareto", techniques=("twofold",))
+
+
+@pytest.mark.parametrize("call", ["prior", "prior(losses=[1])", "prior(losses=[1, 2, 3])"])
+def test_a_prior_is_of_each_loss(call):
+    with pytest.raises(SettingsError, match="expected 2 numbers, for one, other, got [013]"):
+        step_of(call)
 
 
 @pytest.mark.parametrize("name", ["gplinker", "entity_linking"])

@@ -18,6 +18,7 @@ from nlpkit.tasks import ner
 from nlpkit.training.checkpoints import CHECKPOINT
 from nlpkit.training.loop import Evaluation
 from nlpkit.training.multitask.plan import MultiPlan, kb_values
+from nlpkit.training.plan import Plan
 from nlpkit.training.resume import finished_summary, open_fit
 from nlpkit.training.step import TrainingStep
 
@@ -237,6 +238,19 @@ def test_techniques_wrap_the_step_of_several_tasks_exactly(files, tmp_path):
 def test_what_is_wrong_with_a_plan_is_said(task, data, says, tmp_path):
     with pytest.raises(SettingsError, match=says):
         MultiPlan(task, tuple(data), tmp_path / "run").settings()
+
+
+@pytest.mark.parametrize("option", ["data", "dev"])
+def test_a_task_that_trains_alone_names_its_files_without_it(option, tmp_path, monkeypatch):
+    files = {"data": ("a.jsonl",), "dev": ("b.jsonl",), option: ("gplinker=a.jsonl",)}
+    says = f'--{option}: gplinker trains alone: expected a file, got "gplinker=a.jsonl"'
+    with pytest.raises(SettingsError, match=says) as caught:
+        Plan("gplinker", out=tmp_path / "run", **files).settings()
+    assert caught.value.hint.startswith(f"--{option} a.jsonl; ")
+    assert "gplinker+ner" in caught.value.hint
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gplinker=a.jsonl").touch()
+    Plan("gplinker", out=tmp_path / "run", **files).settings()  # a file may have that name
 
 
 def test_each_task_has_its_files_settings_and_knowledge_base(tmp_path):

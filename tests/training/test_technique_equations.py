@@ -347,6 +347,41 @@ def test_the_spectral_bound_cuts_what_lies_above_it_and_nothing_else():
         assert model.head.weight.norm() > 0.8  # not of the encoder
 
 
+@pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize(("norm", "of_start"), [(1.7, "false"), (0.9, "true")])
+def test_the_spectral_reparametrisation_has_the_gradient_by_what_is_normalised(
+    norm, of_start, cuts
+):
+    model = Network()
+    raw_IO = model.encoder.layer.weight
+    start = float(torch.linalg.svdvals(raw_IO.detach())[0])
+    wanted_norm = norm * start if of_start == "true" else norm
+    with torch.no_grad():
+        raw_IO.mul_(wanted_norm / start)  # its length does not matter, but for that of the gradient
+    unit_IO = wanted_norm * raw_IO / torch.linalg.matrix_norm(raw_IO, 2)
+    weights = moved(model, **{"encoder.layer.weight": unit_IO})
+    loss = functional_call(model, weights, (whole_batch(),)).mean()
+    wanted = autograd_of(loss, model)
+    step = step_of(f"spectral_reparametrisation(norm={norm}, of_start={of_start})")
+    found_loss, _ = gradient_of(step, cuts)
+    assert found_loss == pytest.approx(float(loss.detach()), rel=1e-9)
+    matrix_IO = step.state.model.encoder.layer.weight
+    seen = []
+    step.state.wrapped.step = lambda: seen.append(matrix_IO.grad.clone())
+    step.update()
+    torch.testing.assert_close(seen[0], wanted["encoder.layer.weight"], rtol=1e-6, atol=1e-9)
+    assert abs(float((seen[0] * matrix_IO.detach()).sum())) < 1e-9  # it makes W neither longer nor shorter
+
+
+def test_the_spectral_reparametrisation_keeps_the_norm():
+    step = step_of("spectral_reparametrisation(norm=1.7)")
+    for _ in range(20):
+        step(lambda: pieces(2))
+    norm = float(torch.linalg.svdvals(step.state.model.encoder.layer.weight.detach())[0])
+    assert norm == pytest.approx(1.7, rel=1e-2)
+    assert not torch.equal(step.state.model.head.weight, Network().head.weight)
+
+
 def test_a_penalty_on_top_of_fgm_is_that_of_the_clean_loss():
     calls = ["fgm(epsilon=0.5)", "embedding_gradient_penalty(weight=0.7)"]
     _, both = gradient_of(step_of(*calls), 2)
@@ -366,6 +401,7 @@ CALLS = [
     "vat(epsilon=0.5)",
     "two_rate_flooding(descent=0.2, ascent=0.05)",
     "spectral_norm(weight=0.1)",
+    "spectral_reparametrisation(norm=2.0)",
     "flooding(level=100)",
 ]
 

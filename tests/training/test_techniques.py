@@ -52,8 +52,10 @@ def made(tmp_path, monkeypatch):
     folder = tmp_path / "techniques"
     folder.mkdir()
     for part in techniques.PARTS:
-        (folder / f"no_{part}.py").write_text(NOTHING.format(part=part))
-    (folder / "counts.py").write_text(COUNTS)
+        for name in ("no", "again_no"):
+            (folder / f"{name}_{part}.py").write_text(NOTHING.format(part=part))
+    for name in ("counts", "counts_too"):
+        (folder / f"{name}.py").write_text(COUNTS)
     monkeypatch.setattr(techniques, "__path__", [*techniques.__path__, str(folder)])
     yield folder
     for path in folder.iterdir():
@@ -78,6 +80,7 @@ ZERO = [
     "two_rate_flooding(ascent=0)",
     "spectral_norm(weight=0)",
     "spectral_bound(bound=0)",
+    "spectral_reparametrisation(norm=0)",
 ]
 TOGETHER = [
     "flooding(level=1e6)",
@@ -87,6 +90,7 @@ TOGETHER = [
     "two_rate_flooding(descent=0.003, ascent=0.002)",
     "spectral_norm(weight=0.1)",
     "spectral_bound(bound=0.5)",
+    "spectral_reparametrisation(norm=0.4)",
 ]
 
 
@@ -94,7 +98,7 @@ def test_techniques_of_strength_0_change_no_bit(lines, tmp_path, made):
     nothing = [f"no_{part}" for part in techniques.PARTS]
     for pieces in (1, 3):
         plain = steps_of(fit_of(lines, tmp_path / f"plain{pieces}", accumulate=pieces), 20)
-        calls = [*nothing, *ZERO, *nothing]
+        calls = [*nothing, *ZERO, *[f"again_{call}" for call in nothing]]
         wrapped = fit_of(lines, tmp_path / f"wrapped{pieces}", *calls, accumulate=pieces)
         assert len({plain[0][0], plain[0][-1]}) == 2
         assert_same(plain, steps_of(wrapped, 20))
@@ -174,7 +178,7 @@ def test_fgm_takes_the_gradient_at_the_moved_table_and_puts_it_back(lines, tmp_p
 
 
 def test_later_ones_wrap_earlier_ones_and_what_they_remember_is_resumed(lines, tmp_path, made):
-    calls = ["counts(by=2)", "counts(by = 3)"]
+    calls = ["counts(by=2)", "counts_too(by = 3)"]
     fit = fit_of(lines, tmp_path / "run", *calls)
     for event in fit.events():
         if event.step == 4:
@@ -224,9 +228,16 @@ def test_an_unknown_or_broken_technique_is_named(call, says):
 
 def test_every_technique_is_a_dataclass_that_says_what_its_arguments_are():
     for technique in techniques.parse(techniques.names()):
-        assert techniques.part_of(technique) in techniques.PARTS
+        assert techniques.parts_of(technique)
         assert dataclasses.fields(technique)
         assert type(technique).__doc__
+
+
+def test_a_technique_that_stands_twice_is_refused():
+    calls = ["fgm(epsilon=0.5)", "rdrop", "fgm(epsilon=1.0)"]
+    with pytest.raises(SettingsError, match='train.techniques: "fgm" stands twice') as caught:
+        build(TrainConfig, {"techniques": calls}, "train")
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ dataclass whose fields are the arguments, with one method:
 
     def weights(self, losses_L, gram, memory) -> weights_L
 
+and, where it needs it, `check(model)`, which raises SettingsError for a model that it cannot weigh.
 `losses_L` are the mean losses L_i; `gram()` gives <g_i, g_j> over the parameters of the encoder,
 which all losses share, (L, L); all are float64. What it must remember from step to step it keeps in
 `memory`, which checkpoints hold, as tensors under names that begin with "balance.". Losses and
@@ -17,6 +18,7 @@ with weight 1.
 
     balance            w_i                        what is minimised
     sum                1                          sum_i L_i
+    prior              1 / L_i^prior              the same, in units of a prediction without looking
     initial            1 / L_i at the start       the same, each in units of its own start
     scale_free         1 / L_i                    sum_i log L_i: no scale of a loss matters
     generalised_mean   d M / d L_i                M = n (1/n sum_i L_i^exponent)^(1/exponent)
@@ -26,9 +28,7 @@ with weight 1.
 All but `sum` take a backward pass for each loss, and hold a gradient for each. A loss or a gradient
 that is 0 has weight 0 where it would be divided by.
 
-Source: https://kexue.fm/archives/8870 (losses), https://kexue.fm/archives/8896 (gradients). Differs
-from 8870: the loss of a prior prediction is no choice here, since only a classifier has an obvious
-one; `initial` is what it stands for.
+Source: https://kexue.fm/archives/8870 (losses), https://kexue.fm/archives/8896 (gradients).
 """
 
 from __future__ import annotations

@@ -8,9 +8,7 @@ to that of the mean loss: it does not depend on how the batch was cut. u is reme
 step, so that sigma comes near ||W||_2 while W moves slowly. Matrices are all weights of two
 dimensions but embeddings; what the loss does not reach is left alone.
 
-There is no reparametrisation W / ||W||_2 here: it would throw away the sizes of pretrained
-weights, and the weights that are evaluated and saved would be others than those that are trained.
-`spectral_bound` holds the norms below a bound instead.
+`spectral_reparametrisation` fixes the norms instead, `spectral_bound` holds them below a bound.
 
 Source: Yoshida and Miyato 2017, arxiv.org/abs/1705.10941, algorithm 1;
 https://kexue.fm/archives/6051.
@@ -55,16 +53,18 @@ class Technique:
 
 
 def largest_singular(
-    step: TrainingStep, key: str, matrix_IO: torch.Tensor
+    step: TrainingStep, key: str, matrix_IO: torch.Tensor, iterations: int = 1
 ) -> tuple[float, torch.Tensor, torch.Tensor]:
-    """(sigma, u_I, v_O) of a matrix: one iteration on from the u that memory has under the key, or
+    """(sigma, u_I, v_O) of a matrix: some iterations on from the u that memory has under the key, or
     from a random one."""
     memory = step.state.memory
     w_IO = matrix_IO.detach()
     if key not in memory:
         memory[key] = random_like(w_IO[:, 0], step.state.config.seed, 0)
-    v_O = nn.functional.normalize(w_IO.T @ memory[key], dim=0)
-    u_I = nn.functional.normalize(w_IO @ v_O, dim=0)
+    u_I = memory[key]
+    for _ in range(iterations):
+        v_O = nn.functional.normalize(w_IO.T @ u_I, dim=0)
+        u_I = nn.functional.normalize(w_IO @ v_O, dim=0)
     memory[key] = u_I
     return float(u_I @ w_IO @ v_O), u_I, v_O
 

@@ -1,0 +1,38 @@
+"""Lines without gold beside those of a training (`train.unlabelled`): which of them a step has.
+
+They are shuffled, cut into batches and shared by processes as the others are, but by themselves: the
+batches of the lines with gold, and the steps of an epoch, stay what they are. What gold a line has
+is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nlpkit.training.batching import Batches, cut, own_part
+from nlpkit.training.dataset import Records, read_examples
+from nlpkit.training.settings import TrainConfig
+
+
+def unlabelled_batches(
+    task: Any, records: Records, config: TrainConfig, accelerator: Any
+) -> Callable[[int], Iterator[Any]]:
+    """(step, counted from 0) -> this process's micro-batches, without targets: of `batch_size`
+    lines, or as many tokens where `batch_by` says so.
+
+    Raises DataError for a line that the task cannot read.
+    """
+    examples: list[Any] = []
+    for example in read_examples(task, records.pairs, gold=False):
+        examples += task.windows(example)
+    lengths = [len(example) for example in examples]
+    batches = Batches(lengths, config.batch_size, config.seed, config.batch_by == "tokens")
+
+    def micro_batches(step: int) -> Iterator[Any]:
+        mine = [examples[index] for index in own_part(batches, step, accelerator)]
+        own_lengths = [len(example) for example in mine]
+        for places in cut(own_lengths, config, accelerator.device):
+            yield task.collate([mine[place] for place in places], targets=False)
+
+    return micro_batches
