@@ -1,5 +1,5 @@
 """The models of classification: a linear layer over a pooled vector, trained, behind a bottleneck, or
-computed.
+computed; and one that also learns from vectors that a generator makes up.
 
 Legend: B batch, T tokens, H hidden, P = 2H pooled, L labels.
 """
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nlpkit.encoders.base import encode
+from nlpkit.layers.adversarial import Adversary
 from nlpkit.layers.bottleneck import Bottleneck
 from nlpkit.layers.linear_discriminant import Sums, solve
 from nlpkit.text.batch import TensorFields
@@ -21,10 +22,12 @@ from nlpkit.text.tokenizer import TokenBatch
 
 @dataclass(frozen=True)
 class Batch(TensorFields):
-    """Tokens and, where gold is known, the numbers of the labels."""
+    """Tokens and, where gold is known, the numbers of the labels; `drawn` is what vectors are made up
+    from (None: the model draws it)."""
 
     tokens: TokenBatch
     labels_B: torch.Tensor | None
+    drawn: torch.Tensor | None = None
 
 
 class Model(nn.Module):
@@ -93,6 +96,38 @@ class BottleneckModel(Model):
         assert batch.labels_B is not None
         logits_BL, cost_B = self.outputs(batch)
         return nn.functional.cross_entropy(logits_BL, batch.labels_B, reduction="none") + cost_B
+
+
+class AdversarialModel(Model):
+    """Whose classifier also learns from vectors of the labels that an adversary makes up."""
+
+    def __init__(self, encoder: Any, labels: int, dropout: float, weight: float, **adversary: Any):
+        super().__init__(encoder, labels, dropout)
+        self.weight = weight
+        self.adversary = Adversary(2 * encoder.hidden_size, labels, **adversary)
+
+    def outputs(self, batch: Batch) -> Any:
+        """(logits_BL, pooled_BP) of a batch."""
+        pooled_BP = self.pooled(batch.tokens)
+        logits_BL = self.classifier(self.dropout(pooled_BP))
+        return logits_BL.to(self.classifier.weight.dtype), pooled_BP
+
+    def log_probs(self, outputs: Any) -> torch.Tensor:
+        """As without an adversary."""
+        return super().log_probs(outputs[0])
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The loss of each text; in training also that of a vector of its label, and those of the
+        adversary: (B,)."""
+        assert batch.labels_B is not None
+        logits_BL, pooled_BP = self.outputs(batch)
+        loss_B = nn.functional.cross_entropy(logits_BL, batch.labels_B, reduction="none")
+        if not self.training:
+            return loss_B
+        made_BP, adversary_B = self.adversary(pooled_BP, batch.labels_B, batch.drawn)
+        made_logits_BL = self.classifier(made_BP).to(loss_B.dtype)
+        made_B = nn.functional.cross_entropy(made_logits_BL, batch.labels_B, reduction="none")
+        return loss_B + self.weight * made_B + adversary_B
 
 
 class ClosedFormModel(Model):

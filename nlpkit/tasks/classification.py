@@ -19,7 +19,9 @@ after a minute of one core; two epochs of training, seed 1, have 0.889 after nin
     nlpkit train classification --data train.jsonl --dev dev.jsonl --encoder tiny \
         --set classification.head=closed_form --set train.precision=fp32
 
-`vib` puts a bottleneck between `pooled` and the classifier (`nlpkit.layers.bottleneck`).
+`vib` puts a bottleneck between `pooled` and the classifier (`nlpkit.layers.bottleneck`). With `gan`
+the classifier also learns from vectors of each label that a generator makes up, which is trained
+against a critic (`nlpkit.layers.adversarial`); they are weighed by `gan`.
 
 Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 4.1.
 Differs from it: the mean stands beside [CLS], which an encoder that was not pretrained on pairs has
@@ -29,11 +31,12 @@ Legend: B batch, T tokens, H hidden, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,7 +48,13 @@ from nlpkit.formats.finding import Finding
 from nlpkit.formats.labels import find_labels, label_ids, read_label, read_labels, write_labels
 from nlpkit.formats.text import read_text, text_windows
 from nlpkit.formats.typed import read_dataclass
-from nlpkit.tasks._classifiers import Batch, BottleneckModel, ClosedFormModel, Model
+from nlpkit.tasks._classifiers import (
+    AdversarialModel,
+    Batch,
+    BottleneckModel,
+    ClosedFormModel,
+    Model,
+)
 from nlpkit.text.tokenizer import Encoding, Tokenizer
 
 
@@ -66,6 +75,15 @@ class Settings:
     vib: Weight = 0.0
     """Cost of a nat that passes a variational information bottleneck before the classifier; 0 for
     no bottleneck."""
+    gan: Weight = 0.0
+    """Of the loss on vectors that a generator makes up for each label, meant for few lines a label; 0
+    for no generator."""
+    gan_critic: Literal["penalty", "normalised", "normalised_squared", "spectral"] = "penalty"
+    """With `gan`: by which way the critic changes slowly with its input."""
+    gan_noise: Size = 32
+    """With `gan`: numbers of the noise from which a vector is made."""
+    gan_penalty: Weight = 10.0
+    """With `gan_critic=penalty`: of the squared difference of the gradient's length from 1."""
     shrinkage: Annotated[float, Range(above=0, most=1)] = 0.1
     """With `closed_form`: how far the covariance of the features is taken to its diagonal."""
 
@@ -93,6 +111,8 @@ class Example:
 
     encoding: Encoding
     gold: Prediction | None
+    drawn: Any = None
+    """What a vector of its label is made up from, as an array; None where it is not drawn yet."""
 
     def __len__(self) -> int:
         return len(self.encoding)
@@ -140,28 +160,62 @@ class Task(task.Task[Example, Batch, Prediction]):
         """Overlapping windows of a long text."""
         return text_windows(self.tokenizer, example, self.config.max_length)
 
+    def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
+        """With `gan` draws what each example's vector is made from, so that it is the same however a
+        batch is cut."""
+        if not self.config.gan:
+            return None
+
+        def augment(example: Example, random: Any) -> Example:
+            noise = random.standard_normal(self.config.gan_noise)
+            return replace(example, drawn=np.append(noise, random.random()).astype(np.float32))
+
+        return augment
+
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts."""
+        drawn = [torch.from_numpy(e.drawn) for e in examples if e.drawn is not None]
         labels_B = (
             torch.tensor([self.label_ids[e.gold.label] for e in examples if e.gold])
             if targets
             else None
         )
-        return Batch(self.tokenizer.collate([example.encoding for example in examples]), labels_B)
+        return Batch(
+            self.tokenizer.collate([example.encoding for example in examples]),
+            labels_B,
+            torch.stack(drawn) if drawn else None,
+        )
 
     def build_model(self, encoder: nn.Module) -> Model:
         """Encoder and a classifier with fresh weights."""
-        vib = self.config.vib
-        if self.config.head == "closed_form":
-            if vib:
+        config = self.config
+        labels = len(self.labels)
+        if config.head == "closed_form":
+            for name in ("vib", "gan"):
+                value = getattr(config, name)
+                if value:
+                    raise SettingsError(
+                        f"classification.{name}: nothing is trained with head=closed_form: "
+                        f"expected 0, got {value}"
+                    )
+            return ClosedFormModel(encoder, labels, config.shrinkage)
+        if config.gan:
+            if config.vib:
                 raise SettingsError(
-                    f"classification.vib: nothing is trained with head=closed_form: "
-                    f"expected 0, got {vib}"
+                    f"classification.gan: does not go with vib: expected 0, got {config.gan}"
                 )
-            return ClosedFormModel(encoder, len(self.labels), self.config.shrinkage)
-        if vib:
-            return BottleneckModel(encoder, len(self.labels), self.config.dropout, vib)
-        return Model(encoder, len(self.labels), self.config.dropout)
+            return AdversarialModel(
+                encoder,
+                labels,
+                config.dropout,
+                config.gan,
+                noise=config.gan_noise,
+                kind=config.gan_critic,
+                penalty=config.gan_penalty,
+            )
+        if config.vib:
+            return BottleneckModel(encoder, labels, config.dropout, config.vib)
+        return Model(encoder, labels, config.dropout)
 
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The labels of every text with their probabilities; all labels, for `merge`."""
