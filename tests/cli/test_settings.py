@@ -79,6 +79,13 @@ def test_the_command_lists_a_section():
     assert 'no section "tarin"; did you mean "train"?' in str(result.exception)
 
 
+def as_toml(value):
+    """A default as a call has it: numbers, booleans and lists as they are, text in quotes."""
+    if value in ("true", "false") or value.startswith("["):
+        return value
+    return value if value.replace(".", "").isdigit() else repr(value)
+
+
 @pytest.mark.parametrize(
     ("setting", "package", "class_name"),
     [
@@ -98,11 +105,7 @@ def test_what_a_setting_may_call_is_listed(setting, package, class_name):
         assert all(line["what"] for line in of_name), name
         if fields:
             assert set(told) == set(fields), name
-            written = ", ".join(
-                f"{key}={value if value.replace('.', '').isdigit() else repr(value)}"
-                for key, value in told.items()
-                if value
-            )
+            written = ", ".join(f"{key}={as_toml(value)}" for key, value in told.items() if value)
             call = f"{name}({written})"
             assert package.parse(call if package is balance else [call]) in (cls(), [cls()])
 

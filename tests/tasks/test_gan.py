@@ -50,7 +50,8 @@ def test_a_step_is_the_same_however_it_is_cut_and_every_network_learns(lines, tm
     assert other_loss == pytest.approx(loss, rel=1e-6)
     for name, gradient in whole.items():
         torch.testing.assert_close(cut[name], gradient, atol=1e-6, rtol=1e-6, msg=name)
-        assert bool(gradient.any()), name
+        if name != "adversary.critic.last.bias":  # its two hinges cancel at the start
+            assert bool(gradient.any()), name
     assert any(name.startswith("adversary.generator") for name in whole)
     for name in plain:
         if name.startswith("encoder."):  # it learns nothing from the adversary
@@ -75,11 +76,13 @@ def test_it_goes_on_bit_for_bit_after_an_interruption(lines, tmp_path, kind):
 
 
 def test_off_by_default_it_changes_no_bit(lines, tmp_path):
-    plain = fit_of(lines, tmp_path / "plain", {})
+    plain = steps_of(fit_of(lines, tmp_path / "plain", {}), 2)
     off = fit_of(lines, tmp_path / "off", {"gan": 0.0, "gan_critic": "spectral", "gan_noise": 3})
     assert not any("adversary" in name for name in off.run.model.state_dict())
     assert off.augment is None
-    assert steps_of(plain, 2)[0] == steps_of(off, 2)[0]
+    losses, weights = steps_of(off, 2)
+    assert losses == plain[0]
+    assert all(torch.equal(weights[name], tensor) for name, tensor in plain[1].items())
 
 
 def test_together_with_techniques_that_compare_distributions(lines, tmp_path):

@@ -370,7 +370,9 @@ def test_the_spectral_reparametrisation_has_the_gradient_by_what_is_normalised(
     step.state.wrapped.step = lambda: seen.append(matrix_IO.grad.clone())
     step.update()
     torch.testing.assert_close(seen[0], wanted["encoder.layer.weight"], rtol=1e-6, atol=1e-9)
-    assert abs(float((seen[0] * matrix_IO.detach()).sum())) < 1e-9  # it makes W neither longer nor shorter
+    assert (
+        abs(float((seen[0] * matrix_IO.detach()).sum())) < 1e-9
+    )  # it makes W neither longer nor shorter
 
 
 def test_the_spectral_reparametrisation_keeps_the_norm():

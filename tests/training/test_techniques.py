@@ -280,7 +280,7 @@ def test_a_batch_of_coupled_examples_stays_whole(lines, tmp_path, monkeypatch):
     monkeypatch.setattr("nlpkit.tasks.ner.Task.couples_examples", True, raising=False)
     fit = fit_of(lines, tmp_path / "run", batch_size=40)
     lengths = [len(fit.examples[index]) for index in fit.batches[0]]
-    monkeypatch.setattr("nlpkit.training.fit.split", None)  # nothing cuts it, by whatever default
+    monkeypatch.setattr("nlpkit.training.fit.cut", None)  # nothing cuts it, by whatever default
     assert [len(batch.encodings) for batch in fit.micro_batches(0)] == [len(lengths)]
     bound = 40 * max(len(example) for example in fit.examples)
     with pytest.raises(SettingsError, match="train.max_tokens"):

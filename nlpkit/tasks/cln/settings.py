@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 from nlpkit.config import Positive, Range, Seed, Size, Weight
 
-Temperature = Annotated[float, Range(0.001, 1000)]
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -29,9 +27,9 @@ class Settings:
     categories: Annotated[int, Range(2, 65_536)] | None = None
     """With `latent`: each of its variables is not a number but one of so many categories, drawn by
     Gumbel softmax (`nlpkit.layers.gumbel`)."""
-    gumbel_start: Temperature = 1.0
+    gumbel_start: Annotated[float, Range(0.001, 1000)] = 1.0
     """With `categories`: the temperature of the Gumbel softmax at the start."""
-    gumbel_end: Temperature = 0.1
+    gumbel_end: Annotated[float, Range(0.001, 1000)] = 0.1
     """With `categories`: the temperature after `annealing` examples, to which it falls by a constant
     factor an example."""
     samples: Size = 1
