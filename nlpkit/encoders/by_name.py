@@ -21,6 +21,7 @@ from torch import nn
 
 from nlpkit.encoders.checkpoint.own import fill_own, own_spec
 from nlpkit.encoders.checkpoint.tokenizer import read_tokenizer
+from nlpkit.encoders.parts import refuse_parts, with_parts
 from nlpkit.encoders.shipped import RECORD, TOKENIZER, checkpoints, folder_of
 from nlpkit.errors import SettingsError, did_you_mean
 from nlpkit.text.backend import read_backend
@@ -73,11 +74,11 @@ def load(
     source = folder_of(name)
     spec = own_spec(source)
     if spec is not None:
-        if head:
+        if head and getattr(_class_in(spec["kind"]), "objective", None) != "masked":
             raise SettingsError(
                 f"{name} has no masked-LM head, which this task needs", hint="--encoder tiny"
             )
-        encoder, backend = load_own(source, head=False)
+        encoder, backend = load_own(source, head=head)
     else:
         from nlpkit.encoders.checkpoint import load as checkpoint
 
@@ -86,7 +87,9 @@ def load(
             source, pickle=config.pickle, head=head, new_head=new_head
         )
     if config.random:
-        encoder = build(encoder.spec())
+        encoder = _random(encoder.spec(), config)
+    else:
+        refuse_parts(config, hint="--set encoder.random=true")
     if head:
         encoder.head.silence(backend)
     trained = "pretrained" if (source / RECORD).exists() else "elsewhere"
@@ -102,7 +105,8 @@ def load_own(folder: Path, head: bool) -> tuple[Any, tokenizers.Tokenizer]:
     spec = own_spec(folder)
     if spec is None:
         raise SettingsError(f"{folder}: no checkpoint of nlpkit's own format")
-    backend = read_tokenizer(folder, spec["vocabulary"])
+    rows = spec["vocabulary"] if "vocabulary" in spec else spec["config"]["vocab_size"]
+    backend = read_tokenizer(folder, rows)
     try:
         encoder = build({**spec, "head": head})
     except SettingsError as error:
@@ -133,6 +137,14 @@ def build(spec: dict[str, Any]) -> Any:
         return encoder_class(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"the values make no encoder of the kind {kind}: {error}") from None
+
+
+def _random(spec: dict[str, Any], config: Any) -> Any:
+    """The encoder of a spec with random weights and the parts of its settings."""
+    if spec["kind"] != "transformer":
+        refuse_parts(config, hint="--encoder tiny --set encoder.random=true")
+        return build(spec)
+    return build({**spec, "config": with_parts(spec["config"], config)})
 
 
 def is_encoder(source: Path) -> bool:

@@ -17,7 +17,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nlpkit.encoders.transformer_blocks import Block, Rotary
+from nlpkit.encoders.parts import Weigh
+from nlpkit.encoders.transformer_blocks import Block
+from nlpkit.layers.rotary import Rotary
 from nlpkit.layers.steady_products import is_traced, spare, weighted_sums
 
 
@@ -62,12 +64,17 @@ def run_block(
     """hidden_BQH after a block. `rotary` are the sines and cosines of the positions, where the
     family has them; `mask_B1QK` is an `additive_mask`. Without a cache the tokens see each other
     alone."""
-    query, key, value = block.attention.self.project(hidden_BQH, rotary)
+    attention = block.attention.self
+    entered_BQH = block.attention.output.enter(hidden_BQH)
+    query, key, value = attention.project(entered_BQH, rotary)
     source = 0
     if kept is not None:
         key, value = kept.append(key, value)
         source = kept.source
-    context_BAQD = attend(query, key, value, mask_B1QK, source)
+    if attention.performer is not None:
+        context_BAQD = attention.performer(query, key, value, mask_B1QK)
+    else:
+        context_BAQD = attend(query, key, value, mask_B1QK, source, attention.weigh)
     return block.finish(context_BAQD.transpose(1, 2).flatten(2), hidden_BQH)
 
 
@@ -77,8 +84,10 @@ def attend(
     value_BAKD: torch.Tensor,
     mask_B1QK: torch.Tensor,
     source: int,
+    weigh: Weigh | None = None,
 ) -> torch.Tensor:
-    """The values that each query sees, by softmax(query . key / sqrt(D)): (B, A, Q, D).
+    """The values that each query sees, by softmax(query . key / sqrt(D)), or what `weigh` makes of
+    the same scores: (B, A, Q, D).
 
     The first `source` of the K tokens are padded apart from those behind them. On a CPU the result
     does not depend on padding; see `nlpkit.layers.steady_products`. In float32 the fused kernel
@@ -86,7 +95,8 @@ def attend(
     """
     queries = query_BAQD.shape[2]
     keeps_rows = queries == 1 and query_BAQD.dtype == torch.float32
-    if keeps_rows or query_BAQD.device.type != "cpu" or is_traced():
+    is_fused = keeps_rows or query_BAQD.device.type != "cpu" or is_traced()
+    if is_fused and weigh is None:
         return nn.functional.scaled_dot_product_attention(
             query_BAQD, key_BAKD, value_BAKD, attn_mask=mask_B1QK.to(query_BAQD.dtype)
         )
@@ -94,5 +104,8 @@ def attend(
     if spare(queries):
         query_BAQD = nn.functional.pad(query_BAQD, (0, 0, 0, spare(queries)))
     score_BAQK = (query_BAQD @ key_BAKD.transpose(2, 3))[:, :, :queries]
-    weight_BAQK = (score_BAQK + mask_B1QK).softmax(3, dtype=torch.float32)
+    if weigh is None:
+        weight_BAQK = (score_BAQK + mask_B1QK).softmax(3, dtype=torch.float32)
+    else:
+        weight_BAQK = weigh(score_BAQK, mask_B1QK)
     return weighted_sums(weight_BAQK.to(value_BAKD.dtype), value_BAKD, source)

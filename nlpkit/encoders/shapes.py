@@ -10,13 +10,14 @@ import tokenizers
 from nlpkit.config import Length, Range, Rate, Size
 from nlpkit.encoders.by_name import build, class_of, load, load_own, set_dropout, settings_of
 from nlpkit.encoders.checkpoint.own import own_spec
+from nlpkit.encoders.parts import Parts, refuse_parts, with_parts
 from nlpkit.encoders.shipped import TOKENIZER, folder_of
 from nlpkit.errors import SettingsError
 from nlpkit.text.backend import read_backend
 
 
 @dataclass(frozen=True)
-class ShapeConfig:
+class ShapeConfig(Parts):
     """The encoder that a pretraining starts with random weights, section `encoder`."""
 
     family: Literal["roformer", "bert"] = "roformer"
@@ -82,6 +83,7 @@ def shape_of(encoder: Any) -> dict[str, Any]:
 
 
 def _of_start(start: str, shape: Any) -> tuple[Any, tokenizers.Tokenizer]:
+    refuse_parts(shape, hint="without --start an encoder is made of them")
     folder = folder_of(start)
     if own_spec(folder) is not None:
         return load_own(folder, head=True)
@@ -112,4 +114,4 @@ def _of_shape(shape: ShapeConfig, vocabulary: int) -> Any:
         "hidden_dropout_prob": shape.dropout,
         "attention_probs_dropout_prob": shape.dropout,
     }
-    return build({"kind": "transformer", "config": config, "head": True})
+    return build({"kind": "transformer", "config": with_parts(config, shape), "head": True})

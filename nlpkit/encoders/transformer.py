@@ -33,7 +33,8 @@ class Encoder(nn.Module, base.Encoder):
     encoder are ignored. `attn_implementation` is "sdpa" or "eager"; None takes eager where there is
     no GPU (a quarter faster there on sentences), else sdpa. With `head`, `token_logits` works; a
     task whose model does not call it should not carry the head.
-    An encoder of one segment type cannot tell a source from a target.
+    An encoder of one segment type cannot tell a source from a target. `parts` in the config are
+    those of `nlpkit.encoders.parts`; Performer attention tells no source from a target either.
     Raises SettingsError where the family is unknown or the settings make no model.
     """
 
@@ -58,7 +59,8 @@ class Encoder(nn.Module, base.Encoder):
         self.depth: int = settings.num_hidden_layers
         self.max_length: int = settings.max_position_embeddings
         has_target = settings.type_vocab_size > 1
-        self.attentions = ("full", "prefix") if has_target else ("full",)
+        sees_all = settings.parts.attention == "performer"
+        self.attentions = ("full", "prefix") if has_target and not sees_all else ("full",)
 
     def forward(
         self,
@@ -135,7 +137,7 @@ class Encoder(nn.Module, base.Encoder):
         caches = [None] * self.depth if cache is None else cache
         for block, kept in zip(self.model.encoder.layer, caches, strict=True):
             hidden_BQH = run_block(block, hidden_BQH, rotary, mask_B1QK, kept)
-        return hidden_BQH
+        return self.model.encoder.finish(hidden_BQH)
 
     def _new_head(self) -> LanguageHead:
         settings = self.model.settings
@@ -161,6 +163,8 @@ class Encoder(nn.Module, base.Encoder):
         rates by layer."""
         if parameter_name.startswith("head."):
             return self.depth + 1
+        if ".encoder.norm." in parameter_name:
+            return self.depth
         block = re.search(r"\bencoder\.layer\.(\d+)\.", parameter_name)
         return int(block[1]) + 1 if block else 0
 

@@ -8,7 +8,8 @@ Differences of the families: RoFormer has no positions in its embeddings, it rot
 keys (`rotary_value`: values too); ERNIE may have embeddings of the task, of which there is one; the
 embeddings of ELECTRA and RoFormer may have another size than the hidden vectors.
 
-Tensors, their names and their order, first values from a seed, dropout and the order of operations
+Norms, sums, first values and attention may be of other kinds (`parts`). With those of BERT tensors,
+their names and their order, first values from a seed, dropout and the order of operations
 are those of the models of `transformers`: a training has the same bits with either. (The scores of
 a RoFormer are divided by sqrt(D) there, here multiplied by its inverse: the same where the root is
 a power of two.)
@@ -25,15 +26,15 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from nlpkit.encoders import parts
 from nlpkit.encoders.transformer_settings import TransformerSettings
 from nlpkit.layers.activations import activation
-
-Rotary = tuple[torch.Tensor, torch.Tensor]
-"""(sines, cosines) of some positions, (1 or B, 1, T, D), each number twice in a row."""
+from nlpkit.layers.initialisation import MATRICES, TABLES, normal
+from nlpkit.layers.residuals import PostNorm
+from nlpkit.layers.rotary import Rotary, RotaryPositions, rotate
 
 
 class TransformerModel(nn.Module):
@@ -72,11 +73,12 @@ class TransformerModel(nn.Module):
     @torch.no_grad()
     def _initialize(self, module: nn.Module) -> None:
         spread = self.settings.initializer_range or 0.02
+        name = self.settings.parts.initialisation or "normal"
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=spread)
+            MATRICES[name](module.weight, spread)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=spread)
+            TABLES.get(name, normal)(module.weight, spread)
             if module.padding_idx is not None:
                 module.weight[module.padding_idx].zero_()
         if isinstance(module, RotaryPositions):  # what was drawn only moves the generator on
@@ -96,7 +98,7 @@ class Embeddings(nn.Module):
         if settings.model_type != "roformer":
             self.position_embeddings = nn.Embedding(settings.max_position_embeddings, self.size)
         self.token_type_embeddings = nn.Embedding(settings.type_vocab_size, self.size)
-        self.LayerNorm = nn.LayerNorm(self.size, eps=settings.layer_norm_eps)
+        self.LayerNorm = parts.new_norm(settings.parts, self.size, settings.layer_norm_eps)
         self.dropout = nn.Dropout(settings.hidden_dropout_prob)
         self.task_type_embeddings: nn.Embedding | None = None
         if settings.use_task_id:
@@ -121,45 +123,6 @@ class Embeddings(nn.Module):
         return self.dropout(self.LayerNorm(embedded_BTE))
 
 
-class RotaryPositions(nn.Embedding):
-    """The sines and cosines by which a RoFormer rotates: row p has the D / 2 sines of position p,
-    then its cosines. They do not learn."""
-
-    def __init__(self, positions: int, size: int):
-        super().__init__(positions, size, _freeze=True)
-
-    def sinusoids(self) -> torch.Tensor:
-        """The table as it is computed, (P, D): sin and cos of p / 10000^(2 i / D)."""
-        positions, size = self.weight.shape
-        wavelength_D = np.array([np.power(10000, 2 * (j // 2) / size) for j in range(size)])
-        angle_PD = np.arange(positions)[:, None] / wavelength_D
-        sine_PD = np.concatenate([np.sin(angle_PD[:, 0::2]), np.cos(angle_PD[:, 1::2])], 1)
-        return torch.from_numpy(sine_PD.astype(np.float32))
-
-    def first(self, length: int) -> Rotary:
-        """Of the positions 0 to `length`."""
-        return _doubled(self.weight[:length][None, None])
-
-    def at(self, positions_BT: torch.Tensor) -> Rotary:
-        """Of any positions."""
-        return _doubled(self.weight[positions_BT][:, None])
-
-
-def _doubled(sinusoid_X1TD: torch.Tensor) -> Rotary:
-    """(sin 0, sin 0, sin 1, sin 1, ...) and the same of the cosines."""
-    sin, cos = sinusoid_X1TD.chunk(2, dim=-1)
-    sin_X1TD = torch.stack([sin, sin], -1).reshape_as(sinusoid_X1TD)
-    cos_X1TD = torch.stack([cos, cos], -1).reshape_as(sinusoid_X1TD)
-    return sin_X1TD, cos_X1TD
-
-
-def rotate(vector_BATD: torch.Tensor, rotary: Rotary) -> torch.Tensor:
-    """Turns each pair of neighbouring numbers by the angle of its position."""
-    sin_X1TD, cos_X1TD = rotary
-    crossed = torch.stack([-vector_BATD[..., 1::2], vector_BATD[..., ::2]], -1)
-    return vector_BATD * cos_X1TD + crossed.reshape_as(vector_BATD) * sin_X1TD
-
-
 class Blocks(nn.Module):
     """All blocks, one after another."""
 
@@ -171,19 +134,27 @@ class Blocks(nn.Module):
             self.embed_positions = RotaryPositions(settings.max_position_embeddings, size)
         blocks = [Block(settings, is_fused) for _ in range(settings.num_hidden_layers)]
         self.layer: Any = nn.ModuleList(blocks)  # of Block
+        self.norm: nn.Module | None = None
+        if parts.residual_kind(settings.parts).has_last_norm:
+            hidden_size, epsilon = settings.hidden_size, settings.layer_norm_eps
+            self.norm = parts.new_norm(settings.parts, hidden_size, epsilon)
 
     def forward(self, hidden_BTH: torch.Tensor, mask_B1QK: torch.Tensor) -> torch.Tensor:
         """hidden_BTH after the last block; `mask_B1QK` is an `additive_mask`."""
         return deque(self.each(hidden_BTH, mask_B1QK), maxlen=1).pop()
 
     def each(self, hidden_BTH: torch.Tensor, mask_B1QK: torch.Tensor) -> Iterator[torch.Tensor]:
-        """hidden_BTH after each block in turn."""
+        """hidden_BTH after each block in turn; the last is what `forward` gives."""
         rotary = None
         if self.embed_positions is not None:
             rotary = self.embed_positions.first(hidden_BTH.shape[1])
-        for block in self.layer:
+        for number, block in enumerate(self.layer, 1):
             hidden_BTH = block(hidden_BTH, mask_B1QK, rotary)
-            yield hidden_BTH
+            yield hidden_BTH if number < len(self.layer) else self.finish(hidden_BTH)
+
+    def finish(self, hidden_BTH: torch.Tensor) -> torch.Tensor:
+        """hidden_BTH behind the last block, normed where its parts leave that to be done."""
+        return hidden_BTH if self.norm is None else self.norm(hidden_BTH)
 
 
 class Block(nn.Module):
@@ -193,18 +164,19 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(settings, is_fused)
         self.intermediate = Intermediate(settings)
-        self.output = Residual(settings.intermediate_size, settings)
+        self.output = _new_residual(settings.intermediate_size, settings)
 
     def forward(
         self, hidden_BTH: torch.Tensor, mask_B1QK: torch.Tensor, rotary: Rotary | None
     ) -> torch.Tensor:
         """hidden_BTH after the block."""
-        return self.finish(self.attention.self(hidden_BTH, mask_B1QK, rotary), hidden_BTH)
+        entered_BTH = self.attention.output.enter(hidden_BTH)
+        return self.finish(self.attention.self(entered_BTH, mask_B1QK, rotary), hidden_BTH)
 
     def finish(self, context_BTH: torch.Tensor, hidden_BTH: torch.Tensor) -> torch.Tensor:
         """hidden_BTH after the block, of what its heads have read and of what went in."""
         attended_BTH = self.attention.output(context_BTH, hidden_BTH)
-        return self.output(self.intermediate(attended_BTH), attended_BTH)
+        return self.output(self.intermediate(self.output.enter(attended_BTH)), attended_BTH)
 
 
 class Attention(nn.Module):
@@ -213,7 +185,7 @@ class Attention(nn.Module):
     def __init__(self, settings: TransformerSettings, is_fused: bool):
         super().__init__()
         self.self = SelfAttention(settings, is_fused)
-        self.output = Residual(settings.hidden_size, settings)
+        self.output = _new_residual(settings.hidden_size, settings)
 
     @property
     def parts(self) -> list[tuple[torch.Tensor, tuple[int, int]]]:
@@ -234,10 +206,12 @@ class SelfAttention(nn.Module):
         self.scale = (size // self.heads) ** -0.5
         self.rotates_value = settings.rotary_value
         self.is_fused = is_fused
-        self.query = nn.Linear(size, size)
-        self.key = nn.Linear(size, size)
-        self.value = nn.Linear(size, size)
+        self.query = parts.new_linear(settings.parts, size, size)
+        self.key = parts.new_linear(settings.parts, size, size)
+        self.value = parts.new_linear(settings.parts, size, size)
         self.dropout = nn.Dropout(settings.attention_probs_dropout_prob)
+        self.weigh = parts.weigh_of(settings.parts)
+        self.performer = parts.new_performer(settings.parts, size // self.heads)
 
     def project(
         self, hidden_BTH: torch.Tensor, rotary: Rotary | None
@@ -261,16 +235,22 @@ class SelfAttention(nn.Module):
     ) -> torch.Tensor:
         """context_BTH."""
         query_BAQD, key_BAKD, value_BAKD = self.project(hidden_BTH, rotary)
-        if self.is_fused:
+        if self.performer is not None:
+            context_BAQD = self.performer(query_BAQD, key_BAKD, value_BAKD, mask_B1QK)
+        elif self.is_fused and self.weigh is None:
             rate = self.dropout.p if self.training else 0.0
             context_BAQD = nn.functional.scaled_dot_product_attention(
                 query_BAQD, key_BAKD, value_BAKD, attn_mask=mask_B1QK, dropout_p=rate
             )
         else:
             score_BAQK = torch.matmul(query_BAQD, key_BAKD.transpose(2, 3)) * self.scale
-            weight_BAQK = nn.functional.softmax(score_BAQK + mask_B1QK, dim=-1)
+            weight_BAQK = (self.weigh or _softmax)(score_BAQK, mask_B1QK)
             context_BAQD = torch.matmul(self.dropout(weight_BAQK), value_BAKD)
         return context_BAQD.transpose(1, 2).flatten(2)
+
+
+def _softmax(score_BAQK: torch.Tensor, mask_B1QK: torch.Tensor) -> torch.Tensor:
+    return nn.functional.softmax(score_BAQK + mask_B1QK, dim=-1)
 
 
 class Intermediate(nn.Module):
@@ -278,7 +258,8 @@ class Intermediate(nn.Module):
 
     def __init__(self, settings: TransformerSettings):
         super().__init__()
-        self.dense = nn.Linear(settings.hidden_size, settings.intermediate_size)
+        sizes = settings.hidden_size, settings.intermediate_size
+        self.dense = parts.new_linear(settings.parts, *sizes)
         self.intermediate_act_fn = activation(settings.hidden_act)
 
     def forward(self, hidden_BTH: torch.Tensor) -> torch.Tensor:
@@ -286,15 +267,11 @@ class Intermediate(nn.Module):
         return self.intermediate_act_fn(self.dense(hidden_BTH))
 
 
-class Residual(nn.Module):
-    """A layer back to hidden vectors, what went in before it added, and the norm of the sum."""
-
-    def __init__(self, inputs: int, settings: TransformerSettings):
-        super().__init__()
-        self.dense = nn.Linear(inputs, settings.hidden_size)
-        self.LayerNorm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
-        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
-
-    def forward(self, inner_BTI: torch.Tensor, hidden_BTH: torch.Tensor) -> torch.Tensor:
-        """hidden_BTH; `inner_BTI` has `inputs` numbers a token."""
-        return self.LayerNorm(self.dropout(self.dense(inner_BTI)) + hidden_BTH)
+def _new_residual(inputs: int, settings: TransformerSettings) -> PostNorm:
+    return parts.new_residual(
+        settings.parts,
+        inputs,
+        settings.hidden_size,
+        settings.layer_norm_eps,
+        settings.hidden_dropout_prob,
+    )

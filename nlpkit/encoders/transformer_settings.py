@@ -10,7 +10,10 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from nlpkit.config import build
+from nlpkit.encoders.parts import Parts, standard_left_out
 from nlpkit.errors import SettingsError, did_you_mean
+from nlpkit.layers.activations import is_smooth
 
 FAMILIES = {"bert": "Bert", "electra": "Electra", "ernie": "Ernie", "roformer": "RoFormer"}
 """model_type -> how `transformers` starts the names of its classes."""
@@ -39,14 +42,23 @@ class TransformerSettings:
     attention_probs_dropout_prob: float = 0.1
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
+    parts: Parts = Parts()
+    """Those that are not as in BERT. The activation is not among them."""
+
+    @property
+    def are_standard(self) -> bool:
+        """Whether `transformers` has such an encoder."""
+        return self.parts.are_standard and not is_smooth(self.hidden_act)
 
     def as_config(self) -> dict[str, Any]:
-        """The settings that the family has, with `model_type`, JSON-able."""
+        """The settings that the family has, with `model_type`, JSON-able; `parts` where there are
+        some."""
         config = {}
         for field in fields(self):
-            if _has(self.model_type, field.name):
+            if _has(self.model_type, field.name) and field.name != "parts":
                 config[field.name] = getattr(self, field.name)
-        return config
+        parts = self.parts.named()
+        return {**config, "parts": parts} if parts else config
 
 
 _ONLY_OF = {
@@ -87,6 +99,7 @@ def read_settings(config: dict[str, Any]) -> TransformerSettings:
     for field in fields(TransformerSettings):
         if field.name in config and _has(family, field.name):
             values[field.name] = config[field.name]
+    values["parts"] = _read_parts(values.get("parts", {}))
     settings = TransformerSettings(**values)
     wrong = _complaint(settings)
     if wrong is not None:
@@ -94,6 +107,20 @@ def read_settings(config: dict[str, Any]) -> TransformerSettings:
     if settings.embedding_size is None:
         return replace(settings, embedding_size=settings.hidden_size)
     return settings
+
+
+def _read_parts(values: Any) -> Parts:
+    """The parts of a config. Raises SettingsError for what is none."""
+    if not isinstance(values, dict):
+        raise SettingsError(f"encoder: parts: expected an object, got {values!r:.40}")
+    known = values.keys() - {"activation"}
+    if len(known) < len(values):
+        raise SettingsError("encoder: parts: the activation is hidden_act")
+    parts: Parts = build(Parts, standard_left_out(values), "encoder.parts")
+    problem = parts.problem()
+    if problem is not None:
+        raise SettingsError(f"encoder.{problem}")
+    return parts
 
 
 def _has(family: str, name: str) -> bool:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from nlpkit.encoders import RECORD, tokens_of
-from nlpkit.encoders.transformer_settings import FAMILIES
+from nlpkit.encoders.transformer_settings import FAMILIES, read_settings
 
 POINTS = 24  # most that the figure has
 
@@ -63,6 +63,8 @@ def _of_masked_words(record: dict[str, Any]) -> tuple[str, str, str]:
             "Masked words (whole words by jieba), continued prefixes and tokens of its own that "
             "replace others, one set of weights"
         )
+    if not read_settings(record["shape"]).are_standard:
+        learned += ". The files are in nlpkit's own format, since transformers has no such model"
     use = "    nlpkit predict ENCODER                        # fills in [MASK]"
     held_out = "On held-out lines (15 % of the words masked; prefixes cut at random places):"
     return learned, use, held_out

@@ -36,7 +36,7 @@ def held_out_blocks(tokens: np.ndarray, length: int) -> list[np.ndarray]:
 def kinds_of(encoder: Any) -> tuple[Kind, ...]:
     """What an encoder is evaluated on."""
     if encoder.objective == "masked":
-        return "masked", "prefix"
+        return ("masked", "prefix") if "prefix" in encoder.attentions else ("masked",)
     return ("next", "previous") if encoder.directions == 2 else ("next",)
 
 

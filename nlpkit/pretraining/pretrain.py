@@ -32,7 +32,6 @@ import torch
 from nlpkit import encoders
 from nlpkit.encoders import RECORD
 from nlpkit.encoders.checkpoint.load import save_encoder
-from nlpkit.encoders.checkpoint.own import save_own
 from nlpkit.inference.devices import keep_freed_memory
 from nlpkit.jsonl import write_atomic
 from nlpkit.pretraining.blocks import Blocks
@@ -236,8 +235,7 @@ class Pretraining:
             {key: line[key] for key in line if key != "epoch"} for line in self.state.history
         ]
         with self.state.evaluated_weights():
-            save = save_encoder if self.encoder.objective == "masked" else save_own
-            save(out, self.encoder, self.backend)
+            save_encoder(out, self.encoder, self.backend)
         with write_atomic(out / "metrics.jsonl") as stream:
             stream.write(b"".join(json.dumps(line).encode() + b"\n" for line in history))
         self.record["tokens"] = self.state.step * self.config.batch_tokens

@@ -18,7 +18,6 @@ from nlpkit.config import (
     defaults_of,
 )
 from nlpkit.encoders import ShapeConfig, for_pretraining
-from nlpkit.encoders.base import check_attention
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import open_binary
 from nlpkit.pretraining.corpus import parse_source
@@ -175,8 +174,13 @@ class PretrainPlan:
             )
         if encoder.objective == "next":
             _refuse_other_objectives(self.config)
-        elif self.config.prefix_share:
-            check_attention(encoder, "prefix")
+        elif self.config.prefix_share and "prefix" not in encoder.attentions:
+            raise SettingsError(
+                "pretrain.prefix_share: expected 0, since the encoder cannot tell a source from a "
+                "target: it has no second segment, or sees the whole text at once, "
+                f"got {self.config.prefix_share}",
+                hint="--set pretrain.prefix_share=0",
+            )
         longest = encoder.max_length or self.config.length
         if not 8 <= self.config.length <= longest:
             raise SettingsError(

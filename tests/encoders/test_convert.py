@@ -241,7 +241,7 @@ def test_an_own_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps({"format": "nlpkit", "model_type": "on_lstm", "vocab_size": 5, "config": {}})
     )
-    with pytest.raises(SettingsError, match="is no transformer: only the BERT family is converted"):
+    with pytest.raises(SettingsError, match="own format: only the BERT family is converted"):
         made(tmp_path, tmp_path / "new")
 
 

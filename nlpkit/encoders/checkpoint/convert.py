@@ -96,7 +96,9 @@ def convert(
     """
     old_folder = source_folder(folder_of(source), pickle=pickle)
     if own_spec(old_folder) is not None:
-        raise SettingsError(f"{source}: is no transformer: only the BERT family is converted")
+        raise SettingsError(
+            f"{source}: is in nlpkit's own format: only the BERT family is converted"
+        )
     parts = _read(source, old_folder, pickle)
     layers = _chosen(asked.layers, parts.depth)
     _keep_layers(parts, layers)

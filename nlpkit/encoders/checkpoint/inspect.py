@@ -99,6 +99,7 @@ def dissect(claimed: dict[str, Any], stored: Mapping[str, Header]) -> Anatomy:
         _architecture(claimed, prefixes[0], body, names), own_names=own_names, body=body
     )
     anatomy.config = {**claimed, "model_type": anatomy.architecture}
+    anatomy.config.pop("parts", None)  # means something in nlpkit's own format alone
     if _TASKS in body:
         anatomy.config["use_task_id"] = True
     anatomy.heads = [name for name in names if _HEAD.match(name)]

@@ -23,8 +23,10 @@ from nlpkit.config import Rate
 from nlpkit.encoders import transformer
 from nlpkit.encoders.checkpoint.files import check_finite, headers, read_json, tensors, weight_files
 from nlpkit.encoders.checkpoint.inspect import Anatomy, dissect
+from nlpkit.encoders.checkpoint.own import FORMAT, save_own
 from nlpkit.encoders.checkpoint.tokenizer import read_tokenizer, tokenizer_file
 from nlpkit.encoders.language_head import published_head_name
+from nlpkit.encoders.parts import Parts
 from nlpkit.encoders.transformer_settings import FAMILIES, read_settings
 from nlpkit.errors import SettingsError
 from nlpkit.jsonl import write_atomic
@@ -39,7 +41,7 @@ _HUB_PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 
 
 @dataclass(frozen=True)
-class CheckpointConfig:
+class CheckpointConfig(Parts):
     """Settings of a checkpoint, section `encoder`."""
 
     dropout: Rate | None = None
@@ -178,11 +180,12 @@ def _places(encoder: transformer.Encoder, anatomy: Anatomy) -> dict[str, torch.T
     return places | {name: head[own] for name, own in anatomy.language_head.items()}
 
 
-def save_encoder(
-    folder: Path, encoder: transformer.Encoder, tokenizer: tokenizers.Tokenizer
-) -> None:
-    """Writes the encoder, with its head if it has one, as a checkpoint that `transformers` reads
-    too, in bfloat16."""
+def save_encoder(folder: Path, encoder: Any, tokenizer: tokenizers.Tokenizer) -> None:
+    """Writes the encoder, with its head if it has one, in bfloat16: as a checkpoint that
+    `transformers` reads too, or in nlpkit's own format where `transformers` has no such model."""
+    if not isinstance(encoder, transformer.Encoder) or not encoder.model.settings.are_standard:
+        save_own(folder, encoder, tokenizer)
+        return
     family = encoder.model.settings.model_type
     body = {f"{family}.{name}": tensor for name, tensor in encoder.model.state_dict().items()}
     head = {} if encoder.head is None else encoder.head.state_dict()
@@ -195,6 +198,7 @@ def save_encoder(
 def plain_config(config: dict[str, Any], head: bool) -> dict[str, Any]:
     """The config.json of an encoder: what defines it, and the class in `transformers`."""
     settings = read_settings(config).as_config()
+    settings.pop("parts", None)  # how the first values were drawn
     family = FAMILIES[settings["model_type"]]
     return {**settings, "architectures": [family + ("ForMaskedLM" if head else "Model")]}
 
@@ -272,6 +276,10 @@ def source_folder(source: str | Path, *, weights: bool = True, pickle: bool = Fa
 def open_checkpoint(folder: Path, pickle: bool) -> tuple[list[Path], Anatomy]:
     """The weight files of a directory and what their headers say they hold."""
     claimed = read_json(folder / "config.json")
+    if claimed.get("format") == FORMAT:
+        raise SettingsError(
+            f"{folder}: is in nlpkit's own format: its encoder is not one of transformers"
+        )
     files = weight_files(folder, pickle)
     found: dict[str, Any] = {}
     for path in files:

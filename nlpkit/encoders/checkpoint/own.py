@@ -1,7 +1,8 @@
 """The checkpoint of an encoder that `transformers` does not know, in a directory.
 
     config.json         its `spec`, and that the format is nlpkit's
-    model.safetensors   weights in bfloat16, with the head that its pretraining taught
+    model.safetensors   weights in bfloat16, with the head that its pretraining taught; what does
+                        not learn (random features, counts) in its own type
     tokenizer.json
 
 Only nlpkit reads it; a checkpoint of the BERT family is written for all (`checkpoint.load`).
@@ -30,7 +31,7 @@ def save_own(folder: Path, encoder: Any, tokenizer: tokenizers.Tokenizer) -> Non
     config = {
         "format": FORMAT,
         "model_type": spec["kind"],
-        "vocab_size": spec["vocabulary"],
+        "vocab_size": encoder.vocabulary_size,
         "config": spec["config"],
     }
     with write_atomic(folder / "tokenizer.json") as stream:
@@ -38,8 +39,10 @@ def save_own(folder: Path, encoder: Any, tokenizer: tokenizers.Tokenizer) -> Non
     with write_atomic(folder / "config.json") as stream:
         stream.write(json.dumps(config, indent=1).encode() + b"\n")
     halves = {}
+    learned = {name for name, one in encoder.named_parameters() if one.requires_grad}
     for name, tensor in encoder.state_dict().items():
-        halves[name] = tensor.detach().to("cpu", torch.bfloat16).contiguous()
+        kind = torch.bfloat16 if name in learned else tensor.dtype
+        halves[name] = tensor.detach().to("cpu", kind).contiguous()
     with write_atomic(folder / "model.safetensors") as stream:
         stream.write(safetensors.torch.save(halves, {"format": "pt"}))
 
@@ -57,12 +60,10 @@ def own_spec(folder: Path) -> dict[str, Any] | None:
     for name, kind in (("model_type", str), ("vocab_size", int), ("config", dict)):
         if not isinstance(config.get(name), kind):
             raise SettingsError(f'{path}: no "{name}"')
-    return {
-        "kind": config["model_type"],
-        "vocabulary": config["vocab_size"],
-        "config": config["config"],
-        "head": True,
-    }
+    spec = {"kind": config["model_type"], "config": config["config"], "head": True}
+    if "vocab_size" in config["config"]:  # of a transformer, whose config is whole
+        return spec
+    return {**spec, "vocabulary": config["vocab_size"]}
 
 
 @torch.no_grad()

@@ -1,0 +1,49 @@
+r"""A softmax whose exponential is a polynomial, the first terms of its series:
+
+    weight_k = f(score_k) / sum_j f(score_j),    f(x) = sum_i x^i / i! up to an even n
+
+which is positive everywhere. It falls to the left of its least value, at LEAST[n]; smaller scores
+are taken as that, so that a larger score never has a smaller weight. Next to exp, f(x) is flat: no
+weight comes close to 0, and large scores pull less.
+
+Source: https://kexue.fm/archives/7919; de Brebisson and Vincent 2015, arxiv.org/abs/1511.05042.
+Differs from both: the scores are cut off at the least value.
+Legend: X any dimensions, K what is weighed.
+"""
+
+from __future__ import annotations
+
+import torch
+
+LEAST = {
+    2: -1.0,
+    4: -1.5960716379833215,
+    6: -2.180607124035126,
+    8: -2.759002709962272,
+    10: -3.333551485269049,
+}
+"""Order -> where f is least: the root of f of one order less."""
+LOW = 1e-30
+"""Below any sum that is not 0: f is at least 0.04."""
+
+
+def exponential(score: torch.Tensor, order: int) -> torch.Tensor:
+    """f of the module docstring, of any shape. `order` is one of LEAST."""
+    score = score.clamp_min(LEAST[order])
+    value = torch.ones_like(score)
+    for power in range(order, 0, -1):
+        value = 1 + value * score / power
+    return value
+
+
+def taylor_softmax(
+    score_XK: torch.Tensor, order: int, hidden_XK: torch.Tensor | None = None
+) -> torch.Tensor:
+    """weight_XK, in the type of the scores. Where `hidden_XK` is true the weight is 0; a row of
+    which all is hidden has equal weights."""
+    value_XK = exponential(score_XK, order)
+    if hidden_XK is not None:
+        value_XK = value_XK.masked_fill(hidden_XK, 0.0)
+    sum_X1 = value_XK.sum(-1, keepdim=True)
+    equal = 1 / score_XK.shape[-1]
+    return torch.where(sum_X1 > 0, value_XK / sum_X1.clamp_min(LOW), equal)
