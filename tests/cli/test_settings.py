@@ -18,6 +18,7 @@ from nlpkit.encoders.checkpoint.load import CheckpointConfig
 from nlpkit.encoders.dgcnn import DgcnnConfig
 from nlpkit.encoders.gru import GruConfig
 from nlpkit.encoders.on_lstm import OnLstmConfig
+from nlpkit.encoders.parts import Parts
 from nlpkit.optim import wrappers
 from nlpkit.pretraining.settings import PretrainConfig
 from nlpkit.training import balance, techniques
@@ -26,7 +27,7 @@ from nlpkit.training.settings import TrainConfig
 FOUND = list(read_settings())
 CLASSES = [("train", TrainConfig), ("pretrain", PretrainConfig)]
 CLASSES += [(name, tasks.load(name).Config) for name in tasks.names()]
-ENCODERS = [CheckpointConfig, ShapeConfig, DgcnnConfig, GruConfig, OnLstmConfig]
+ENCODERS = [CheckpointConfig, ShapeConfig, Parts, DgcnnConfig, GruConfig, OnLstmConfig]
 
 
 def lines(*arguments):
@@ -46,7 +47,7 @@ def test_every_setting_is_found_with_its_default(section, cls):
 
 
 def test_the_encoders_settings_are_found():
-    names = sorted(field.name for cls in ENCODERS for field in dataclasses.fields(cls))
+    names = sorted(name for cls in ENCODERS for name in cls.__annotations__)
     found = [setting for setting in FOUND if setting.key.startswith("encoder.")]
     assert sorted(setting.key.partition(".")[2] for setting in found) == names
     assert len({setting.of for setting in found}) == len(ENCODERS)

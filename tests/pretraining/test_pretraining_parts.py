@@ -110,6 +110,7 @@ def test_an_encoder_made_by_the_command_is_used_like_any_other(text, tmp_path):
     wrong = nlpkit("encoder", "convert", folder, "--out", tmp_path / "new", check=False)
     assert wrong.returncode == 2
     assert b"own format" in wrong.stderr
-    wrong = nlpkit("encoder", "pretrain", text, "--set=encoder.norm=rmss", check=False)
+    asked = ["--out", tmp_path / "other", "--set=encoder.norm=rmss"]
+    wrong = nlpkit("encoder", "pretrain", text, *asked, check=False)
     assert wrong.returncode == 2
     assert b'did you mean "rms"' in wrong.stderr

@@ -98,14 +98,12 @@ def inspect(source: str | Path, *, pickle: bool = False) -> CheckpointReport:
     readable weights."""
     folder = source_folder(source, pickle=pickle)
     files, anatomy = open_checkpoint(folder, pickle)
+    claimed = read_json(folder / "config.json")
     vocabulary, complaints = _vocabulary(folder, anatomy.sizes.get("vocab_size"))
     return CheckpointReport(
         source=str(source),
         architecture=anatomy.architecture,
-        claimed={
-            key: read_json(folder / "config.json").get(key)
-            for key in ("model_type", "architectures")
-        },
+        claimed={key: claimed.get(key) for key in ("model_type", "architectures")},
         sizes=anatomy.sizes,
         disagreements=anatomy.disagreements,
         problems=anatomy.problems + complaints,
@@ -197,8 +195,7 @@ def save_encoder(folder: Path, encoder: Any, tokenizer: tokenizers.Tokenizer) ->
 
 def plain_config(config: dict[str, Any], head: bool) -> dict[str, Any]:
     """The config.json of an encoder: what defines it, and the class in `transformers`."""
-    settings = read_settings(config).as_config()
-    settings.pop("parts", None)  # how the first values were drawn
+    settings = read_settings({**config, "parts": {}}).as_config()
     family = FAMILIES[settings["model_type"]]
     return {**settings, "architectures": [family + ("ForMaskedLM" if head else "Model")]}
 
@@ -277,9 +274,7 @@ def open_checkpoint(folder: Path, pickle: bool) -> tuple[list[Path], Anatomy]:
     """The weight files of a directory and what their headers say they hold."""
     claimed = read_json(folder / "config.json")
     if claimed.get("format") == FORMAT:
-        raise SettingsError(
-            f"{folder}: is in nlpkit's own format: its encoder is not one of transformers"
-        )
+        raise SettingsError(f"{folder}: is in nlpkit's own format, for an encoder of its own")
     files = weight_files(folder, pickle)
     found: dict[str, Any] = {}
     for path in files:
