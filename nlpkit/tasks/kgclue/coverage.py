@@ -1,5 +1,10 @@
-"""How much of a question the keys of a trie cover: the longest common subsequence (LCS) with it, in
-tokens.
+"""How much of a question the keys of a trie cover, in tokens: of a key `subject [SEP] predicate`
+
+    F = |subject| + LCS(predicate, R)     R the question without the subject, at its first place
+
+where the subject stands in the question in one piece, else 0; LCS is the length of the longest
+common subsequence. So a predicate counts the same before its subject and behind it: 谁是雾灯的导演 asks
+for what 雾灯的导演是谁 asks for.
 
 What is asked for is the most that any key below a node covers. Nodes are compared a level at a
 time, those of all rows together: a node's LCS(y, Q[:t]) of every t is made from its parent's in one
@@ -16,7 +21,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import pad
 
 from nlpkit.decoding.trie.table import TrieTable
 
@@ -26,7 +30,7 @@ class Level(NamedTuple):
 
     row_L: torch.Tensor
     node_L: torch.Tensor
-    lcs_LT: torch.Tensor
+    covered_L: torch.Tensor
     parent_L: torch.Tensor
 
 
@@ -58,12 +62,17 @@ class Coverage:
         found_X = torch.searchsorted(self._place_E, place_X).clamp_max_(len(self._place_E) - 1)
         return self._best_E[found_X].masked_fill_(self._place_E[found_X] != place_X, 0)
 
-    def add(self, row_L: torch.Tensor, node_L: torch.Tensor, lcs_LT: torch.Tensor) -> torch.Tensor:
-        """Compares all keys below nodes that stand behind a subject; (L,) the most that they
-        cover."""
-        levels = [Level(row_L, node_L, lcs_LT, row_L)]
-        while len(levels[-1].node_L):
-            row_L, node_L, lcs_LT, _ = levels[-1]
+    def add(
+        self,
+        row_L: torch.Tensor,
+        node_L: torch.Tensor,
+        lcs_LT: torch.Tensor,
+        question_LT: torch.Tensor,
+    ) -> torch.Tensor:
+        """Compares all keys below nodes that stand behind a subject, each with a question of its
+        own; (L,) the most that they cover."""
+        levels = [Level(row_L, node_L, lcs_LT[:, -1].clone(), row_L)]
+        while len(node_L):
             nodes = self.table.nodes(node_L)
             is_last_L = (self.table.label[node_L] == self.separator) & (
                 self.stop and len(levels) > 1
@@ -74,11 +83,12 @@ class Coverage:
                 torch.arange(len(parent_L), device=node_L.device)
                 - (fan_L.cumsum(0) - fan_L)[parent_L]
             )
-            child_L = nodes.first_N[parent_L] + place_L
+            node_L = nodes.first_N[parent_L] + place_L
             row_L = row_L[parent_L]
-            lcs_LT = extended(lcs_LT[parent_L], self.question_BT[row_L], self.table.label[child_L])
-            levels.append(Level(row_L, child_L, lcs_LT, parent_L))
-        return self._keep(levels, [level.lcs_LT[:, -1].clone() for level in levels])
+            question_LT = question_LT[parent_L]
+            lcs_LT = extended(lcs_LT[parent_L], question_LT, self.table.label[node_L])
+            levels.append(Level(row_L, node_L, lcs_LT[:, -1].clone(), parent_L))
+        return self._keep(levels)
 
     def add_named(self) -> None:
         """Compares the keys of all subjects that stand in the row's question, in one piece.
@@ -91,9 +101,10 @@ class Coverage:
         rows, width = self.question_BT.shape
         row_L = torch.arange(rows, device=self.question_BT.device)
         node_L = self.table.start(rows)[:, 0]
-        lcs_LT = self.question_BT.new_zeros(rows, width + 1)
-        levels = [Level(row_L, node_L, lcs_LT, row_L)]
+        levels = [Level(row_L, node_L, torch.zeros_like(node_L), row_L)]
+        rests = [self.question_BT]
         goes_on_LT = self.question_BT >= 0
+        place_T = torch.arange(width, device=node_L.device)
         while len(node_L):
             # One J for each node and place where it may go on; it stays where the trie has a child.
             from_J, place_J = goes_on_LT.nonzero().T
@@ -108,45 +119,51 @@ class Coverage:
             row_L, node_L = row_L[parent_L], pair_L % len(self.table.first_child)
             # Each goes on one token further. The last place of all is padding, where nothing does.
             goes_on_LT = torch.zeros(len(node_L), width, dtype=torch.bool, device=node_L.device)
-            goes_on_LT[first_J, (place_J + 1).clamp_max(width - 1)] = True
+            goes_on_LT[first_J, place_J + 1] = True
+            end_L1 = goes_on_LT.long().argmax(
+                -1, keepdim=True
+            )  # of the first place where it stands
+            is_string_LT = (place_T < end_L1) & (place_T >= end_L1 - len(levels))
+            rests.append(self.question_BT[row_L].masked_fill(is_string_LT, -1))
+            levels.append(Level(row_L, node_L, torch.zeros_like(node_L), parent_L))
             goes_on_LT &= self.question_BT[row_L] >= 0
-            lcs_LT = extended(
-                levels[-1].lcs_LT[parent_L], self.question_BT[row_L], self.table.label[node_L]
-            )
-            levels.append(Level(row_L, node_L, lcs_LT, parent_L))
         all_levels = Level(*map(torch.cat, zip(*levels, strict=True)))  # compared in one go
+        covered_L = self._covered(all_levels.row_L, all_levels.node_L, torch.cat(rests))
+        parts = covered_L.split([len(level.node_L) for level in levels])
         self._keep(
-            levels, list(self._behind(all_levels).split([len(level.node_L) for level in levels]))
+            [level._replace(covered_L=part) for level, part in zip(levels, parts, strict=True)]
         )
 
-    def _behind(self, level: Level) -> torch.Tensor:
+    def _covered(
+        self, row_L: torch.Tensor, node_L: torch.Tensor, rest_LT: torch.Tensor
+    ) -> torch.Tensor:
         """The most that the keys of subjects that end at the nodes cover, 0 where none ends."""
-        behind_L = self.table.advance(level.node_L, torch.full_like(level.node_L, self.separator))
+        behind_L = self.table.advance(node_L, torch.full_like(node_L, self.separator))
         is_subject_L = behind_L >= 0
-        best_L = torch.zeros_like(behind_L)
-        best_L[is_subject_L] = self.add(
-            level.row_L[is_subject_L], behind_L[is_subject_L], level.lcs_LT[is_subject_L]
-        )
-        return best_L
+        row_S = row_L[is_subject_L]
+        rest_ST = rest_LT[is_subject_L]
+        length_S1 = (rest_ST != self.question_BT[row_S]).sum(-1, keepdim=True)
+        lcs_ST = length_S1.expand(-1, rest_ST.shape[1] + 1)
+        covered_L = torch.zeros_like(behind_L)
+        covered_L[is_subject_L] = self.add(row_S, behind_L[is_subject_L], lcs_ST, rest_ST)
+        return covered_L
 
-    def _keep(self, levels: list[Level], best: list[torch.Tensor]) -> torch.Tensor:
+    def _keep(self, levels: list[Level]) -> torch.Tensor:
         """Takes the best up the levels, keeps them, and returns those of the first."""
-        for (*_, parent_L), below_L, best_L in zip(
-            levels[:0:-1], best[:0:-1], best[-2::-1], strict=True
-        ):
-            best_L.scatter_reduce_(0, parent_L, below_L, "amax")
+        for level, above in zip(levels[:0:-1], levels[-2::-1], strict=True):
+            above.covered_L.scatter_reduce_(0, level.parent_L, level.covered_L, "amax")
         places = [level.row_L * len(self.table.first_child) + level.node_L for level in levels]
         self._place_E, order_E = torch.cat([self._place_E, *places]).sort()
+        best = [level.covered_L for level in levels]
         self._best_E = torch.cat([self._best_E, *best])[order_E]
-        return best[0]
+        return levels[0].covered_L
 
 
 def extended(
     lcs_XT: torch.Tensor, question_XT: torch.Tensor, token_X: torch.Tensor
 ) -> torch.Tensor:
     """LCS(y v, Q[:t]) for t = 0, 1, ... from LCS(y, Q[:t]), where v is `token_X`; one more of them
-    than tokens."""
+    than tokens. What all of them have more, the first has, stays."""
     covers_XT = question_XT == token_X[..., None]
-    return pad(
-        torch.where(covers_XT, lcs_XT[..., :-1] + 1, lcs_XT[..., 1:]).cummax(-1).values, (1, 0)
-    )
+    longer_XT = torch.where(covers_XT, lcs_XT[..., :-1] + 1, lcs_XT[..., 1:])
+    return torch.cat([lcs_XT[..., :1], longer_XT], -1).cummax(-1).values

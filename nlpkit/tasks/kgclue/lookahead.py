@@ -11,8 +11,9 @@ in one of two ways:
 
     sum     score(c) = log p(subject, predicate | Q) + log p(meaning | ..., legal)
                        - weight * (most - F(c))
-            F(c) = LCS(subject predicate, Q) where the subject stands in the question in one piece,
-            else 0; `most` is the largest F of all keys. p of subject and predicate is that among
+            F(c) = |subject| + LCS(predicate, R) where the subject stands in the question in one
+            piece, else 0, with R the question without it, at its first place; `most` is the
+            largest F of all keys. p of subject and predicate is that among
             all tokens: how likely a predicate is shows in all of it, not only where it parts from
             others. A meaning the trie has mostly decided by then, so that p is normalised among
             the legal tokens there, and there alone.
@@ -130,7 +131,9 @@ class LookAhead:
         """n - 1 of every continuation: (M,)."""
         label_N = self.table.label[node_N.clamp_min(0)]
         is_new_N = (node_N >= 0) & (state_NS[:, 1] == 1) & (label_N == self.separator)
-        self.coverage.add(row_N[is_new_N], node_N[is_new_N], state_NS[is_new_N, 2:])
+        row_L = row_N[is_new_N]
+        question_LT = self.coverage.question_BT[row_L]
+        self.coverage.add(row_L, node_N[is_new_N], state_NS[is_new_N, 2:], question_LT)
         best_M = self.coverage.best(row_N[found.beam_M], found.child_M)
         gain_M = (best_M - state_NS[:, -1][found.beam_M]).clamp_min_(0)
         is_end_M = found.token_M == self.eos_id

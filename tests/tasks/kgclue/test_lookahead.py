@@ -94,9 +94,13 @@ def powers(keys, question, row, written, norm):
 def covered(key, question):
     """F of a key."""
     subject = key[: key.index(SEP)]
-    head = key[: key.index(SEP, len(subject) + 1)]
-    named = any(tuple(question[i : i + len(subject)]) == subject for i in range(len(question)))
-    return lcs(head, question) if named else 0
+    predicate = key[len(subject) + 1 : key.index(SEP, len(subject) + 1)]
+    for start in range(len(question)):
+        end = start + len(subject)
+        if tuple(question[start:end]) == subject:
+            rest = [*question[:start], *question[end:]]
+            return len(subject) + lcs(predicate, rest)
+    return 0
 
 
 def sums(keys, question, row, key, norm="renorm"):
