@@ -1,10 +1,11 @@
-"""How much of a question the keys of a trie cover, in tokens: of a key `subject [SEP] predicate`
+"""How much of a question the keys of a trie cover: of a key `subject [SEP] predicate`
 
     F = |subject| + LCS(predicate, R)     R the question without the subject, at its first place
 
-where the subject stands in the question in one piece, else 0; LCS is the length of the longest
-common subsequence. So a predicate counts the same before its subject and behind it: 谁是雾灯的导演 asks
-for what 雾灯的导演是谁 asks for.
+where the subject stands in the question in one piece, else 0. |y| is what the tokens of y are worth
+together, and LCS what those of the common subsequence are worth for which it is most: with a worth
+of 1 for each token their numbers. A predicate counts the same before its subject and behind it:
+谁是雾灯的导演 asks for what 雾灯的导演是谁 asks for.
 
 What is asked for is the most that any key below a node covers. Nodes are compared a level at a
 time, those of all rows together: a node's LCS(y, Q[:t]) of every t is made from its parent's in one
@@ -37,11 +38,17 @@ class Level(NamedTuple):
 class Coverage:
     """Of the keys `subject [SEP] predicate [SEP] meaning` of one trie and a question for each row.
 
-    `stop` leaves out what follows the predicate. Nothing is compared before `add` or `add_named`.
+    `stop` leaves out what follows the predicate; `worth_V` says what each token of the vocabulary is
+    worth, from 0, None: 1 each. Nothing is compared before `add` or `add_named`.
     """
 
     def __init__(
-        self, table: TrieTable, questions: Sequence[Sequence[int]], separator: int, stop: bool
+        self,
+        table: TrieTable,
+        questions: Sequence[Sequence[int]],
+        separator: int,
+        stop: bool,
+        worth_V: torch.Tensor | None = None,
     ):
         self.table = table
         self.separator = separator
@@ -49,15 +56,16 @@ class Coverage:
         width = 1 + max(map(len, questions))  # never 0
         padded = [[*question, *[-1] * (width - len(question))] for question in questions]
         self.question_BT = torch.tensor(padded, device=table.first_child.device)
-        self._place_E = self._best_E = torch.zeros(
-            0, dtype=torch.int64, device=table.first_child.device
-        )
+        if worth_V is None:
+            worth_V = torch.ones(table.vocabulary_size, dtype=torch.int64)
+        self.worth_V = worth_V.to(table.first_child.device)
+        self._place_E = self.question_BT.new_zeros(0)
+        self._best_E = self.worth_V.new_zeros(0)
 
     def best(self, row_X: torch.Tensor, node_X: torch.Tensor) -> torch.Tensor:
-        """The most tokens that a key below each node covers, (X,); 0 for nodes that were not
-        compared."""
+        """The most that a key below each node covers, (X,); 0 for nodes that were not compared."""
         if not len(self._place_E):
-            return torch.zeros_like(row_X)
+            return self.worth_V.new_zeros(row_X.shape)
         place_X = row_X * len(self.table.first_child) + node_X
         found_X = torch.searchsorted(self._place_E, place_X).clamp_max_(len(self._place_E) - 1)
         return self._best_E[found_X].masked_fill_(self._place_E[found_X] != place_X, 0)
@@ -86,7 +94,7 @@ class Coverage:
             node_L = nodes.first_N[parent_L] + place_L
             row_L = row_L[parent_L]
             question_LT = question_LT[parent_L]
-            lcs_LT = extended(lcs_LT[parent_L], question_LT, self.table.label[node_L])
+            lcs_LT = self.extended(lcs_LT[parent_L], question_LT, self.table.label[node_L])
             levels.append(Level(row_L, node_L, lcs_LT[:, -1].clone(), parent_L))
         return self._keep(levels)
 
@@ -101,7 +109,8 @@ class Coverage:
         rows, width = self.question_BT.shape
         row_L = torch.arange(rows, device=self.question_BT.device)
         node_L = self.table.start(rows)[:, 0]
-        levels = [Level(row_L, node_L, torch.zeros_like(node_L), row_L)]
+        none_L = self.worth_V.new_zeros(rows)
+        levels = [Level(row_L, node_L, none_L, row_L)]
         rests = [self.question_BT]
         goes_on_LT = self.question_BT >= 0
         place_T = torch.arange(width, device=node_L.device)
@@ -125,7 +134,8 @@ class Coverage:
             )  # of the first place where it stands
             is_string_LT = (place_T < end_L1) & (place_T >= end_L1 - len(levels))
             rests.append(self.question_BT[row_L].masked_fill(is_string_LT, -1))
-            levels.append(Level(row_L, node_L, torch.zeros_like(node_L), parent_L))
+            none_L = self.worth_V.new_zeros(len(node_L))
+            levels.append(Level(row_L, node_L, none_L, parent_L))
             goes_on_LT &= self.question_BT[row_L] >= 0
         all_levels = Level(*map(torch.cat, zip(*levels, strict=True)))  # compared in one go
         covered_L = self._covered(all_levels.row_L, all_levels.node_L, torch.cat(rests))
@@ -142,9 +152,11 @@ class Coverage:
         is_subject_L = behind_L >= 0
         row_S = row_L[is_subject_L]
         rest_ST = rest_LT[is_subject_L]
-        length_S1 = (rest_ST != self.question_BT[row_S]).sum(-1, keepdim=True)
-        lcs_ST = length_S1.expand(-1, rest_ST.shape[1] + 1)
-        covered_L = torch.zeros_like(behind_L)
+        question_ST = self.question_BT[row_S]
+        worth_ST = self.worth_V[question_ST.clamp_min(0)]
+        subject_S1 = worth_ST.masked_fill(rest_ST == question_ST, 0).sum(-1, keepdim=True)
+        lcs_ST = subject_S1.expand(-1, rest_ST.shape[1] + 1)
+        covered_L = self.worth_V.new_zeros(len(node_L))
         covered_L[is_subject_L] = self.add(row_S, behind_L[is_subject_L], lcs_ST, rest_ST)
         return covered_L
 
@@ -158,12 +170,12 @@ class Coverage:
         self._best_E = torch.cat([self._best_E, *best])[order_E]
         return levels[0].covered_L
 
-
-def extended(
-    lcs_XT: torch.Tensor, question_XT: torch.Tensor, token_X: torch.Tensor
-) -> torch.Tensor:
-    """LCS(y v, Q[:t]) for t = 0, 1, ... from LCS(y, Q[:t]), where v is `token_X`; one more of them
-    than tokens. What all of them have more, the first has, stays."""
-    covers_XT = question_XT == token_X[..., None]
-    longer_XT = torch.where(covers_XT, lcs_XT[..., :-1] + 1, lcs_XT[..., 1:])
-    return torch.cat([lcs_XT[..., :1], longer_XT], -1).cummax(-1).values
+    def extended(
+        self, lcs_XT: torch.Tensor, question_XT: torch.Tensor, token_X: torch.Tensor
+    ) -> torch.Tensor:
+        """LCS(y v, Q[:t]) for t = 0, 1, ... from LCS(y, Q[:t]), where v is `token_X`; one more of
+        them than tokens. What all of them have more, the first has, stays."""
+        covers_XT = question_XT == token_X[..., None]
+        longer_XT = lcs_XT[..., :-1] + self.worth_V[token_X.long()][..., None]
+        longer_XT = torch.where(covers_XT, longer_XT, lcs_XT[..., 1:])
+        return torch.cat([lcs_XT[..., :1], longer_XT], -1).cummax(-1).values

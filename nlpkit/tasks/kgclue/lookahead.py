@@ -11,12 +11,11 @@ in one of two ways:
 
     sum     score(c) = log p(subject, predicate | Q) + log p(meaning | ..., legal)
                        - weight * (most - F(c))
-            F(c) = |subject| + LCS(predicate, R) where the subject stands in the question in one
-            piece, else 0, with R the question without it, at its first place; `most` is the
-            largest F of all keys. p of subject and predicate is that among
-            all tokens: how likely a predicate is shows in all of it, not only where it parts from
-            others. A meaning the trie has mostly decided by then, so that p is normalised among
-            the legal tokens there, and there alone.
+            F as in `coverage`: what the tokens are worth that the subject, which stands in the
+            question in one piece, and the predicate cover; `most` is the largest F of all keys. p
+            of subject and predicate is that among all tokens: how likely a predicate is shows in
+            all of it, not only where it parts from others. A meaning the trie has mostly decided
+            by then, so that p is normalised among the legal tokens there, and there alone.
 
 So it is with the norm "renorm", which the task takes. With "full" nothing is normalised among the
 legal tokens: neither the powers nor the meaning.
@@ -53,7 +52,7 @@ from nlpkit.decoding.trie.continuations import (
 )
 from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.errors import SettingsError
-from nlpkit.tasks.kgclue.coverage import Coverage, extended
+from nlpkit.tasks.kgclue.coverage import Coverage
 
 
 class LookAhead:
@@ -63,7 +62,8 @@ class LookAhead:
         table: of one trie for all rows; its end is no token of a key.
         questions: the token ids of each row's question.
         separator: [SEP], which ends subject and predicate.
-        weight: of a covered token, in nats, for `sum`; None for `power`.
+        weight: of a covered token that is worth 1, in nats, for `sum`; None for `power`.
+        worth_V: what each token of the vocabulary is worth, for `sum`; None: 1 each.
     """
 
     def __init__(
@@ -72,12 +72,14 @@ class LookAhead:
         questions: Sequence[Sequence[int]],
         separator: int,
         weight: float | None = None,
+        worth_V: torch.Tensor | None = None,
     ):
         self.table = table
         self.separator = separator
         self.weight = weight
         self.eos_id = table.eos_id
-        self.coverage = Coverage(table, questions, separator, stop=weight is not None)
+        stop = weight is not None
+        self.coverage = Coverage(table, questions, separator, stop, worth_V)
         if weight is not None:
             self.coverage.add_named()
 
@@ -163,5 +165,6 @@ class LookAhead:
         state_BKS = torch.stack([node_BK, separators_BK], -1)
         if self.weight is not None:
             return state_BKS
-        lcs_BKT = extended(before_BKS[..., 2:], self.coverage.question_BT[:, None], token_BK)
+        question_B1T = self.coverage.question_BT[:, None]
+        lcs_BKT = self.coverage.extended(before_BKS[..., 2:], question_B1T, token_BK)
         return torch.cat([state_BKS, lcs_BKT], -1)

@@ -42,13 +42,19 @@ class Tables:
 
 
 def constraint_of(
-    table: TrieTable, questions: Sequence[Encoding], sep_id: int, weight: float | None, power: bool
+    table: TrieTable,
+    questions: Sequence[Encoding],
+    sep_id: int,
+    weight: float | None,
+    power: bool,
+    worth_V: torch.Tensor | None = None,
 ) -> Constraint:
     """The keys of a table, with look-ahead for each question: `sum` by a `weight`, or `power`, or
-    none where there is neither."""
+    none where there is neither; `worth_V` is for `sum`, see `LookAhead`."""
     if weight is None and not power:
         return table
-    return LookAhead(table, [question_tokens(q) for q in questions], sep_id, weight)
+    worth_V = None if power else worth_V
+    return LookAhead(table, [question_tokens(q) for q in questions], sep_id, weight, worth_V)
 
 
 def prediction_of(

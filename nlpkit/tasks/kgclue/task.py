@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from nlpkit import task
@@ -56,9 +57,11 @@ from nlpkit.tasks.kgclue.knowledge_base import (
 )
 from nlpkit.tasks.kgclue.logit_adjustment import LogitAdjustment
 from nlpkit.tasks.kgclue.search import Tables, constraint_of, is_named, prediction_of
+from nlpkit.tasks.kgclue.token_worth import CharacterCounts, token_worths
 from nlpkit.text.tokenizer import Tokenizer
 
 COUNTS = "predicates.json"
+CHARACTERS = "characters.json"
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,11 @@ class Settings:
     look_ahead: Literal["sum", "power", "off"] = "sum"
     """How coverage of the question counts: added to the score of a key, as published, or not at
     all."""
-    coverage: Weight = 16.0
-    """With `sum`: what a covered token adds, in nats."""
+    coverage: Weight = 32.0
+    """With `sum`: what a covered token adds that no training question has, in nats."""
+    worth: Literal["idf", "equal"] = "idf"
+    """With `sum`: whether a token adds the less the more training questions have it, or all the
+    same."""
     logit_adjustment: Weight = 1.0
     """How far frequent predicates of the training data lose their lead: 0 not at all, 1 wholly."""
     guess: bool = False
@@ -98,17 +104,21 @@ class Task(task.Writes, task.KnowledgeBase, task.Task[Example, Batch, Prediction
     def prepare(
         cls, config: Settings, records: Iterable[tuple[str, dict[str, Any]]], folder: Path
     ) -> Settings:
-        """Counts the predicates, and notes which knowledge base it is."""
+        """Counts the predicates and the characters of questions, and notes which knowledge base it
+        is."""
         kb = cls.required_kb(config, "kgclue", "triples.tsv")
         counts: Counter[str] = Counter()
+        questions = []
         for where, record in records:
             try:
                 gold = read_gold(record)
             except RecordError as error:
                 raise error.at(where) from None
             counts.update([gold.predicate] if gold else [])
-        with write_atomic(folder / COUNTS) as stream:
-            stream.write(dumps(counts) + b"\n")
+            questions.append(str(record.get("question", "")))
+        for name, value in (COUNTS, counts), (CHARACTERS, CharacterCounts.of(questions)):
+            with write_atomic(folder / name) as stream:
+                stream.write(dumps(value) + b"\n")
         return replace(config, kb=str(Path(kb).resolve()), kb_sha256=file_hash(kb))
 
     def __init__(self, config: Settings, tokenizer: Tokenizer, folder: Path | None):
@@ -120,6 +130,11 @@ class Task(task.Writes, task.KnowledgeBase, task.Task[Example, Batch, Prediction
         for predicate, count in counts.items():
             predicates.append(((*tokenizer.token_ids(predicate), tokenizer.sep_id), count))
         self._adjustment = LogitAdjustment(predicates, config.logit_adjustment)
+        self._worth_V: torch.Tensor | None = None
+        file = folder / CHARACTERS if folder else None
+        if config.worth == "idf" and file and file.exists():  # older runs have none
+            characters = read_json(CharacterCounts, file)
+            self._worth_V = token_worths(characters, tokenizer)
         self._tables: Tables | None = None
         if folder is not None and config.kb:
             self._tables = Tables(KnowledgeBase.open(config.kb, tokenizer, config.kb_sha256))
@@ -197,6 +212,7 @@ class Task(task.Writes, task.KnowledgeBase, task.Task[Example, Batch, Prediction
             self.tokenizer.sep_id,
             self.config.coverage if look_ahead == "sum" else None,
             look_ahead == "power",
+            self._worth_V,
         )
         decoder = CachedDecoder(model.encoder, batch.sources)
         beam_size = self.config.beam_size

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from nlpkit.inference.predictor import predict_examples
 from nlpkit.jsonl import read_jsonl
 from nlpkit.tasks.kgclue import task as kgclue
 from nlpkit.tasks.kgclue.logit_adjustment import LogitAdjustment
+from nlpkit.tasks.kgclue.token_worth import CharacterCounts
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kgclue"
 SHAPE = encoders.ShapeConfig(
@@ -63,6 +65,40 @@ def test_coverage_alone_answers_and_gives_all_objects(made):
     assert [vars(p.beams[0]) for p in found] == [
         {k: v for k, v in vars(p).items() if k != "beams"} for p in found
     ]
+
+
+def test_a_predicate_counts_before_its_subject_too(made, tmp_path):
+    kb = tmp_path / "kb.tsv"
+    kb.write_text("雾灯\t人物\t许蓁\n雾灯\t导演\t顾平\n", encoding="utf-8")
+    (found,) = answers(made, ["导演了雾灯的人是谁？"], kb, coverage=1000.0)
+    assert found.predicate == "导演"
+
+
+def test_what_frames_the_training_questions_counts_for_nothing(made, tmp_path):
+    kb = tmp_path / "kb.tsv"
+    kb.write_text("是什么（歌曲）\t作词\t顾平\n桐溪\t长度\t30千米\n", encoding="utf-8")
+    questions = ["请问云泽是什么？", "请问雾灯是什么颜色？", "请问长夜是什么书？"]
+    records = [(f"line {number}", {"question": q}) for number, q in enumerate(questions)]
+    given = kgclue.Settings(kb=str(kb), coverage=1000.0)
+    config = kgclue.Task.prepare(given, records, tmp_path)
+    encoder, tokenizer = made
+    subjects = []
+    for worth in ("idf", "equal"):
+        task = kgclue.Task(replace(config, worth=worth), tokenizer, tmp_path)
+        example = task.read({"question": "请问桐溪是什么？"})
+        (found,) = predict_examples(task, task.build_model(encoder), [example])
+        subjects.append(found.subject)
+    assert subjects == ["桐溪", "是什么"]
+
+
+def test_a_token_is_worth_its_rarest_character():
+    counts = CharacterCounts.of(["云泽有多大？", "App有多大？", "谁有？"])
+    assert counts == CharacterCounts(3, {**counts.having, "有": 3, "多": 2, "p": 1})
+    assert counts.worth("有") == pytest.approx(0)
+    assert counts.worth("多") == pytest.approx(1 - math.log(3) / math.log(4))
+    assert counts.worth("有P") == pytest.approx(0.5)
+    assert counts.worth("桐") == counts.worth("有桐") == counts.worth("") == 1
+    assert CharacterCounts.of([]).worth("有") == 1
 
 
 RARE = "\U00013000\U00013001\U00013002"  # no vocabulary has them

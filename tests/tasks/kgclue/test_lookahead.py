@@ -29,13 +29,20 @@ def key_of(parts):
     return (*subject, SEP, *predicate, SEP, *meaning)
 
 
-def lcs(one, other):
+WORTH = [random.Random(token).randrange(5) / 4 for token in range(VOCABULARY)]
+
+
+def one_each(token):
+    return 1
+
+
+def lcs(one, other, worth=one_each):
     """The textbook table."""
     table = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]
     for i, a in enumerate(one):
         for j, b in enumerate(other):
             table[i + 1][j + 1] = (
-                table[i][j] + 1 if a == b else max(table[i][j + 1], table[i + 1][j])
+                table[i][j] + worth(a) if a == b else max(table[i][j + 1], table[i + 1][j])
             )
     return table[-1][-1]
 
@@ -91,7 +98,7 @@ def powers(keys, question, row, written, norm):
     return log_softmax(raised) if norm == "renorm" else raised
 
 
-def covered(key, question):
+def covered(key, question, worth=one_each):
     """F of a key."""
     subject = key[: key.index(SEP)]
     predicate = key[len(subject) + 1 : key.index(SEP, len(subject) + 1)]
@@ -99,7 +106,7 @@ def covered(key, question):
         end = start + len(subject)
         if tuple(question[start:end]) == subject:
             rest = [*question[:start], *question[end:]]
-            return len(subject) + lcs(predicate, rest)
+            return sum(map(worth, subject)) + lcs(predicate, rest, worth)
     return 0
 
 
@@ -148,18 +155,24 @@ def test_all_keys_are_found_with_the_scores_of_the_formula(
         assert tuple(found[0][0]) == expected[0][1]
 
 
+@pytest.mark.parametrize("worths", [None, WORTH])
 @settings(max_examples=60)
 @given(parts=KEYS, question=st.lists(TOKEN, max_size=8))
-def test_the_best_coverage_below_every_node(parts, question):
+def test_the_best_coverage_below_every_node(worths, parts, question):
+    worth = one_each if worths is None else worths.__getitem__
+    worth_V = None if worths is None else torch.tensor(worths)
     keys = sorted({key_of(part) for part in parts})
     trie = TokenTrie.from_sequences(keys, VOCABULARY)
-    coverage = Coverage(TrieTable.of(trie, END), [question], SEP, stop=True)
+    coverage = Coverage(TrieTable.of(trie, END), [question], SEP, stop=True, worth_V=worth_V)
     coverage.add_named()
     for key in keys:
         for length in range(key.index(SEP, key.index(SEP) + 1) + 2):
-            below = [covered(other, question) for other in keys if other[:length] == key[:length]]
+            below = []
+            for other in keys:
+                if other[:length] == key[:length]:
+                    below.append(covered(other, question, worth))
             node = torch.tensor([trie.find(key[:length])])
-            assert int(coverage.best(torch.tensor([0]), node)) == max(below)
+            assert coverage.best(torch.tensor([0]), node).item() == max(below)
 
 
 def test_a_key_that_another_goes_on_from_is_found():
