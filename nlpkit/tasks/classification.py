@@ -21,7 +21,8 @@ after a minute of one core; two epochs of training, seed 1, have 0.889 after nin
 
 `vib` puts a bottleneck between `pooled` and the classifier (`nlpkit.layers.bottleneck`). With `gan`
 the classifier also learns from vectors of each label that a generator makes up, which is trained
-against a critic (`nlpkit.layers.adversarial`); they are weighed by `gan`.
+against a critic (`nlpkit.layers.adversarial`); they are weighed by `gan`. It does not pay with 16
+or 64 lines a label (`tests/benchmarks/training_science.md`).
 
 Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 4.1.
 Differs from it: the mean stands beside [CLS], which an encoder that was not pretrained on pairs has

@@ -33,6 +33,8 @@ from nlpkit.training.step import MicroBatches, TrainingStep
 class Technique:
     """Wraps `backward`."""
 
+    takes_unlabelled: ClassVar[bool] = True
+
     epsilon: Weight = 1.0
     """Norm of the change of the embedding table; 0 for none."""
     xi: Annotated[float, Range(above=0, most=1e9)] = 10.0
@@ -40,8 +42,6 @@ class Technique:
     weight: Weight = 1.0
     """Of the divergence, which is a sum over the decisions of an example: a task that decides on
     every span wants less than one that chooses a label; 0 for none."""
-    takes_unlabelled: ClassVar[bool] = True
-
     iterations: Positive = 1
     """Of the search for the direction."""
 
