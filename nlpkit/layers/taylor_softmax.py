@@ -4,7 +4,10 @@ r"""A softmax whose exponential is a polynomial, the first terms of its series:
 
 which is positive everywhere. It falls to the left of its least value, at LEAST[n]; smaller scores
 are taken as that, so that a larger score never has a smaller weight. Next to exp, f(x) is flat: no
-weight comes close to 0, and large scores pull less.
+weight comes close to 0, and large scores pull less. A score below the least value has no gradient.
+
+The softmax of log f(score) is the same: `TaylorScores` are such scores, for losses and predictions
+that have a softmax of their own.
 
 Source: https://kexue.fm/archives/7919; de Brebisson and Vincent 2015, arxiv.org/abs/1511.05042.
 Differs from both: the scores are cut off at the least value.
@@ -14,6 +17,8 @@ Legend: X any dimensions, K what is weighed.
 from __future__ import annotations
 
 import torch
+
+from nlpkit.layers.steady_products import SteadyLinear
 
 LEAST = {
     2: -1.0,
@@ -47,3 +52,16 @@ def taylor_softmax(
     sum_X1 = value_XK.sum(-1, keepdim=True)
     equal = 1 / score_XK.shape[-1]
     return torch.where(sum_X1 > 0, value_XK / sum_X1.clamp_min(LOW), equal)
+
+
+class TaylorScores(SteadyLinear):
+    """A linear layer and log f: the softmax of what it gives is that of the module docstring."""
+
+    def __init__(self, inputs: int, outputs: int, order: int):
+        super().__init__(inputs, outputs)
+        self.order = order
+
+    def forward(self, input_XH: torch.Tensor) -> torch.Tensor:
+        """(..., H) to (..., K), in the type of the weights, also under autocast."""
+        score_XK = super().forward(input_XH).to(self.weight.dtype)
+        return exponential(score_XK, self.order).log()

@@ -23,6 +23,7 @@ after a minute of one core; two epochs of training, seed 1, have 0.889 after nin
 the classifier also learns from vectors of each label that a generator makes up, which is trained
 against a critic (`nlpkit.layers.adversarial`); they are weighed by `gan`. It does not pay with 16
 or 64 lines a label (`tests/benchmarks/training_science.md`).
+`taylor` takes another softmax (`nlpkit.layers.taylor_softmax`).
 
 Source: Devlin et al. 2018, arxiv.org/abs/1810.04805, section 4.1.
 Differs from it: the mean stands beside [CLS], which an encoder that was not pretrained on pairs has
@@ -49,6 +50,7 @@ from nlpkit.formats.finding import Finding
 from nlpkit.formats.labels import find_labels, label_ids, read_label, read_labels, write_labels
 from nlpkit.formats.text import read_text, text_windows
 from nlpkit.formats.typed import read_dataclass
+from nlpkit.layers.taylor_softmax import TaylorScores
 from nlpkit.tasks._classifiers import (
     AdversarialModel,
     Batch,
@@ -87,6 +89,9 @@ class Settings:
     """With `gan_critic=penalty`: of the squared difference of the gradient's length from 1."""
     shrinkage: Annotated[float, Range(above=0, most=1)] = 0.1
     """With `closed_form`: how far the covariance of the features is taken to its diagonal."""
+    taylor: Literal[0, 2, 4, 6, 8, 10] = 0
+    """Order of a polynomial that stands for the exponential of the softmax, so that no probability
+    comes close to 0; 0 for the exponential."""
 
 
 @dataclass(frozen=True)
@@ -189,10 +194,17 @@ class Task(task.Task[Example, Batch, Prediction]):
 
     def build_model(self, encoder: nn.Module) -> Model:
         """Encoder and a classifier with fresh weights."""
+        model = self._new_model(encoder)
+        if self.config.taylor:
+            features = model.classifier.in_features
+            model.classifier = TaylorScores(features, len(self.labels), self.config.taylor)
+        return model
+
+    def _new_model(self, encoder: nn.Module) -> Model:
         config = self.config
         labels = len(self.labels)
         if config.head == "closed_form":
-            for name in ("vib", "gan"):
+            for name in ("vib", "gan", "taylor"):
                 value = getattr(config, name)
                 if value:
                     raise SettingsError(

@@ -11,6 +11,7 @@ from nlpkit import encoders, samples
 from nlpkit.errors import DataError, RecordError, SettingsError
 from nlpkit.inference.devices import accelerator_for
 from nlpkit.inference.predictor import predict_examples
+from nlpkit.layers.taylor_softmax import taylor_softmax
 from nlpkit.run import load
 from nlpkit.tasks.classification import Prediction, Settings, Task
 from nlpkit.training.distributions import recorded_outputs
@@ -216,3 +217,34 @@ def test_a_bottleneck_costs_its_nats_and_none_changes_nothing(tmp_path):
     assert all(parameter.grad is not None for parameter in model.bottleneck.parameters())
     with pytest.raises(SettingsError, match="classification.vib: nothing is trained"):
         make(tmp_path, records, vib=0.5, head="closed_form")
+
+
+@pytest.mark.parametrize("more", [{}, {"vib": 0.5}, {"gan": 1.0}])
+def test_a_taylor_softmax_stands_for_the_softmax(tmp_path, more):
+    records = [{"text": text, "label": text} for text in "好坏中"]
+    task, model = make(tmp_path, records, taylor=4, **more)
+    torch.nn.init.normal_(model.classifier.weight)
+    batch = task.collate([task.read(record) for record in records])
+    features_BP = model.pooled(batch.tokens)
+    if "vib" in more:
+        features_BP, _ = model.bottleneck(features_BP)
+    score_BL = torch.nn.functional.linear(features_BP, *model.classifier.parameters())
+    expected_BL = taylor_softmax(score_BL, 4)
+    torch.testing.assert_close(model.logits(batch.tokens).softmax(1), expected_BL)
+    if not more:
+        own_B = -expected_BL[torch.arange(3), batch.labels_B].log()
+        torch.testing.assert_close(model(batch), own_B)
+    for prediction, p_L in zip(task.decode(model, batch), expected_BL, strict=True):
+        assert prediction.score == pytest.approx(p_L.max().item(), abs=1e-5)
+    with pytest.raises(SettingsError, match="classification.taylor: nothing is trained"):
+        make(tmp_path, records, taylor=2, head="closed_form")
+
+
+def test_no_taylor_softmax_changes_no_bit(tmp_path):
+    records = [{"text": text, "label": text} for text in "好坏"]
+    models = []
+    for settings in ({}, {"taylor": 0}):
+        torch.manual_seed(0)
+        models.append(make(tmp_path, records, **settings)[1])
+    assert type(models[0].classifier) is type(models[1].classifier) is torch.nn.Linear
+    assert torch.equal(models[0].classifier.weight, models[1].classifier.weight)
