@@ -187,14 +187,6 @@ class Attention(nn.Module):
         self.self = SelfAttention(settings, is_fused)
         self.output = _new_residual(settings.hidden_size, settings)
 
-    @property
-    def parts(self) -> list[tuple[torch.Tensor, tuple[int, int]]]:
-        """For Muon: each head is a matrix of its own, in rows or in columns."""
-        heads = self.self.heads
-        rows = (self.self.query, self.self.key, self.self.value)
-        parts = [(linear.weight, (heads, 1)) for linear in rows]
-        return [*parts, (self.output.dense.weight, (1, heads))]
-
 
 class SelfAttention(nn.Module):
     """What the heads read; their vectors lie one behind the other."""

@@ -30,9 +30,6 @@ class Group:
     """Whether they are the weights of the encoder's linear layers, which Muon is for."""
     names: list[str]
     parameters: list[nn.Parameter]
-    parts: list[tuple[int, int]]
-    """Of each parameter how many matrices it is, (rows, columns) of them, for Muon: what a module
-    says in `parts`, else one."""
 
     @property
     def size(self) -> int:
@@ -82,10 +79,8 @@ def parameter_groups(
     used = set()
     encoder: Any = model.encoder
     hidden = {id(module.weight) for module in encoder.modules() if isinstance(module, nn.Linear)}
-    parts: dict[int, tuple[int, int]] = {}
     undecayed = set()
     for module in model.modules():
-        parts |= {id(parameter): cut for parameter, cut in getattr(module, "parts", ())}
         undecayed |= {id(parameter) for parameter in getattr(module, "undecayed", ())}
     groups: dict[tuple[float, float, bool], Group] = {}
     for name, parameter in model.named_parameters():
@@ -101,10 +96,9 @@ def parameter_groups(
                 break
         decays = parameter.dim() > 1 and id(parameter) not in undecayed
         key = (rate, weight_decay if decays else 0.0, id(parameter) in hidden)
-        group = groups.setdefault(key, Group(*key, [], [], []))
+        group = groups.setdefault(key, Group(*key, [], []))
         group.names.append(name)
         group.parameters.append(parameter)
-        group.parts.append(parts.get(id(parameter), (1, 1)))
     for index, (pattern, _) in enumerate(patterns):
         if index not in used:
             raise SettingsError(

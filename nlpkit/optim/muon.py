@@ -5,11 +5,9 @@ r"""Muon for the matrices inside a network, AdamW for everything else, as one op
 
 The factor gives an update the size that AdamW's usually has, so that both take the same learning
 rate. Muon is for matrices that map hidden vectors to hidden vectors; embeddings, the output layer,
-vectors and scalars go to AdamW. The heads of an attention are matrices of their own: what one of
-them looks for is no matter of the others, and small matrices cost little. Sources: Jordan et al.
-2024, kellerjordan.github.io/posts/muon; Liu, Su et al. 2025, arxiv.org/abs/2502.16982, equation 4
-(factor, decay); https://kexue.fm/archives/10592; Amsel et al. 2025, arxiv.org/abs/2505.16932
-(polynomials).
+vectors and scalars go to AdamW. Sources: Jordan et al. 2024, kellerjordan.github.io/posts/muon
+(iteration and its coefficients); Liu, Su et al. 2025, arxiv.org/abs/2502.16982, equation 4 (factor,
+decay); https://kexue.fm/archives/10592.
 """
 
 from __future__ import annotations
@@ -26,27 +24,19 @@ LEARNING_RATES = {"convolutions": 1.5e-3, "random": 3e-3, "pretrained": 1e-3, "e
 # pretrained: in ten thousand steps with more of it what was learned would be forgotten
 SUITS = ("random", "pretrained")
 MOMENTUM = 0.95
-_POLYNOMIALS = (
-    (8.4052, -24.8508, 18.4246),
-    (4.0772, -3.0350, 0.5722),
-    (3.6058, -2.6996, 0.5340),
-    (2.6177, -1.9413, 0.4486),
-)
-"""(a, b, c) of `a s + b s^3 + c s^5`, one after another: each of them the one nearest to 1 wherever
-those before it leave a singular value that began between 1/400 and 1."""
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
 
 
 def new_optimizer(groups: Sequence[Group], bf16: bool) -> Muon:
     """Muon for the groups that are `hidden`, AdamW for the others."""
-    settings = [
-        {**group.settings(), "muon": group.hidden, "parts": group.parts} for group in groups
-    ]
+    settings = [{**group.settings(), "muon": group.hidden} for group in groups]
     return Muon(settings, torch.bfloat16 if bf16 else torch.float32)
 
 
 class Muon(torch.optim.Optimizer):
     """`groups` are those of AdamW with a key `muon`: whether their parameters, all matrices, get
-    Muon's update, and then a key `parts` with (rows, columns) of each: how many matrices it is.
+    Muon's update.
 
     `precision` is that of the iteration; bfloat16 is enough, and faster where the hardware
     multiplies in it.
@@ -55,7 +45,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, groups: Iterable[dict[str, Any]], precision: torch.dtype = torch.float32):
         defaults = {"lr": 1e-3, "weight_decay": 0.0, "betas": (0.9, 0.999), "eps": 1e-8}
         # `fused` tells torch to keep the step counts on the device when a state is loaded
-        super().__init__(groups, {**defaults, "muon": False, "parts": (), "fused": True})
+        super().__init__(groups, {**defaults, "muon": False, "fused": True})
         self.precision = precision
 
     @torch.no_grad()
@@ -66,15 +56,13 @@ class Muon(torch.optim.Optimizer):
             (self._muon if group["muon"] else self._adamw)(parameters, group)
 
     def _muon(self, parameters: list[torch.nn.Parameter], group: dict[str, Any]) -> None:
-        parts = dict(zip(map(id, group["params"]), group["parts"], strict=True))
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
             momentum = state["momentum"]
             momentum.mul_(MOMENTUM).add_(parameter.grad)
-            direction = (parameter.grad + MOMENTUM * momentum).to(self.precision)
-            update = orthogonal(direction, parts[id(parameter)])
+            update = orthogonal((parameter.grad + MOMENTUM * momentum).to(self.precision))
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
 
@@ -107,42 +95,38 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def orthogonal(matrix: torch.Tensor, parts: tuple[int, int] = (1, 1)) -> torch.Tensor:
-    """Nearly the orthogonal factor U V^T of a matrix U S V^T, (M, N) both; with `parts` (rows,
-    columns) that of each of so many equal parts. Singular values of at least 1/400 of their
-    root sum of squares end between 0.75 and 1.26, smaller ones grow by 323 or less."""
-    rows, columns = parts
-    cut_RmCn = matrix.unflatten(0, (rows, -1)).unflatten(2, (columns, -1))
-    cut_RCmn = cut_RmCn.transpose(1, 2)
-    wide = cut_RCmn.shape[-2] <= cut_RCmn.shape[-1]
-    found = cut_RCmn if wide else cut_RCmn.mT
-    norm_RC11 = found.norm(dim=(-2, -1), keepdim=True)
-    found = _iterated((found / (norm_RC11 + 1e-7)).flatten(0, 1))
-    found = found.unflatten(0, (rows, columns))
-    found = found if wide else found.mT
-    return found.transpose(1, 2).reshape(matrix.shape)
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """Nearly the orthogonal factor U V^T of a matrix U S V^T, (M, N) both: its singular values end
+    between about 0.7 and 1.2."""
+    wide = matrix.shape[0] <= matrix.shape[1]
+    found = matrix if wide else matrix.T
+    found = found / (found.norm() + 1e-7)
+    rows, columns = found.shape
+    if columns >= 2 * rows and matrix.dtype != torch.bfloat16:
+        found = _factor(found @ found.T) @ found
+    else:
+        found = _iterated(found)
+    return found if wide else found.T
 
 
-def _iterated(matrix_Xmn: torch.Tensor) -> torch.Tensor:
-    """The polynomials applied to the singular values of wide or square matrices."""
-    rows, columns = matrix_Xmn.shape[1:]
-    if columns >= 2 * rows and matrix_Xmn.dtype != torch.bfloat16:
-        return _factor(matrix_Xmn @ matrix_Xmn.mT) @ matrix_Xmn
-    for a, b, c in _POLYNOMIALS:
-        gram = matrix_Xmn @ matrix_Xmn.mT
-        odd = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        matrix_Xmn = torch.baddbmm(matrix_Xmn, odd, matrix_Xmn, beta=a)
-    return matrix_Xmn
+def _iterated(found: torch.Tensor) -> torch.Tensor:
+    """The iteration itself, X <- (a I + b X X^T + c (X X^T)^2) X, of a matrix that is not high."""
+    a, b, c = _COEFFICIENTS
+    for _ in range(_ITERATIONS):
+        gram = found @ found.T
+        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+    return found
 
 
-def _factor(gram_Xmm: torch.Tensor) -> torch.Tensor:
-    """What a matrix X with X X^T = gram is multiplied with by all polynomials: the same iteration
-    without the long side of X. It needs more digits than bfloat16 has."""
+def _factor(gram: torch.Tensor) -> torch.Tensor:
+    """What the iteration multiplies a matrix X with X X^T = `gram` by in all: it need not touch the
+    long side of X in between. Squares want more digits than bfloat16 has."""
+    a, b, c = _COEFFICIENTS
     steps: list[torch.Tensor] = []
-    for a, b, c in _POLYNOMIALS:
+    for _ in range(_ITERATIONS):
         if steps:
-            gram_Xmm = steps[-1] @ gram_Xmm @ steps[-1]
-        step = torch.baddbmm(gram_Xmm, gram_Xmm, gram_Xmm, beta=b, alpha=c)
-        step.diagonal(dim1=1, dim2=2).add_(a)
+            gram = steps[-1] @ gram @ steps[-1]
+        step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        step.diagonal().add_(a)
         steps.append(step)
     return functools.reduce(torch.matmul, reversed(steps))

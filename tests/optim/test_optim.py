@@ -1,7 +1,6 @@
 """Parameter groups, schedules, and the average of the weights."""
 
 import importlib
-import math
 
 import numpy as np
 import pytest
@@ -12,13 +11,13 @@ from torch import nn
 
 from nlpkit import optim
 from nlpkit.config import build
-from nlpkit.encoders import ShapeConfig, dgcnn, for_pretraining
+from nlpkit.encoders import dgcnn
 from nlpkit.errors import SettingsError
 from nlpkit.inference.batching import split
 from nlpkit.optim import new_optimizer
 from nlpkit.optim.ema import WeightAverage
 from nlpkit.optim.groups import parameter_groups
-from nlpkit.optim.muon import _POLYNOMIALS, orthogonal
+from nlpkit.optim.muon import orthogonal
 from nlpkit.optim.schedule import multiplier, parse_schedule
 from nlpkit.training.batching import Batches
 from nlpkit.training.settings import TrainConfig
@@ -153,65 +152,35 @@ def test_pieces_keep_to_the_budget_and_lose_nothing():
     assert len(list(split(range(7), lengths, max_tokens=10**6, parts=3))) >= 3
 
 
-def by_polynomials(matrix):
-    """The same by the singular values themselves, in float64."""
+def by_singular_values(matrix):
+    """(the result, its singular values) of Muon's iteration in float64, on the values alone."""
     left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
     values = values / values.norm()
-    for a, b, c in _POLYNOMIALS:
-        values = a * values + b * values**3 + c * values**5
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
     return left @ torch.diag(values) @ right, values
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (8, 32), (32, 8), (8, 12)])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 32), (32, 8), (8, 12), (64, 256)])
 def test_muon_makes_a_gradient_nearly_orthogonal(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    expected, values = by_polynomials(matrix)
-    torch.testing.assert_close(orthogonal(matrix).double(), expected, rtol=0, atol=1e-5)
-    assert values.min() > 0.74
-    assert values.max() < 1.27
+    expected, values = by_singular_values(matrix)
+    torch.testing.assert_close(orthogonal(matrix).double(), expected, rtol=0, atol=1e-4)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
 
 
-def test_the_polynomials_bring_singular_values_near_one_and_none_far_beyond():
-    values = torch.logspace(math.log10(1 / 400), 0, 10_000, dtype=torch.float64)
-    small = torch.linspace(0, 1 / 400, 10_000, dtype=torch.float64)
-    for a, b, c in _POLYNOMIALS:
-        values = a * values + b * values**3 + c * values**5
-        small = a * small + b * small**3 + c * small**5
-    assert values.min() > 0.745
-    assert values.max() < 1.265
-    assert small.diff().min() > 0
-
-
-def test_muon_with_a_long_side_is_exact_for_a_matrix_without_full_rank():
+@pytest.mark.parametrize("shape", [(16, 64), (64, 16), (16, 16)])
+def test_muon_takes_matrices_without_full_rank_and_of_small_values(shape):
     generator = torch.Generator().manual_seed(2)
-    matrix = torch.randn(16, 3, generator=generator) @ torch.randn(3, 64, generator=generator)
-    expected, _ = by_polynomials(matrix)
-    torch.testing.assert_close(orthogonal(matrix).double(), expected, rtol=0, atol=1e-3)
-    assert torch.equal(orthogonal(torch.zeros(16, 64)), torch.zeros(16, 64))
-
-
-def test_muon_takes_each_part_of_a_matrix_for_itself():
-    matrix = torch.randn(12, 20, generator=torch.Generator().manual_seed(3))
-    found = orthogonal(matrix, (3, 2))
-    for row in range(0, 12, 4):
-        for column in range(0, 20, 10):
-            part = (slice(row, row + 4), slice(column, column + 10))
-            torch.testing.assert_close(found[part], orthogonal(matrix[part].contiguous()))
-
-
-def test_the_heads_of_an_attention_are_matrices_of_their_own():
-    shape = ShapeConfig(layers=1, hidden_size=32, heads=4, intermediate_size=64)
-    model = nn.Module()
-    model.encoder = for_pretraining(None, shape)[0]
-    groups = parameter_groups(model, 0.01, 0.1, 1.0, ())
-    found = {}
-    for group in groups:
-        found |= dict(zip(group.names, group.parts, strict=True))
-    cut = {name: parts for name, parts in found.items() if parts != (1, 1)}
-    ends = ("self.query", "self.key", "self.value", "output.dense")
-    assert list(cut.values()) == [(4, 1), (4, 1), (4, 1), (1, 4)]
-    for name, end in zip(cut, ends, strict=True):
-        assert name.endswith(f"attention.{end}.weight")
+    rows, columns = shape
+    thin = torch.randn(rows, 3, generator=generator) @ torch.randn(3, columns, generator=generator)
+    expected, _ = by_singular_values(thin)
+    torch.testing.assert_close(orthogonal(thin).double(), expected, rtol=0, atol=1e-3)
+    assert torch.equal(orthogonal(torch.zeros(shape)), torch.zeros(shape))
+    falling = torch.randn(shape, generator=generator) * torch.logspace(0, -4, rows)[:, None]
+    expected, _ = by_singular_values(falling)
+    torch.testing.assert_close(orthogonal(falling).double(), expected, rtol=0, atol=5e-3)
 
 
 def test_every_way_of_learning_has_one_default_optimizer_that_knows_its_rate():

@@ -65,10 +65,7 @@ def wrapped(model, name, *calls):
     parts = {True: [], False: []}
     for parameter in model.parameters():
         parts[parameter.dim() > 1].append(parameter)
-    groups = [
-        Group(RATE, DECAY * decays, False, [], some, [(1, 1)] * len(some))
-        for decays, some in parts.items()
-    ]
+    groups = [Group(RATE, DECAY * decays, False, [], some) for decays, some in parts.items()]
     optimizer = optim.new_optimizer(name, groups, bf16=False)
     return Wrapped(optimizer, optim.moments(name), model, calls)
 
