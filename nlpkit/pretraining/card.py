@@ -57,17 +57,17 @@ Versions: {versions}.
 
 def _of_masked_words(record: dict[str, Any]) -> tuple[str, str, str]:
     """(what was learned, what else it is good for, what the figures are of)."""
-    learned = "Masked words (whole words by jieba) and continued prefixes, one set of weights"
+    learned = ["Masked words (whole words by jieba)", "continued prefixes"]
     if record["pretrain"]["replaced_share"] > 0:
-        learned = (
-            "Masked words (whole words by jieba), continued prefixes and tokens of its own that "
-            "replace others, one set of weights"
-        )
+        learned.append("tokens of its own that replace others")
+    if record["pretrain"].get("span_share", 0) > 0:
+        learned.append("the places where hidden runs of words stand again")
+    told = f"{', '.join(learned[:-1])} and {learned[-1]}, one set of weights"
     if not read_settings(record["shape"]).are_standard:
-        learned += ". The files are in nlpkit's own format, since transformers has no such model"
+        told += ". The files are in nlpkit's own format, since transformers has no such model"
     use = "    nlpkit predict ENCODER                        # fills in [MASK]"
     held_out = "On held-out lines (15 % of the words masked; prefixes cut at random places):"
-    return learned, use, held_out
+    return told, use, held_out
 
 
 def _of_next_tokens(record: dict[str, Any]) -> tuple[str, str, str]:

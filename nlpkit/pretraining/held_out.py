@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nlpkit.encoders.base import encode
 from nlpkit.errors import SettingsError
 from nlpkit.pretraining.objectives import Kind, PretrainBatch
 
@@ -20,11 +21,11 @@ BLOCKS = 512  # most that an evaluation takes
 Batches = Callable[[Kind], Iterable[PretrainBatch]]
 
 
-def held_out_blocks(tokens: np.ndarray, length: int) -> list[np.ndarray]:
-    """At most BLOCKS blocks of so many tokens, from all over the tokens. Raises SettingsError where
-    there is none."""
+def held_out_blocks(tokens: np.ndarray, length: int, most: int = BLOCKS) -> list[np.ndarray]:
+    """At most so many blocks of `length` tokens, from all over the tokens. Raises SettingsError
+    where there is none."""
     there = len(tokens) // length
-    count = min(BLOCKS, there)
+    count = min(most, there)
     if not count:
         raise SettingsError(
             f"too little text: {len(tokens)} tokens are held out, a block has {length}"
@@ -68,3 +69,21 @@ def detection_f1(model: Any, batches: Batches, autocast: Any) -> float:
         correct += int((replaced_M & (logits_M > 0)).sum())
         either += int(replaced_M.sum()) + int((logits_M > 0).sum())
     return round(2 * correct / max(1, either), 4)
+
+
+def pointing_figures(model: Any, batches: Batches, autocast: Any) -> dict[str, Any]:
+    """`span_accuracy`: of the [MASK]s of hidden spans the share from which a `Pretrainer` points to
+    the right start and the right end, out of all tokens of the row for each; 0 where there is none.
+    `span_targets`: how many there are."""
+    right, targets = 0, 0
+    for batch in batches("spans"):
+        pointers = batch.pointers
+        assert pointers is not None
+        with torch.inference_mode(), autocast():
+            hidden_BTH = encode(model.encoder, batch.tokens)
+            start_BKT, end_BKT = model.pointing(hidden_BTH, batch.tokens.mask_BT, pointers)
+        is_start_BK = start_BKT.argmax(-1) == pointers.first_BK
+        is_end_BK = end_BKT.argmax(-1) == pointers.last_BK
+        right += int((is_start_BK & is_end_BK).sum())
+        targets += int(pointers.are_there().sum())
+    return {"span_accuracy": round(right / max(1, targets), 4), "span_targets": targets}

@@ -1,5 +1,5 @@
 """Blocks of tokens to batches with targets: masked words, the continuation of a prefix, replaced
-tokens, or the next token.
+tokens, or the next token. (Hidden spans: `spans`.)
 
     masked   [CLS] block [SEP], whole words masked with probability p; of their tokens 80 % become
              [MASK], 10 % another token, 10 % stay; the target is the token at its own place. Every
@@ -33,12 +33,13 @@ from torch import nn
 from nlpkit.encoders.base import Attention, encode, encode_layers
 from nlpkit.pretraining.corpus import split_tokens
 from nlpkit.pretraining.distillation import Distillation
+from nlpkit.pretraining.pointing import Pointers, Pointing
 from nlpkit.pretraining.symbols import Symbols
 from nlpkit.pretraining.teacher import Lesson
 from nlpkit.text.batch import TensorFields
 from nlpkit.text.tokenizer import TokenBatch
 
-Kind = Literal["masked", "prefix", "replaced", "next", "previous", "both"]
+Kind = Literal["masked", "prefix", "replaced", "next", "previous", "both", "spans"]
 DETECTION_WEIGHT = 4.0
 """Of the loss of replaced tokens, which is small: brings the gradient of such a step to the length
 of the others, where `pretrain.clip_norm` makes them equal. (The 50 of Clark et al. is for two
@@ -54,7 +55,8 @@ class PretrainBatch(TensorFields):
     that, plus 1 for the second.
 
     A batch of replaced tokens has `dice_N` too, numbers in [0, 1) that choose what the places are
-    filled with. A batch of masked words has a `lesson`, where there is a teacher.
+    filled with. A batch of masked words has a `lesson`, where there is a teacher. One of spans has
+    `pointers`, and the N targets are those of its rows without a span.
     """
 
     tokens: TokenBatch
@@ -63,21 +65,23 @@ class PretrainBatch(TensorFields):
     attention: Attention
     dice_N: torch.Tensor | None = None
     lesson: Lesson | None = None
+    pointers: Pointers | None = None
 
 
 class Pretrainer(nn.Module):
     """An encoder with its masked-LM head; model(batch) -> a loss for every target, so that a step
     weighs them alike.
 
-    With `detects` it has a head for replaced tokens as well, and with a teacher a `Distillation`;
-    neither is kept with the encoder. What the encoder lacks to a teacher counts `teacher_weight`
-    times.
+    With `detects` it has a head for replaced tokens as well, with `points` one for hidden spans,
+    and with a teacher a `Distillation`; none is kept with the encoder. What the encoder lacks to a
+    teacher counts `teacher_weight` times.
     """
 
     def __init__(
         self,
         encoder: Any,
         detects: bool = False,
+        points: bool = False,
         distillation: Distillation | None = None,
         teacher_weight: float = 0.0,
     ):
@@ -88,17 +92,21 @@ class Pretrainer(nn.Module):
         self.detector = (
             nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, 1)) if detects else None
         )
+        self.pointing = Pointing(size) if points else None
         self.distillation = distillation
 
     def forward(self, batch: PretrainBatch) -> torch.Tensor:
         """loss_N in nats, one for each target; for a batch of replaced tokens loss_M of all
-        M = B * T tokens, times `DETECTION_WEIGHT`.
+        M = B * T tokens, times `DETECTION_WEIGHT`; for a batch of spans those of masked words, then
+        those of the pointers.
 
         A target of a batch with a lesson bears the loss of its row's lesson as well. A row's loss
         depends on the row alone, so that a step may be cut anywhere.
         """
         if batch.lesson is not None:
             return self._taught(batch, batch.lesson)
+        if batch.pointers is not None:
+            return self._pointed(batch, batch.pointers)
         if batch.dice_N is None:
             logits_NV = self.logits(batch).float()
             return nn.functional.cross_entropy(logits_NV, batch.targets_N, reduction="none")
@@ -124,6 +132,14 @@ class Pretrainer(nn.Module):
         loss_B = self.distillation(lesson, layers)
         row_N = batch.places_N // batch.tokens.token_ids_BT.shape[1]
         return loss_N + self.teacher_weight * loss_B[row_N]
+
+    def _pointed(self, batch: PretrainBatch, pointers: Pointers) -> torch.Tensor:
+        """The losses of the rows without a span, which have masked words, and of the pointers."""
+        assert self.pointing is not None
+        hidden_BTH = encode(self.encoder, batch.tokens)
+        logits_NV = self._logits_of(hidden_BTH, batch).float()
+        loss_N = nn.functional.cross_entropy(logits_NV, batch.targets_N, reduction="none")
+        return torch.cat([loss_N, self.pointing.loss(hidden_BTH, batch.tokens.mask_BT, pointers)])
 
     def taught_layers(self, batch: PretrainBatch) -> list[torch.Tensor]:
         """hidden_BTH of the encoder's layers that learn from a teacher; the last is its last."""
@@ -183,17 +199,25 @@ def masked_batch(
     """
     rows, places, targets = [], [], []
     for number, (block, random) in enumerate(zip(blocks, randoms, strict=True)):
-        ids, begins = split_tokens(block)
-        hidden = _whole_words(begins, random, share) & (ids != symbols.sep_id)
-        dice = random.random(len(ids))
-        others = random.integers(symbols.first, symbols.vocabulary, len(ids))
-        shown = np.where(dice < 0.8, symbols.mask_id, np.where(dice < 0.9, others, ids))
-        inner = np.where(hidden, shown, ids)
-        rows.append(np.concatenate([[symbols.cls_id], inner, [symbols.sep_id]]))
-        first = number * len(rows[0]) + 1  # the place of the row's first token behind [CLS]
-        places.append(first + np.flatnonzero(hidden))
-        targets.append(ids[hidden])
+        row, columns, ids = masked_row(block, random, share, symbols)
+        rows.append(row)
+        places.append(number * len(row) + columns)
+        targets.append(ids)
     return _batch(rows, np.zeros_like(rows), places, targets, "full")
+
+
+def masked_row(
+    block: np.ndarray, random: np.random.Generator, share: float, symbols: Symbols
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(token ids with [CLS] and [SEP], columns of the masked tokens, the ids there) of a block."""
+    ids, begins = split_tokens(block)
+    hidden = _whole_words(begins, random, share) & (ids != symbols.sep_id)
+    dice = random.random(len(ids))
+    others = random.integers(symbols.first, symbols.vocabulary, len(ids))
+    shown = np.where(dice < 0.8, symbols.mask_id, np.where(dice < 0.9, others, ids))
+    inner = np.where(hidden, shown, ids)
+    row = np.concatenate([[symbols.cls_id], inner, [symbols.sep_id]])
+    return row, 1 + np.flatnonzero(hidden), ids[hidden]
 
 
 def replaced_batch(

@@ -16,7 +16,6 @@ been.
 from __future__ import annotations
 
 import json
-import math
 import platform
 import shutil
 import time
@@ -38,7 +37,13 @@ from nlpkit.pretraining.blocks import Blocks
 from nlpkit.pretraining.card import pretraining_card
 from nlpkit.pretraining.corpus import Corpus, load_corpus
 from nlpkit.pretraining.distillation import Distillation, teacher_figures
-from nlpkit.pretraining.held_out import detection_f1, held_out_blocks, perplexities
+from nlpkit.pretraining.held_out import (
+    BLOCKS,
+    detection_f1,
+    held_out_blocks,
+    perplexities,
+    pointing_figures,
+)
 from nlpkit.pretraining.objectives import (
     Kind,
     PretrainBatch,
@@ -49,6 +54,8 @@ from nlpkit.pretraining.objectives import (
     replaced_batch,
 )
 from nlpkit.pretraining.settings import PretrainPlan
+from nlpkit.pretraining.spans import WordClasses, span_batch
+from nlpkit.pretraining.steps import Steps
 from nlpkit.pretraining.symbols import symbols_of
 from nlpkit.pretraining.teacher import Teacher
 from nlpkit.text.backend import vocabulary_hash
@@ -56,7 +63,7 @@ from nlpkit.training.checkpoints import CHECKPOINT, Event, kept, write_state
 from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.state import TrainState
 
-KIND, MASKS = 1, 2  # different generators from one seed
+MASKS = 2  # of the generators from one seed, beside `steps.KIND`
 MEASURED = 64  # blocks on which a teacher's vectors are measured
 
 
@@ -81,14 +88,17 @@ class Pretraining:
         self.symbols = symbols_of(self.backend)
         self.folder = plan.corpus or plan.out / "corpus"
         self.corpus = self._load_corpus()
-        self.long_share = self.config.long_share if self.encoder.max_length else 0.0
-        longest = self.encoder.max_length if self.long_share else 0
+        self.steps = Steps(self.config, self.encoder)
+        has_long = self.steps.long_share > 0 or self.config.span_share > 0
+        longest = (self.encoder.max_length or 0) if has_long else 0
         self.lengths = (self.config.length, max(self.config.length, longest))
         sizes = [len(source.tokens) for source in self.corpus.sources]
         weights = [source.weight for source in self.corpus.sources]
         seed = self.config.seed
         self.blocks = [Blocks(sizes, weights, length - 2, seed) for length in self.lengths]
         self.held_out = held_out_blocks(self.corpus.held_out, self.config.length - 2)
+        if self.config.span_share:
+            self._prepare_spans()
         steps = max(1, self.config.tokens // self.config.batch_tokens)
         self.every = max(1, self.config.evaluate_every // self.config.batch_tokens)
         self.teacher = plan.new_teacher(self.backend)
@@ -96,15 +106,24 @@ class Pretraining:
         self.state = TrainState(model, self.config.for_trainer(), steps, accelerator)
         self.record = self._describe()
 
+    def _prepare_spans(self) -> None:
+        """The classes of the words, and held-out blocks as long as those of the steps of spans: one
+        of all tokens where there are too few."""
+        texts = [source.tokens for source in self.corpus.sources]
+        self.classes = WordClasses(self.backend, texts)
+        tokens = self.corpus.held_out
+        length = min(self.lengths[1] - 2, len(tokens))
+        self.long_held_out = held_out_blocks(tokens, length, BLOCKS // 4)
+
     def _new_model(self) -> Pretrainer:
         """The encoder with what it learns by; a teacher's vectors are measured on the first
         blocks."""
-        detects = self.config.replaced_share > 0
+        heads = (self.config.replaced_share > 0, self.config.span_share > 0)
         if self.teacher is None:
-            return Pretrainer(self.encoder, detects)
+            return Pretrainer(self.encoder, *heads)
         device = self.accelerator.device
         distillation = Distillation(self.encoder, self.teacher.to(device)).to(device)
-        model = Pretrainer(self.encoder, detects, distillation, self.config.teacher_weight)
+        model = Pretrainer(self.encoder, *heads, distillation, self.config.teacher_weight)
         blocks = self.blocks[0]
         first = [self._block(blocks, place) for place in range(min(MEASURED, blocks.per_pass))]
         with self.accelerator.autocast():
@@ -132,28 +151,11 @@ class Pretraining:
         """Of all sources by their weights."""
         return self.blocks[0].per_pass * self.config.length
 
-    def kind_of(self, step: int) -> tuple[bool, Kind]:
-        """(whether the blocks of a step are long, what it learns)."""
-        dice = np.random.default_rng((self.config.seed, KIND, step)).random()
-        is_long = self._long_steps(step + 1) > self._long_steps(step)
-        if self.encoder.objective == "next":
-            return is_long, "both" if self.encoder.directions == 2 else "next"
-        if dice < self.config.prefix_share:
-            return is_long, "prefix"
-        if dice < self.config.prefix_share + self.config.replaced_share:
-            return is_long, "replaced"
-        return is_long, "masked"
-
-    def _long_steps(self, step: int) -> int:
-        """How many of the steps before this one had long blocks."""
-        return math.floor(step * self.long_share)
-
     def micro_batches(self, step: int) -> Iterator[PretrainBatch]:
         """This process's micro-batches of the batch of a step (counted from 0), in order."""
-        is_long, kind = self.kind_of(step)
+        is_long, kind = self.steps.kind_of(step)
         rows = max(1, self.config.batch_tokens // self.lengths[is_long])
-        before = self._long_steps(step)
-        first = rows * (before if is_long else step - before)
+        first = rows * self.steps.before(step, is_long)
         mine = range(self.accelerator.process_index, rows, self.accelerator.num_processes)
         most = self.config.max_tokens or (65536 if self.accelerator.device.type == "cuda" else 8192)
         size = max(1, most // self.lengths[is_long])
@@ -175,14 +177,16 @@ class Pretraining:
             return next_batch(blocks, kind, self.encoder.directions, self.symbols)
         if kind == "prefix":
             return prefix_batch(blocks, randoms, self.symbols)
+        if kind == "spans":
+            return span_batch(blocks, randoms, share, self.symbols, self.classes)
         return (masked_batch if kind == "masked" else replaced_batch)(
             blocks, randoms, share, self.symbols
         )
 
     def evaluate(self) -> dict[str, Any]:
         """Perplexities of the held-out blocks, always with the same masks (15 % of the words) and
-        cuts, for a language model of all tokens; F1 of the replaced tokens that are found, where
-        they are learned.
+        cuts, for a language model of all tokens; F1 of the replaced tokens that are found, and
+        accuracy of pointing to hidden spans, where they are learned.
 
         With several processes each of them computes the same figures, so that none waits for
         another.
@@ -191,6 +195,8 @@ class Pretraining:
         found = perplexities(model, self._held_out_batches, autocast)
         if self.config.replaced_share:
             found["replaced_f1"] = detection_f1(model, self._held_out_batches, autocast)
+        if self.config.span_share:
+            found |= pointing_figures(model, self._held_out_batches, autocast)
         if self.teacher is not None:
             found |= teacher_figures(model, self._lessons(self.teacher), autocast)
         return {"tokens": self.state.step * self.config.batch_tokens, **found}
@@ -205,8 +211,9 @@ class Pretraining:
             yield batch.to(self.accelerator.device)
 
     def _held_out_batches(self, kind: Kind) -> Iterator[PretrainBatch]:
-        for start in range(0, len(self.held_out), 64):
-            blocks = self.held_out[start : start + 64]
+        held_out, size = (self.long_held_out, 16) if kind == "spans" else (self.held_out, 64)
+        for start in range(0, len(held_out), size):
+            blocks = held_out[start : start + size]
             randoms = [np.random.default_rng((0, start + row)) for row in range(len(blocks))]
             yield self._batch(blocks, randoms, kind, 0.15).to(self.accelerator.device)
 

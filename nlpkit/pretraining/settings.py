@@ -42,7 +42,11 @@ class PretrainConfig:
     """Share of the steps that continue a prefix (generation) instead of filling in masked words."""
     replaced_share: Share = 0.0
     """Share of the steps that find replaced tokens, which the encoder itself puts in for masked
-    words (one more pass through it). What the two shares leave are steps of masked words."""
+    words (one more pass through it). What the shares leave are steps of masked words."""
+    span_share: Share = 0.0
+    """Share of the steps that point from a hidden run of words to the place where it stands again,
+    in sequences as long as the encoder takes: for an encoder that will read (`mrc_span`).
+    `long_share` is of the other steps then."""
     teacher_weight: Weight = 1.0
     """With --teacher: how much what the encoder lacks to its teacher counts, beside the masked words
     of the same steps; 0 for no teacher."""
@@ -78,10 +82,15 @@ class PretrainConfig:
     """Of weights, order, masks and cuts."""
 
     def __post_init__(self) -> None:
-        if self.replaced_share and self.prefix_share + self.replaced_share >= 1:
+        shares = self.prefix_share + self.replaced_share + self.span_share
+        if self.replaced_share and shares >= 1:
             raise ValueError(
-                "replaced_share: expected less than 1 with prefix_share: "
+                "replaced_share: expected less than 1 with prefix_share and span_share: "
                 "masked words teach what to put in"
+            )
+        if self.span_share and shares > 1 + 1e-9:
+            raise ValueError(
+                f"span_share: expected at most 1 with prefix_share and replaced_share, got {shares:g}"
             )
         if self.length > self.batch_tokens:
             raise ValueError(
@@ -191,7 +200,7 @@ class PretrainPlan:
 def _refuse_other_objectives(config: PretrainConfig) -> None:
     """Raises SettingsError where settings ask a language model for what others learn."""
     defaults = defaults_of(PretrainConfig)
-    for name in ("prefix_share", "replaced_share", "mask_share", "long_share"):
+    for name in ("prefix_share", "replaced_share", "span_share", "mask_share", "long_share"):
         value = getattr(config, name)
         if value not in (0, defaults[name]):
             raise SettingsError(

@@ -168,7 +168,7 @@ def test_it_learns_to_find_replaced_tokens(text, tmp_path):
     made.held_out = [
         made._block(made.blocks[0], place) for place in range(64)
     ]  # what is held out is too little
-    kinds = [made.kind_of(step)[1] for step in range(1000)]
+    kinds = [made.steps.kind_of(step)[1] for step in range(1000)]
     assert 200 < kinds.count("prefix") < 300
     assert 650 < kinds.count("replaced") < 750
     assert made.evaluate()["replaced_f1"] < 0.5
@@ -260,7 +260,7 @@ def test_refusals(text, tmp_path):
         (
             ["--set=pretrain.replaced_share=0.8"],
             2,
-            "replaced_share: expected less than 1 with prefix_share",
+            "replaced_share: expected less than 1 with prefix_share and span_share",
         ),
         (["--start", "dgcnn"], 2, "no masked-LM head"),
         (["--tokens", "0"], 2, "tokens: expected at least 1"),

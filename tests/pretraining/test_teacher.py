@@ -214,7 +214,7 @@ def pretrainer(teacher_folder, double):
     encoder, backend = encoders.for_pretraining(None, shape)
     teacher = open_teacher(str(teacher_folder), backend)
     distillation = Distillation(encoder, teacher)
-    model = Pretrainer(encoder, False, distillation, 0.7)
+    model = Pretrainer(encoder, False, False, distillation, 0.7)
     if double:
         model.double()
         teacher.encoder.double()
@@ -262,7 +262,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
         clean = masked_batch(blocks, [np.random.default_rng(1)] * 2, 1e-9, symbols_of(backend))
         ids = clean.tokens.token_ids_BT.flatten()
         ids[clean.places_N] = clean.targets_N
-        model = Pretrainer(encoder, False, distillation)
+        model = Pretrainer(encoder, False, False, distillation)
         loss_B = distillation(lesson, model.taught_layers(clean))
         distillation.projections[1].weight.zero_()
         distillation.projections[1].bias.zero_()
