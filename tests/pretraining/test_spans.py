@@ -402,7 +402,7 @@ def test_it_learns_to_point(tmp_path):
     flags = [f"--set=encoder.{k}={v}" for k, v in shape.items()] + ["--set=encoder.max_length=32"]
     flags += [f"--set=pretrain.{k}={v}" for k, v in settings.items()]
     flags += ["--set=pretrain.precision=fp32", "--device=cpu"]
-    nlpkit("encoder", "pretrain", text, "--out", out, *flags)
+    nlpkit("encoder", "pretrain", text, "--out", out, *flags, timeout=1200)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").open()]
     assert lines[-1]["span_targets"] >= 20
     assert lines[-1]["span_accuracy"] > 0.6  # by chance: one in 32 * 32
