@@ -46,7 +46,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # of the processe
 CAMPAIGNS = {
     "kills": (8, "of training commands, at random moments"),
     "lines": (2500, "mutated, over all tasks"),
-    "flips": (400, "of bits, over all files of runs, tries and knowledge bases"),
+    "flips": (200, "of bits, over all files of runs, tries and knowledge bases"),
 }
 """Campaign -> (how many it tries by default, of what): each is an option `--NAME N`. They lie in
 `campaigns/`, are seeded and marked slow: `python -m pytest tests/campaigns -m slow --kills 1000`."""

@@ -15,7 +15,7 @@ from nlpkit.jsonl import dumps, read_lines
 
 pytestmark = pytest.mark.slow
 
-PER_FILE = 250
+PER_FILE = 120
 ODD_TEXTS = [
     *(
         "",
