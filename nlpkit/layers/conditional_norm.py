@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nlpkit.errors import SettingsError
 from nlpkit.layers.steady_products import steady_linear
 
 
@@ -92,10 +93,17 @@ class ConditionalNorm(nn.Module):
 
 def condition_norms(module: nn.Module, size: int) -> Conditions:
     """Puts a `ConditionalNorm` of conditions of `size` numbers in the place of every LayerNorm
-    inside `module`."""
+    inside `module`. Raises SettingsError where there is none: nothing would see the condition."""
     conditions = Conditions()
+    is_seen = False
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.LayerNorm):
                 setattr(parent, name, ConditionalNorm(child, size, conditions))
+                is_seen = True
+    if not is_seen:
+        raise SettingsError(
+            "encoder.norm: expected layer, since a condition moves the LayerNorms of the encoder",
+            hint="--set encoder.norm=layer with random weights, or --encoder tiny",
+        )
     return conditions

@@ -28,8 +28,6 @@ LEAST = {
     10: -3.333551485269049,
 }
 """Order -> where f is least: the root of f of one order less."""
-LOW = 1e-30
-"""Below any sum that is not 0: f is at least 0.04."""
 
 
 def exponential(score: torch.Tensor, order: int) -> torch.Tensor:
@@ -45,13 +43,12 @@ def taylor_softmax(
     score_XK: torch.Tensor, order: int, hidden_XK: torch.Tensor | None = None
 ) -> torch.Tensor:
     """weight_XK, in the type of the scores. Where `hidden_XK` is true the weight is 0; a row of
-    which all is hidden has equal weights."""
-    value_XK = exponential(score_XK, order)
+    which all is hidden has equal weights. On a CPU hidden scores behind the others change no bit of
+    their weights: they are summed by a softmax, whose sums zeros do not move."""
+    log_XK = exponential(score_XK, order).log()
     if hidden_XK is not None:
-        value_XK = value_XK.masked_fill(hidden_XK, 0.0)
-    sum_X1 = value_XK.sum(-1, keepdim=True)
-    equal = 1 / score_XK.shape[-1]
-    return torch.where(sum_X1 > 0, value_XK / sum_X1.clamp_min(LOW), equal)
+        log_XK = log_XK.masked_fill(hidden_XK, torch.finfo(log_XK.dtype).min)
+    return log_XK.softmax(-1)
 
 
 class TaylorScores(SteadyLinear):

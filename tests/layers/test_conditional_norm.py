@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nlpkit.encoders import encode, transformer
+from nlpkit.errors import SettingsError
 from nlpkit.layers.conditional_norm import ConditionalNorm, Conditions, condition_norms
+from nlpkit.layers.residuals import RMSNorm
 from nlpkit.optim.groups import parameter_groups
 from nlpkit.text.tokenizer import TokenBatch
 
@@ -178,3 +180,8 @@ def test_a_copy_of_norms_shares_a_condition_of_its_own():
         copied = copy.deepcopy(norms)
     assert copied[0].conditions is copied[1].conditions is not conditions
     assert copied[0].conditions.condition_BC is None
+
+
+def test_an_encoder_without_a_layer_norm_is_refused():
+    with pytest.raises(SettingsError, match=r"encoder\.norm: expected layer, since a condition"):
+        condition_norms(nn.Sequential(RMSNorm(3, 1e-12), nn.Linear(3, 3)), 2)

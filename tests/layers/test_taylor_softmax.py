@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nlpkit.layers.taylor_softmax import LEAST, exponential, taylor_softmax
+from nlpkit.text.tokenizer import padded_length
 
 PUBLISHED = {2: 0.5, 4: 0.270395, 6: 0.149325, 8: 0.0832715, 10: 0.0466991}
 """Order -> least value, kexue.fm/archives/7919."""
@@ -46,3 +47,13 @@ def test_its_gradient_is_the_finite_difference() -> None:
     score_XK = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
     hidden_XK = torch.tensor([[False] * 5, [False, True, False, True, False]])
     assert torch.autograd.gradcheck(lambda score: taylor_softmax(score, 4, hidden_XK), score_XK)
+
+
+def test_padding_changes_no_bit() -> None:
+    score_XK = 3 * torch.randn(200, 208)
+    for length in range(17, 208, 10):
+        width = padded_length(length)
+        hidden_K = torch.arange(208) >= length
+        padded_XK = taylor_softmax(score_XK, 4, hidden_K)[:, :length]
+        alone_XK = taylor_softmax(score_XK[:, :width].contiguous(), 4, hidden_K[:width])
+        assert torch.equal(alone_XK[:, :length], padded_XK), length
