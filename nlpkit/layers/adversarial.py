@@ -52,7 +52,8 @@ class SpectralLinear(nn.Linear):
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
         self.u_O: torch.Tensor
-        self.register_buffer("u_O", F.normalize(torch.randn(outputs), dim=0))
+        drawn_O = nn.init.normal_(torch.empty(outputs))
+        self.register_buffer("u_O", F.normalize(drawn_O, dim=0))
         for _ in range(FIRST):
             self.count_examples(0)
 

@@ -38,8 +38,8 @@ def records_of(lines: Sequence[Line]) -> Records:
 def read_examples(
     task: Any, pairs: Iterable[tuple[str, dict[str, Any]]], *, gold: bool = True
 ) -> list[Any]:
-    """The examples of the records. Raises DataError with the place of a wrong one or, if wanted,
-    one without gold; what has none is read for training as `train.unlabelled`."""
+    """The examples of the records. Raises DataError with the place of a wrong one or, with `gold`,
+    of one without gold."""
     examples = []
     for where, record in pairs:
         try:
@@ -49,7 +49,7 @@ def read_examples(
         if gold and example.gold is None:
             raise DataError(
                 f"{where}: no gold: training and evaluation need the answers",
-                hint="lines without gold can train beside others: nlpkit settings train, unlabelled",
+                hint="a training takes lines without gold as train.unlabelled, with the technique vat",
             )
         examples.append(example)
     return examples

@@ -129,7 +129,8 @@ def load_data(plan: Plan, accelerator: Any) -> Data:
     if accelerator.num_processes > 1:
         mine = data.hashes
         if from_main(mine) != mine:
-            raise DataError(f"{', '.join(plan.data)}: changed while the processes read it")
+            files = ", ".join([*plan.data, *plan.dev, *unlabelled])
+            raise DataError(f"{files}: changed while the processes read it")
     return data
 
 

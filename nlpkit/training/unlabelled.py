@@ -1,8 +1,8 @@
 """Lines without gold beside those of a training (`train.unlabelled`): which of them a step has.
 
 They are shuffled, cut into batches and shared by processes as the others are, but by themselves: the
-batches of the lines with gold, and the steps of an epoch, stay what they are. What gold a line has
-is not looked at.
+batches of the lines with gold, and the steps of an epoch, stay what they are. Gold that a line
+has must be well-formed, and counts for nothing.
 """
 
 from __future__ import annotations

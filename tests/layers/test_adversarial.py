@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
+from nlpkit.encoders.undrawn import Undrawn
 from nlpkit.layers.adversarial import (
     CRITICS,
     Adversary,
@@ -159,6 +160,25 @@ def test_a_loss_is_of_one_example_whatever_stands_beside_it(kind):
         own_BP, own_B = adversary(real_BP[place], LABELS_B[place], drawn[place])
         torch.testing.assert_close(own_BP[0], made_BP[row])
         torch.testing.assert_close(own_B[0], loss_B[row])
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+def test_it_is_as_precise_as_its_weights_under_autocast_too(kind):
+    adversary = made(kind).float()
+    real_BP = vectors(seed=3).float()
+    drawn = torch.cat([vectors(size=2).float(), torch.rand(5, 1)], 1)
+    expected_BP, expected_B = adversary(real_BP, LABELS_B, drawn)
+    with torch.autocast("cpu", torch.bfloat16):
+        made_BP, loss_B = adversary(real_BP, LABELS_B, drawn)
+    assert torch.equal(made_BP, expected_BP)
+    assert torch.equal(loss_B, expected_B)
+
+
+def test_a_layer_that_takes_its_weights_from_a_file_draws_nothing():
+    before = torch.get_rng_state()
+    with Undrawn():
+        SpectralLinear(20, 30)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("kind", CRITICS)

@@ -80,7 +80,7 @@ class Settings:
     """With `sum`: what a covered token adds that no training question has, in nats."""
     worth: Literal["idf", "equal"] = "idf"
     """With `sum`: whether a token adds the less the more training questions have it, or all the
-    same."""
+    same, as always where a run has not counted its questions' characters."""
     logit_adjustment: Weight = 1.0
     """How far frequent predicates of the training data lose their lead: 0 not at all, 1 wholly."""
     guess: bool = False

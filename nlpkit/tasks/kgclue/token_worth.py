@@ -26,6 +26,10 @@ import torch
 
 from nlpkit.text.tokenizer import Tokenizer
 
+GRID = 2**14
+"""Worths of tokens are whole multiples of 1 / GRID: float32 then holds the sum of up to 1,024 of
+them exactly, so that it does not depend on the order, by which padding changes it otherwise."""
+
 
 @dataclass(frozen=True)
 class CharacterCounts:
@@ -54,9 +58,11 @@ class CharacterCounts:
 
 
 def token_worths(counts: CharacterCounts, tokenizer: Tokenizer) -> torch.Tensor:
-    """float32 (V,) of all tokens of a vocabulary; ## in front of a piece does not count."""
+    """float32 (V,) of all tokens of a vocabulary, to the nearest 1 / GRID; ## in front of a piece
+    does not count."""
     vocabulary = tokenizer.backend.get_vocab()
     worth_V = torch.ones(1 + max(vocabulary.values()))
     for string, token_id in vocabulary.items():
-        worth_V[token_id] = counts.worth(string.removeprefix("##"))
+        worth = counts.worth(string.removeprefix("##"))
+        worth_V[token_id] = round(worth * GRID) / GRID
     return worth_V

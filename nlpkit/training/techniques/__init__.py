@@ -1,7 +1,7 @@
 """Techniques of training: each wraps one of the four parts of a step (`nlpkit.training.step`).
 
 A technique is a file here; its name is the file's. It has a class `Technique`, a frozen dataclass
-whose fields are the arguments, with a method named after each part that it wraps, most have one:
+whose fields are the arguments, with a method named after each part that it wraps (mostly one):
 
     def objective(self, step, inner, batch) -> loss_B
     def backward(self, step, inner, micro_batches) -> sums_2
@@ -9,9 +9,9 @@ whose fields are the arguments, with a method named after each part that it wrap
     def update(self, step, inner) -> None
 
 `step` is the `TrainingStep`, `inner` the part as it was, with the arguments after it. Of several
-techniques on one part a later one wraps an earlier one; none stands twice. What a technique must remember from step to
-step it keeps in `step.state.memory`, which checkpoints hold. At strength 0 it calls `inner` and
-does nothing else, so that it changes no bit. `check(model)`, where it has one, raises SettingsError
+techniques on one part a later one wraps an earlier one; none stands twice. What a technique must
+remember from step to step it keeps in `step.state.memory`, which checkpoints hold. At strength 0 it
+calls `inner` and does nothing else, so that it changes no bit. `check(model)`, where it has one, raises SettingsError
 for a model that it cannot train; `needs_objective = True` says that its passes are of
 `step.objective`, which a loss of a whole step does not have; `takes_unlabelled = True` that it asks
 `step.all_micro_batches` for the lines of `train.unlabelled`.

@@ -19,7 +19,7 @@ from nlpkit.inference.predictor import predict_examples
 from nlpkit.jsonl import read_jsonl
 from nlpkit.tasks.kgclue import task as kgclue
 from nlpkit.tasks.kgclue.logit_adjustment import LogitAdjustment
-from nlpkit.tasks.kgclue.token_worth import CharacterCounts
+from nlpkit.tasks.kgclue.token_worth import CharacterCounts, token_worths
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kgclue"
 SHAPE = encoders.ShapeConfig(
@@ -99,6 +99,19 @@ def test_a_token_is_worth_its_rarest_character():
     assert counts.worth("有P") == pytest.approx(0.5)
     assert counts.worth("桐") == counts.worth("有桐") == counts.worth("") == 1
     assert CharacterCounts.of([]).worth("有") == 1
+
+
+def test_the_worth_of_tokens_adds_up_exactly_in_any_order(made):
+    _, tokenizer = made
+    having = {}
+    for place, string in enumerate(sorted(tokenizer.backend.get_vocab())):
+        having[string.removeprefix("##")] = place % 997
+    worth_V = token_worths(CharacterCounts(1000, having), tokenizer)
+    exact = math.fsum(worth_V[:1000].tolist())
+    for padding in range(40):
+        padded = torch.nn.functional.pad(worth_V[:1000], (padding, 3 * padding))
+        assert float(padded.sum()) == float(padded.flip(0).cumsum(0)[-1]) == exact
+    assert len(worth_V.unique()) > 50
 
 
 RARE = "\U00013000\U00013001\U00013002"  # no vocabulary has them
