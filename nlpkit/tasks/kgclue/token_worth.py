@@ -8,7 +8,7 @@
 So a character that every question has is worth 0, and one that none has is worth 1. What frames a
 question (请问, 是什么, 什么时候) stands in many of them: no key is preferred for a name or a predicate
 that only the frame holds. Characters are counted in place of tokens, so that the counts are those
-of any vocabulary. They are counted in lower case.
+of any vocabulary. They are counted in NFKC and lower case, as some vocabularies have them.
 
 Source: Spärck Jones 1972, A statistical interpretation of term specificity and its application in
 retrieval.
@@ -18,6 +18,7 @@ Legend: V vocabulary.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ them exactly, so that it does not depend on the order, by which padding changes 
 
 @dataclass(frozen=True)
 class CharacterCounts:
-    """Of questions: how many there are, and how many have each character, in lower case."""
+    """Of questions: how many there are, and how many have each character, as `plain` writes it."""
 
     questions: int = 0
     having: dict[str, int] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class CharacterCounts:
         number = 0
         for question in questions:
             number += 1
-            having.update(set(question.lower()))
+            having.update(set(plain(question)))
         return cls(number, dict(having))
 
     def worth(self, string: str) -> float:
@@ -53,8 +54,13 @@ class CharacterCounts:
         question was counted."""
         if not self.questions:
             return 1.0
-        rarest = min((self.having.get(character, 0) for character in string.lower()), default=0)
+        rarest = min((self.having.get(character, 0) for character in plain(string)), default=0)
         return 1 - math.log1p(rarest) / math.log1p(self.questions)
+
+
+def plain(string: str) -> str:
+    """In NFKC and lower case: ？ is ?."""
+    return unicodedata.normalize("NFKC", string).lower()
 
 
 def token_worths(counts: CharacterCounts, tokenizer: Tokenizer) -> torch.Tensor:

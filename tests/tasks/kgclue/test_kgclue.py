@@ -98,6 +98,8 @@ def test_a_token_is_worth_its_rarest_character():
     assert counts.worth("多") == pytest.approx(1 - math.log(3) / math.log(4))
     assert counts.worth("有P") == pytest.approx(0.5)
     assert counts.worth("桐") == counts.worth("有桐") == counts.worth("") == 1
+    assert counts.worth("？") == counts.worth("?") == pytest.approx(0)
+    assert counts.worth("ＡP") == counts.worth("a") == pytest.approx(0.5)
     assert CharacterCounts.of([]).worth("有") == 1
 
 
