@@ -205,6 +205,9 @@ def _build_encoder(spec: Any, weights: dict[str, torch.Tensor], path: Path) -> A
     memory is taken for it."""
     largest = max([4096, *(size for tensor in weights.values() for size in tensor.shape)])
     values = {**spec, **spec["config"]} if isinstance(spec.get("config"), dict) else spec
+    parts = values.get("parts")
+    if isinstance(parts, dict):
+        values = {**values, "features": parts.get("features")}
     for name, value in values.items():
         most = len(weights) if "layers" in name else largest
         takes_memory = name != "max_length"

@@ -105,6 +105,12 @@ def test_half_a_file_is_refused(copy, name):
             "no such size",
         ),
         (
+            lambda config: config["encoder"]["spec"]["config"].update(
+                parts={"attention": "performer", "features": 10**9}
+            ),
+            "features: the weights have no such size",
+        ),
+        (
             lambda config: config["encoder"]["spec"]["config"].update(hidden_size="16"),
             "config.json: ",
         ),
