@@ -183,9 +183,11 @@ def test_a_layer_that_takes_its_weights_from_a_file_draws_nothing():
 
 @pytest.mark.parametrize("kind", CRITICS)
 def test_the_generator_finds_a_cluster_for_each_label(kind):
-    rate, steps = 1e-3, 400
+    rate = 1e-3
+    steps = 400
     if kind == "normalised":  # its circles widen with the rate and the steps
-        rate, steps = 1e-4, 250
+        rate = 1e-4
+        steps = 250
     torch.manual_seed(2)
     adversary = Adversary(2, 2, 2, kind, 1.0)
     centres = torch.tensor([[2.0, 0.0], [-1.0, 1.5]])
