@@ -46,6 +46,8 @@ def quick_gelu(hidden: torch.Tensor) -> torch.Tensor:
 
 SLOPE = 0.1
 """Of `sau` at numbers far below zero: the c of the module docstring."""
+SHARPEST = 1000
+"""Beyond it the corner is as sharp as float32 tells."""
 
 
 def softplus(hidden: torch.Tensor, sharpness: float) -> torch.Tensor:
@@ -115,7 +117,7 @@ def check_activation(name: str) -> None:
     near = did_you_mean(name.partition("(")[0], names)
     raise ValueError(
         f"activation: expected one of {', '.join(names)}, the last {len(_SMOOTH)} with a sharpness "
-        f"above 0 or without, as sau(4), got {name}{near}"
+        f"above 0 and up to {SHARPEST} or without, as sau(4), got {name}{near}"
     )
 
 
@@ -125,4 +127,6 @@ def _smooth(name: str) -> Activation | None:
     if match is None or match[1] not in _SMOOTH:
         return None
     sharpness = float(match[2] or 1)
-    return partial(_SMOOTH[match[1]], sharpness=sharpness) if sharpness > 0 else None
+    if not 0 < sharpness <= SHARPEST:
+        return None
+    return partial(_SMOOTH[match[1]], sharpness=sharpness)

@@ -12,8 +12,8 @@ what the words around a gap ask for, which is what a reader does, without a ques
 A run has 2 to 10 tokens, all of one paragraph, and consists of whole words; it recurs where it
 stands at least twice, always as whole words and never over itself. A name or a term is wanted, such
 as an answer is, so a run begins and ends with a word that is neither punctuation nor common, and
-not all of it is digits. Common is a word that makes up at least one of 2,000 words of the text:
-those of grammar, and a few that the text is full of.
+not all of it is digits. Common is a word that makes up at least one of 2,000 words of the text, and
+stands in it 20 times or more: those of grammar, and a few that the text is full of.
 
 Of runs that overlap anywhere in the block the longest counts, of equally long ones the first. So no
 run that counts lies in another one, and what is hidden can be seen at one place alone. Runs are
@@ -48,6 +48,7 @@ from nlpkit.text.tokenizer import TokenBatch, pad
 SHORTEST = 2  # tokens
 LONGEST = 10
 COMMON = 1 / 2000  # of the words of a text
+COMMON_COUNT = 20  # and at least so many, or in a short text whatever recurs would be common
 COUNTED = 500_000  # tokens of each text in which words are counted
 MOST_HIDDEN = 0.3  # of a block's tokens
 
@@ -84,7 +85,7 @@ class WordClasses:
             encoded = ids.tobytes()
             for start, end in itertools.pairwise(bounds):
                 counts[encoded[8 * start : 8 * end]] += 1
-        least = COMMON * sum(counts.values())
+        least = max(COMMON_COUNT, COMMON * sum(counts.values()))
         self.common = {word for word, count in counts.items() if count >= least}
 
     def of_words(self, ids: np.ndarray, bounds: Sequence[int]) -> list[int]:

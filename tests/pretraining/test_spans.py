@@ -199,6 +199,10 @@ def test_classes():
     common = {shown(np.frombuffer(word, np.int64)) for word in classes_of("\n".join(lines)).common}
     assert {"我们", "在", "。"} <= common
     assert len(common) < 60
+    few = [
+        shown(np.frombuffer(word, np.int64)) for word in classes_of("\n".join(lines[:19])).common
+    ]
+    assert few == []
 
 
 def block_of(seed, length=126):
