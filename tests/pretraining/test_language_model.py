@@ -10,13 +10,13 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import nlpkit, write_lines
+from small_pretraining import opened, weights, write_bookshops
 
 from nlpkit import encoders, samples
 from nlpkit.encoders.base import encode
 from nlpkit.errors import SettingsError
-from nlpkit.inference.devices import accelerator_for
 from nlpkit.pretraining.objectives import Pretrainer, Symbols, next_batch
-from nlpkit.pretraining.resume import finished_summary, open_pretraining
+from nlpkit.pretraining.resume import finished_summary
 from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
 
 CONFIG = encoders.settings_of("on_lstm")
@@ -37,30 +37,13 @@ KINDS = [("on_lstm", "both"), ("on_lstm", "forward"), ("lstm", "both")]
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    lines = []
-    for number in range(1200, 1900):
-        for name, place in (("王小明", "北京"), ("李雷", "上海"), ("韩梅梅", "天津")):
-            lines.append(f"{number}年，{name}在{place}开了一家书店，后来又写了一本书。")
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return str(path)
+    return write_bookshops(tmp_path_factory.mktemp("text") / "text.txt")
 
 
 def plan(text, out, cell="on_lstm", directions="both", **changes):
     shape = CONFIG(cell=cell, directions=directions, **SMALL)
     config = PretrainConfig(**{**FEW, **changes})
     return PretrainPlan((text,), out, config, shape, encoder="on_lstm")
-
-
-def opened(the_plan):
-    return open_pretraining(the_plan, accelerator_for("cpu", "fp32"))
-
-
-def weights(made, stop=None):
-    """The weights after the training, or after the step at which it is told to stop."""
-    for event in made.events():
-        made.state.interrupted = event.step == stop
-    return {name: tensor.clone() for name, tensor in made.state.model.state_dict().items()}
 
 
 def small_encoder(directions):

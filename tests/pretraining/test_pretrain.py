@@ -13,14 +13,14 @@ import safetensors.torch
 import torch
 import transformers
 from conftest import nlpkit
+from small_pretraining import opened, weights, write_bookshops
 
 from nlpkit import encoders
 from nlpkit.encoders import RECORD, ShapeConfig, transformer
 from nlpkit.encoders.base import encode
 from nlpkit.encoders.checkpoint.load import load_encoder, save_encoder
 from nlpkit.errors import NlpkitError, SettingsError
-from nlpkit.inference.devices import accelerator_for
-from nlpkit.pretraining.resume import finished_summary, open_pretraining
+from nlpkit.pretraining.resume import finished_summary
 from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
 from nlpkit.training.checkpoints import CHECKPOINT
 
@@ -40,26 +40,11 @@ FLAGS = [f"--set=encoder.{k}={v}" for k, v in SMALL.items()] + [
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    lines = [f"{number}年，{name}在{place}开了一家书店，后来又写了一本书。" for number in range(1200, 1900)
-             for name, place in (("王小明", "北京"), ("李雷", "上海"), ("韩梅梅", "天津"))]  # fmt: skip
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return str(path)
+    return write_bookshops(tmp_path_factory.mktemp("text") / "text.txt")
 
 
 def plan(text, out, **changes):
     return PretrainPlan((text,), out, PretrainConfig(**{**FEW, **changes}), ShapeConfig(**SMALL))
-
-
-def opened(the_plan):
-    return open_pretraining(the_plan, accelerator_for("cpu", "fp32"))
-
-
-def weights(made, stop=None):
-    """The weights after the training, or after the step at which it is told to stop."""
-    for event in made.events():
-        made.state.interrupted = event.step == stop
-    return {name: tensor.clone() for name, tensor in made.state.model.state_dict().items()}
 
 
 @pytest.fixture(scope="module")

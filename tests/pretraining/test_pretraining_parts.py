@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import nlpkit, write_lines
+from small_pretraining import opened, weights, write_bookshops
 
 from nlpkit import encoders, samples
 from nlpkit.errors import SettingsError
-from nlpkit.inference.devices import accelerator_for
-from nlpkit.pretraining.resume import finished_summary, open_pretraining
+from nlpkit.pretraining.resume import finished_summary
 from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
 
 SMALL = {"layers": 1, "hidden_size": 16, "heads": 2, "intermediate_size": 24, "max_length": 64}
@@ -37,29 +37,12 @@ PARTS = {
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    lines = []
-    for number in range(1200, 1900):
-        for name, place in (("王小明", "北京"), ("李雷", "上海"), ("韩梅梅", "天津")):
-            lines.append(f"{number}年，{name}在{place}开了一家书店，后来又写了一本书。")
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return str(path)
+    return write_bookshops(tmp_path_factory.mktemp("text") / "text.txt")
 
 
 def plan(text, out, parts=PARTS, **changes):
     shape = encoders.ShapeConfig(**SMALL, **parts)
     return PretrainPlan((text,), out, PretrainConfig(**{**FEW, **changes}), shape)
-
-
-def opened(the_plan):
-    return open_pretraining(the_plan, accelerator_for("cpu", "fp32"))
-
-
-def weights(made, stop=None):
-    """The weights after the training, or after the step at which it is told to stop."""
-    for event in made.events():
-        made.state.interrupted = event.step == stop
-    return {name: tensor.clone() for name, tensor in made.state.model.state_dict().items()}
 
 
 def test_a_resumed_pretraining_equals_a_straight_one_bit_for_bit(text, tmp_path):

@@ -13,16 +13,15 @@ import safetensors.torch
 import tokenizers
 import torch
 from conftest import nlpkit
+from small_pretraining import opened, weights
 
 from nlpkit import encoders
 from nlpkit.encoders import ShapeConfig
 from nlpkit.encoders.base import encode
-from nlpkit.inference.devices import accelerator_for
 from nlpkit.pretraining import spans
 from nlpkit.pretraining.corpus import HELD_OUT, encode_text, split_tokens, token_type, word_bit
 from nlpkit.pretraining.objectives import Pretrainer, masked_batch
 from nlpkit.pretraining.pretrain import Pretraining
-from nlpkit.pretraining.resume import open_pretraining
 from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
 from nlpkit.pretraining.spans import (
     CONTENT,
@@ -74,16 +73,6 @@ def text(tmp_path_factory):
 
 def plan(text, out, **changes):
     return PretrainPlan((text,), out, PretrainConfig(**{**FEW, **changes}), ShapeConfig(**SMALL))
-
-
-def opened(the_plan):
-    return open_pretraining(the_plan, accelerator_for("cpu", "fp32"))
-
-
-def weights(made, stop=None):
-    for event in made.events():
-        made.state.interrupted = event.step == stop
-    return {name: tensor.clone() for name, tensor in made.state.model.state_dict().items()}
 
 
 def stored(text):

@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import tokenizers
 import torch
+from small_pretraining import opened, weights
 from tokenizers import models, pre_tokenizers, processors
 
 from nlpkit import encoders
@@ -18,12 +19,11 @@ from nlpkit.encoders import ShapeConfig, transformer
 from nlpkit.encoders.base import encode, encode_layers
 from nlpkit.encoders.checkpoint.load import load_encoder, save_encoder
 from nlpkit.errors import SettingsError
-from nlpkit.inference.devices import accelerator_for
 from nlpkit.pretraining.alignment import BlockTexts, covered_tokens
 from nlpkit.pretraining.corpus import encode_text, split_tokens, token_type
 from nlpkit.pretraining.distillation import Distillation
 from nlpkit.pretraining.objectives import Pretrainer, masked_batch
-from nlpkit.pretraining.resume import finished_summary, open_pretraining
+from nlpkit.pretraining.resume import finished_summary
 from nlpkit.pretraining.settings import PretrainConfig, PretrainPlan
 from nlpkit.pretraining.symbols import symbols_of
 from nlpkit.pretraining.teacher import Teacher, open_teacher
@@ -108,17 +108,6 @@ def blocks_of(lines, length=30):
 def plan(text, out, teacher, **changes):
     config = PretrainConfig(**{**FEW, **changes})
     return PretrainPlan((text,), out, config, ShapeConfig(**SMALL), teacher=teacher)
-
-
-def opened(the_plan):
-    return open_pretraining(the_plan, accelerator_for("cpu", "fp32"))
-
-
-def weights(made, stop=None):
-    """The weights after the training, or after the step at which it is told to stop."""
-    for event in made.events():
-        made.state.interrupted = event.step == stop
-    return {name: tensor.clone() for name, tensor in made.state.model.state_dict().items()}
 
 
 def random_spans(dice, count, size, may_overlap):
