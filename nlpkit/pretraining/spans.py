@@ -23,9 +23,10 @@ rows get shorter. A block without a run is one of masked words.
 Source: Ram et al. 2021, arxiv.org/abs/2101.00438, section 3. Differs from it: common words of the
 text in place of a list of stop words; [MASK] in place of a token of its own; at most 30 % of the
 tokens in place of 30 places.
-Measured (sequences of 128 and of 512 tokens, vocabulary of `tiny`): in news, prose and old novels
-80 to 85 % of the short blocks have a run, with 2 hidden places to a block, and all of the long ones,
-with 11 to 15: half as many again for a token. So the steps of spans have long blocks.
+Measured on 200 blocks each, from all over the first 500,000 tokens of news, encyclopaedic prose and
+old novels, vocabulary of `tiny`: 74, 84 and 80 % of the blocks of 126 tokens have a run, with 1.9,
+2.3 and 2.0 hidden places a block; all of those of 510 tokens, with 11.4, 13.2 and 13.1: half as
+many again for a token. So the steps of spans have long blocks.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def read_examples(
         if gold and example.gold is None:
             raise DataError(
                 f"{where}: no gold: training and evaluation need the answers",
-                hint="a training takes lines without gold as train.unlabelled, with the technique vat",
+                hint="lines without gold may be given as train.unlabelled, with the technique vat",
             )
         examples.append(example)
     return examples

@@ -12,7 +12,7 @@ An answer is an exact fraction ("9", "7/3"). Two are equal if they are so to DEC
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -123,12 +123,11 @@ def choose(beams: list[Beam], negative: bool, by: Choice = "beam") -> Prediction
     return Prediction(best.equation, best.answer, decimal_of(best.answer), best.score, beams)
 
 
-def likelihood_of_answers(beams: Iterable[Beam]) -> dict[str, float]:
+def likelihood_of_answers(beams: Sequence[Beam]) -> dict[str, float]:
     """Rounded answer -> the probability of its equations together, up to a factor of all of them:
-    many ways of writing one value support each other."""
+    many ways of writing one value support each other. There is at least one beam."""
     likelihood: dict[str, float] = {}
-    beams = list(beams)
-    highest = max((beam.score for beam in beams), default=0.0)
+    highest = max(beam.score for beam in beams)
     for beam in beams:
         answer = rounded(beam.answer or "")
         likelihood[answer] = likelihood.get(answer, 0.0) + math.exp(beam.score - highest)
