@@ -10,13 +10,13 @@ several seeds, the same for all.
 DIR has `cluener_train.jsonl`, `duie_train.jsonl` and `reviews_train.jsonl` (fields `text` and
 `label`), and may have a `_dev.jsonl` of each, all as `nlpkit data convert` writes them. A training
 takes 1,000 lines of it, at equal distances from the first to the last, and is judged once, at its
-end, on 500 lines of dev (of the other lines of train where there is no dev).
+end, on at most 1,500 lines of dev (of the other lines of train where there is no dev).
 
 The variant has all that `--technique`, `--wrapper` (both may be repeated, and compose in their
 order), `--optimizer` and `--set` say; the base has none of it. Both are trained with each seed. A
 result is one line appended to `--results`, and what is there already is not trained again: a long
 run may be stopped and started at will. The time of a step is that of the variant over the base's,
-in processor seconds, in turns within one process.
+in processor seconds, in turns within one process; it is measured once for all seeds.
 
 `--table` prints what a file of results says: the mean and the standard deviation over the seeds,
 and the mean of the differences to the base, seed by seed, with its 95 % confidence interval by
@@ -44,7 +44,7 @@ TASKS = {"cluener": "ner", "duie": "gplinker", "reviews": "classification"}
 """Setting -> task."""
 ENCODERS: dict[str, dict[str, Any]] = {"tiny": {}, "random": {"random": True}}
 """`--encoder` -> settings of `tiny`: as it was pretrained, or its shape with random weights."""
-LINES, DEV_LINES = 1000, 500
+LINES, DEV_LINES = 1000, 1500
 TIMED_STEPS, WARM_UP = 12, 2
 BASE = "base"
 QUANTILES = (
@@ -149,11 +149,23 @@ def time_ratio(case: Case, files: tuple[str, str], folder: Path) -> float:
     return spent[1] / spent[0]
 
 
-def measure(case: Case, files: tuple[str, str]) -> Record:
-    """Trains a case to its end; its record."""
+def known_ratio(case: Case, records: list[Record]) -> float | None:
+    """The time ratio of a case as the results of another seed have it; 1 for the base."""
+    if case.variant == BASE:
+        return 1.0
+    place = {name: value for name, value in case.key().items() if name not in ("seed", "epochs")}
+    for record in records:
+        if place.items() <= record.items():
+            return float(record["time_ratio"])
+    return None
+
+
+def measure(case: Case, files: tuple[str, str], ratio: float | None) -> Record:
+    """Trains a case to its end; its record. `ratio` is its time ratio, None to measure it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ratio = 1.0 if case.variant == BASE else time_ratio(case, files, folder)
+        if ratio is None:
+            ratio = time_ratio(case, files, folder)
         epochs = max(1, round(case.epochs / ratio)) if case.equal_time else case.epochs
         started = time.process_time()
         fit = fit_of(case, epochs, files, folder / "run")
@@ -215,11 +227,12 @@ def run(arguments: argparse.Namespace) -> None:
         files: dict[str, tuple[str, str]] = {}
         for case in cases(arguments):
             key = case.key()
-            if any(key.items() <= known.items() for known in read_results(arguments.results)):
+            records = read_results(arguments.results)
+            if any(key.items() <= known.items() for known in records):
                 continue
             if case.setting not in files:
                 files[case.setting] = prepare(arguments.data, case.setting, folder)
-            record = measure(case, files[case.setting])
+            record = measure(case, files[case.setting], known_ratio(case, records))
             append(arguments.results, record)
             print(json.dumps(record, ensure_ascii=False), flush=True)
 
