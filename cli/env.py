@@ -14,7 +14,7 @@ from cli.output import write_json
 
 PACKAGES = (
     *("nlpkit", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy"),
-    *("jieba", "marisa-trie", "orjson", "typer", "rich", "triton", "matplotlib"),
+    *("jieba", "marisa-trie", "orjson", "typer", "rich", "matplotlib"),
     *("onnx", "onnxruntime"),
 )
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "WORLD_SIZE")

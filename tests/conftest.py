@@ -38,8 +38,6 @@ SMALL_FLAGS = ["--encoder=dgcnn"] + [
 hypothesis.settings.register_profile("patient", deadline=None)  # a machine may be busy
 hypothesis.settings.load_profile("patient")
 torch.set_num_threads(1)
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # of the processes that tests start
 
 

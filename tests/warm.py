@@ -74,8 +74,7 @@ def preload():
 
     for package in (cli, nlpkit):
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-            if "kernel" not in module.name:  # they need Triton
-                importlib.import_module(module.name)
+            importlib.import_module(module.name)
     importlib.import_module("nlpkit.text.words").word_features("词")  # opens jieba's dictionary
     gc.freeze()  # so that forks share it
 

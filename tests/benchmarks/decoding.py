@@ -299,7 +299,7 @@ TARGETS: dict[
     "GPU: us a step, renorm": {512: {0: "<= 8"}},
     "GPU: ours / bare logsumexp": {512: {0: "<= 1.6"}},
     "GPU: ours / log_softmax and topk": {512: {0: "<= 0.35"}},
-    "GPU: fixed way / ours": {},
+    "GPU: ragged layout / ours": {},
     "GPU: ways of ours that wait": {rows: {0: "<= 0"} for rows in (1, 8, 64, 512)},
     "facts: seconds to build": {},
     "facts: ms a step of 64 rows": {},
@@ -383,7 +383,7 @@ def step_rows(
 
 def gpu_rows(trie: TokenTrie, rows: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The report on the steps on a GPU."""
-    from decoding_gpu import figures  # beside this file; needs Triton
+    from decoding_gpu import figures  # beside this file
 
     table, beams = TrieTable.of(trie, EOS), min(rows, arguments.beams)
     moments = decode(trie, table, rows // beams, beams)

@@ -1,39 +1,17 @@
 """What the tests of tries compare with: sets of tuples, float64, and no cleverness. And the tries
 they are tried on."""
 
-from importlib.metadata import version
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
-from quick_kernels import quicken
 
-from nlpkit.decoding.constraint import Candidates
-from nlpkit.decoding.trie.backend import kernels
 from nlpkit.decoding.trie.table import TrieTable, concat
 from nlpkit.decoding.trie.token_trie import TokenTrie
 
 EOS, SIZE = 1, 9
 NOWHERE = float("-inf")
-HAS_GPU = torch.cuda.is_available()
-REAL_KERNELS = quicken()  # the blocks that a GPU gets
-
-
-def runs_triton():
-    """On a GPU, or in the interpreter, which with NumPy 2.4 fails in Triton 3.4 and runs in 3.7."""
-    if HAS_GPU or kernels() is None:
-        return kernels() is not None
-    return kernels().INTERPRETED and tuple(map(int, version("triton").split(".")[:2])) >= (3, 7)
-
-
-needs_triton = pytest.mark.skipif(
-    not runs_triton(), reason="needs Triton from 3.7 on for its interpreter, or a GPU"
-)
-of_numpy = pytest.mark.filterwarnings(
-    "ignore::RuntimeWarning"
-)  # the interpreter's log(0) and inf - inf
-BACKENDS = ["ragged", "fixed", pytest.param("fused", marks=[needs_triton, of_numpy])]
+LAYOUTS = ["ragged", "fixed"]
 
 
 @st.composite
@@ -76,17 +54,10 @@ def expected(keys_B, prefix_BK, logits_BKV, score_BK, norm):
     return rows
 
 
-def tables(key_sets, backend="ragged", size=SIZE):
-    """On a CPU, but for the fused backend with a GPU."""
-    device = "cuda" if backend == "fused" and HAS_GPU else "cpu"
+def tables(key_sets, layout="ragged", size=SIZE):
+    """On a CPU, with key ranges."""
     tries = [TokenTrie.from_sequences(keys, size) for keys in key_sets]
-    return [TrieTable.of(trie, EOS, device, key_ranges=True, backend=backend) for trie in tries]
-
-
-def step(table, logits_BKV, score_BK, state_BK, *how):
-    """What `table.step` finds, wherever the table lies, on the host."""
-    given = (part.to(table.first_child.device) for part in (logits_BKV, score_BK, state_BK))
-    return Candidates(*(part.cpu() for part in vars(table.step(*given, *how)).values()))
+    return [TrieTable.of(trie, EOS, key_ranges=True, layout=layout) for trie in tries]
 
 
 def states_of(table, prefix_BK):
@@ -130,18 +101,18 @@ def check(found, rows, table, count):
         assert places[known:] == [(0, -1, -1)] * (count - known)
 
 
-def walk(cases, backend, norm, beams, count, seed, dtype=torch.float32):
+def walk(cases, layout, norm, beams, count, seed, dtype=torch.float32):
     """A search through one trie for all rows or one for each, with dead beams; every step is
     checked."""
     torch.manual_seed(seed)
     key_sets = [set(keys) for _, keys in cases]
     rows = len(key_sets) if len(key_sets) > 1 else seed % 3 + 1
-    table, on_host = concat(tables(key_sets, backend)), concat(tables(key_sets))
+    table, on_host = concat(tables(key_sets, layout)), concat(tables(key_sets))
     key_sets = key_sets * rows if len(key_sets) == 1 else key_sets
     prefix_BK, score_BK, state_BK = [[()]] * rows, torch.zeros(rows, 1), on_host.start(rows)
     for depth in range(5):
         logits_BKV = (torch.randn(rows, state_BK.shape[1], SIZE + 2) * 3).to(dtype)
-        found = step(table, logits_BKV, score_BK, state_BK, count, norm, depth)
+        found = table.step(logits_BKV, score_BK, state_BK, count, norm, depth)
         check(found, expected(key_sets, prefix_BK, logits_BKV, score_BK, norm), on_host, count)
         going_BC = found.score_BC.masked_fill(found.token_BC == EOS, NOWHERE)
         score_BK, chosen_BK = going_BC.topk(min(beams, count))

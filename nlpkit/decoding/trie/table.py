@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise, zip_longest
+from typing import Literal
 
 import numpy as np
 import torch
 
 from nlpkit.decoding.constraint import Candidates, Norm
-from nlpkit.decoding.trie.backend import Backend, choose_backend, kernels
 from nlpkit.decoding.trie.continuations import (
     NEGATIVE_INFINITY,
     Continuations,
@@ -41,8 +41,16 @@ from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import SettingsError
 
 MOST_BEAMS = 64  # for which `widest` is exact
-LEAST_WIDTH = 256  # continuations of a row that the fixed backend has room for
+LEAST_WIDTH = 256  # continuations of a row that the fixed layout has room for
 STRIDES = 32  # that `advance` divides the children into, again and again
+
+Layout = Literal["ragged", "fixed"]
+"""How `step` lays out what is legal. Both find the same candidates; of equal scores any may come
+first.
+
+    ragged   as much work as there are continuations; asks the device for their number
+    fixed    shapes depend on nothing but those of the arguments and the depth: the host never waits
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +71,7 @@ class TrieTable:
     """The most tokens of a key."""
     widest: tuple[tuple[int, ...], ...]
     """Item k - 1 of each depth: the most children that k different nodes there have together."""
-    backend: Backend
-    """Of `step`."""
+    layout: Layout
 
     def start(self, rows: int) -> torch.Tensor:
         """The roots: (rows, 1). Raises SettingsError where there is a root for each of another
@@ -86,7 +93,7 @@ class TrieTable:
         device: torch.device | str = "cpu",
         *,
         key_ranges: bool = False,
-        backend: Backend | None = None,
+        layout: Layout | None = None,
     ) -> TrieTable:
         """The table of one trie.
 
@@ -95,17 +102,17 @@ class TrieTable:
             eos_id: the token that ends a sequence.
             device: where the table lies.
             key_ranges: keep what `key_range` needs, 4 bytes a node.
-            backend: of `step`, see `choose_backend`, which chooses where it is None.
+            layout: of `step`; None: ragged on a CPU, fixed elsewhere.
 
-        Raises SettingsError for an `eos_id` outside the vocabulary, and for a backend that the
-        device does not have.
+        Raises SettingsError for an `eos_id` outside the vocabulary.
         """
         if not 0 <= eos_id < trie.vocabulary_size:
             raise SettingsError(
                 f"eos_id: expected a token in [0, {trie.vocabulary_size}), got {eos_id}"
             )
         device = torch.device(device)
-        backend = choose_backend(device, backend)
+        if layout is None:
+            layout = "ragged" if device.type == "cpu" else "fixed"
         first_child, label, first_key = (torch.from_numpy(part) for part in trie.csr)
         return cls(
             eos_id=eos_id,
@@ -115,8 +122,8 @@ class TrieTable:
             first_key=first_key.to(device) if key_ranges else None,
             root_R=torch.zeros(1, dtype=torch.int64, device=device),
             depth=trie.depth,
-            widest=() if backend == "ragged" else _widest(trie),
-            backend=backend,
+            widest=() if layout == "ragged" else _widest(trie),
+            layout=layout,
         )
 
     @torch.no_grad()
@@ -132,8 +139,6 @@ class TrieTable:
         """See `Constraint.step`. The live beams of a row stand on different nodes of one depth,
         `depth` if given.
 
-        More candidates than the fused backend is made for are found by the fixed one.
-
         Raises SettingsError for logits of fewer tokens than the vocabulary of the tries has.
         """
         if logits_BKV.shape[2] < self.vocabulary_size:
@@ -143,12 +148,8 @@ class TrieTable:
         rows, beams, vocabulary = logits_BKV.shape
         logits_NV = logits_BKV.reshape(-1, vocabulary)
         score_BK = score_BK.float()
-        fused = kernels() if self.backend == "fused" else None
-        if fused is not None and count <= fused.MOST_COUNT:
-            nodes = fused.Nodes(self.first_child, self.label, self.eos_id, self.widest_fan)
-            return fused.step(nodes, logits_NV, score_BK, state_BK, count, norm)
         log_total_N = log_totals(logits_NV) if norm == "full" else None
-        if self.backend == "ragged" and beams == 1 and bool((state_BK == state_BK[0]).all()):
+        if self.layout == "ragged" and beams == 1 and bool((state_BK == state_BK[0]).all()):
             node = self.nodes(state_BK[0])
             return top_candidates_of_one_node(
                 node, self.label, self.eos_id, logits_NV, score_BK, log_total_N, count
@@ -159,11 +160,10 @@ class TrieTable:
     def continuations(
         self, score_BK: torch.Tensor, state_BK: torch.Tensor, depth: int | None = None
     ) -> Continuations:
-        """What the live beams (B, K) may go on with, arrays (M,), see `step`; `ragged` asks the
-        device for their number, the other backends do not."""
+        """What the live beams (B, K) may go on with, arrays (M,), see `step`."""
         rows, beams = score_BK.shape
         nodes = self.nodes(state_BK.masked_fill(score_BK == NEGATIVE_INFINITY, -1).flatten())
-        if self.backend == "ragged":
+        if self.layout == "ragged":
             return ragged(nodes, rows, self.label, self.eos_id)
         return fixed(nodes, rows, self.label, self.eos_id, self.capacity(beams, depth))
 
@@ -214,7 +214,7 @@ class TrieTable:
 
     def _most_children(self, fan_N: torch.Tensor) -> int:
         """Of these nodes; where the device must not be asked, of all nodes."""
-        if self.backend != "ragged":
+        if self.layout != "ragged":
             return self.widest_fan
         return int(fan_N.max()) if len(fan_N) else 0
 
@@ -256,7 +256,7 @@ def concat(tables: Sequence[TrieTable]) -> TrieTable:
 
     Raises SettingsError where the tables were not made alike, and beyond 2**30 nodes.
     """
-    if len({(t.eos_id, t.vocabulary_size, t.backend, t.first_key is None) for t in tables}) != 1:
+    if len({(t.eos_id, t.vocabulary_size, t.layout, t.first_key is None) for t in tables}) != 1:
         raise SettingsError(
             "tables: expected some with the same eos_id, vocabulary size and options"
         )

@@ -23,9 +23,9 @@ legal tokens: neither the powers nor the meaning.
 On its way to the best sum a beam carries F(y), the largest F(c) of the keys that go on with y. So
 no step adds to a score, and what a search finds with beams enough is the best of all keys.
 
-The continuations are those of the table's backend; its fused kernels know nothing of coverage, so
-that `fixed` takes their place. `sum` asks the device for nothing in a step: all of it is compared
-before the first. `power` compares as subjects become complete, and waits for the device then.
+The continuations are those of the table, and ranked as there. `sum` asks the device for nothing in
+a step: all of it is compared before the first. `power` compares as subjects become complete, which
+ones no one knows before, and waits for the device then.
 
 Source: https://kexue.fm/archives/8802 and github.com/bojone/KgCLUE-bert4keras (power). Differs from
 it: sum is ours.

@@ -13,9 +13,18 @@ from nlpkit.decoding import best, sampling, search, top_candidates
 from nlpkit.decoding.passage import PassageConstraint
 from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.repetition import NoRepeat
+from nlpkit.decoding.trie import table
+from nlpkit.decoding.trie.table import TrieTable
+from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.tasks.ape210k.constraint import EquationConstraint
+from nlpkit.tasks.kgclue import lookahead
+from nlpkit.tasks.kgclue.lookahead import LookAhead
 
+KEYS = TokenTrie.from_sequences([(1, 0, 2, 0, 3), (1, 0, 2, 0), (2, 0, 1, 0)], V)
+TABLE = TrieTable.of(KEYS, EOS, layout="fixed")
 CONSTRAINTS = {
+    "trie": TABLE,
+    "look-ahead": LookAhead(TABLE, [[1, 2], [2, 3, 1]], separator=0, weight=1.0),
     "free": Free(V, EOS, min_length=2),
     "passage": PassageConstraint([[[1, 2], [3]], [[1, 1, 1]]], EOS),
     "equation": EquationConstraint({"1": 0, "+": 1, "(": 2, ")": 3}, EOS, max_length=6),
@@ -26,9 +35,8 @@ CONSTRAINTS = {
 def test_neither_search_nor_sampling_looks_at_a_value(name, monkeypatch):
     monkeypatch.setattr(search, "all_done", lambda step, score_BK: False)
     monkeypatch.setattr(sampling, "all_done", lambda step, score_BK: False)
-    monkeypatch.setattr(
-        top_candidates, "log_totals", lambda logits_NV: logits_NV.float().logsumexp(1)
-    )
+    for module in (top_candidates, table, lookahead):
+        monkeypatch.setattr(module, "log_totals", lambda logits_NV: logits_NV.float().logsumexp(1))
     monkeypatch.setattr(best, "rows_with_equals", lambda best_BN: torch.zeros(0).long())
     model = NoRepeat(TinyModel(2), 2)
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -1,5 +1,5 @@
-"""On a GPU: no step waits for it, steps are captured in a CUDA graph, and it finds what the host
-finds."""
+"""On a GPU: it finds what the host finds, and steps of the fixed layout never wait for it and are
+captured in a CUDA graph."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
-BACKENDS = ["ragged", "fixed", "fused"]
+LAYOUTS = ["ragged", "fixed"]
 NORMS = ["full", "renorm"]
 
 
@@ -46,9 +46,9 @@ class Noise:
         return self.logits_TBKV[self.step]
 
 
-def search(trie, backend, norm, dtype, device):
+def search(trie, layout, norm, dtype, device):
     """A function that searches again and again with a model that is made before."""
-    table, model = TrieTable.of(trie, EOS, device, backend=backend), Noise(dtype, device)
+    table, model = TrieTable.of(trie, EOS, device, layout=layout), Noise(dtype, device)
 
     def again():
         model.step = 0
@@ -57,21 +57,20 @@ def search(trie, backend, norm, dtype, device):
     return again
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("norm", NORMS)
-def test_the_device_finds_what_the_host_finds(trie, backend, norm):
+def test_the_device_finds_what_the_host_finds(trie, layout, norm):
     wanted = search(trie, "ragged", norm, torch.float32, "cpu")()
-    found = search(trie, backend, norm, torch.float32, DEVICE)()
+    found = search(trie, layout, norm, torch.float32, DEVICE)()
     torch.testing.assert_close(found.score_BK.cpu(), wanted.score_BK, rtol=1e-5, atol=1e-4)
     assert torch.equal(found.tokens_BKL.cpu(), wanted.tokens_BKL)
 
 
-@pytest.mark.parametrize("backend", ["fixed", "fused"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_search_never_waits_for_the_device(trie, backend, norm, dtype):
+def test_a_search_never_waits_for_the_device(trie, norm, dtype):
     assert STEPS < POLL
-    again = search(trie, backend, norm, dtype, DEVICE)
+    again = search(trie, "fixed", norm, dtype, DEVICE)
     wanted = again()  # which compiles
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -91,12 +90,12 @@ def test_a_wait_would_be_noticed(trie):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("backend", ["fixed", "fused"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_one_graph_serves_every_depth(trie, backend, norm):
+def test_one_graph_serves_every_depth(trie, norm):
     """Captured at one step, replayed at all others with other logits, scores and states: as without
     a graph."""
-    table, model = TrieTable.of(trie, EOS, DEVICE, backend=backend), Noise(torch.float32, DEVICE)
+    table = TrieTable.of(trie, EOS, DEVICE)
+    model = Noise(torch.float32, DEVICE)
     given = [model.logits_TBKV[0].clone(), *moment(table)]
 
     def step():

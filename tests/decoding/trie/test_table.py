@@ -1,5 +1,5 @@
-"""The table against a trie of plain tuples in float64, and its corners by hand, in every backend that a
-step can go."""
+"""The table against a trie of plain tuples in float64, and its corners by hand, in both layouts of
+a step."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_trie import (
-    BACKENDS,
     EOS,
+    LAYOUTS,
     NOWHERE,
     SIZE,
     check,
@@ -17,7 +17,6 @@ from reference_trie import (
     expected,
     key_lists,
     states_of,
-    step,
     tables,
     walk,
 )
@@ -33,14 +32,15 @@ from nlpkit.errors import SettingsError
     st.lists(key_lists(SIZE), min_size=1, max_size=3),
     st.sampled_from(["ragged", "fixed"]),
     st.sampled_from(["full", "renorm"]),
+    st.sampled_from([torch.float32, torch.bfloat16]),
     st.integers(1, 5),
     st.integers(1, 12),
     st.integers(0, 10**6),
 )
-def test_steps_find_the_best_legal_continuations(cases, backend, norm, beams, count, seed):
+def test_steps_find_the_best_legal_continuations(cases, layout, norm, dtype, beams, count, seed):
     """A search through one trie for all rows or one for each, with dead beams; every step is
     checked."""
-    walk(cases, backend, norm, beams, count, seed)
+    walk(cases, layout, norm, beams, count, seed, dtype)
 
 
 @settings(max_examples=100)
@@ -49,8 +49,8 @@ def test_vocabularies_of_any_size(case, seed):
     size, sequences = case
     torch.manual_seed(seed)
     logits_BKV = torch.randn(2, 1, size)
-    for backend in ("ragged", "fixed"):
-        (table,) = tables([sequences], backend, size=size)
+    for layout in ("ragged", "fixed"):
+        (table,) = tables([sequences], layout, size=size)
         found = table.step(logits_BKV, torch.zeros(2, 1), table.start(2), 4)
         check(
             found,
@@ -62,9 +62,9 @@ def test_vocabularies_of_any_size(case, seed):
 
 @settings(max_examples=200)
 @given(key_lists(), st.sampled_from(["ragged", "fixed"]))
-def test_advance_allowed_ends_and_key_ranges(case, backend):
+def test_advance_allowed_ends_and_key_ranges(case, layout):
     size, sequences = case
-    (table,), keys = tables([sequences], backend, size=size), sorted(set(sequences))
+    (table,), keys = tables([sequences], layout, size=size), sorted(set(sequences))
     prefixes = sorted({key[:end] for key in keys for end in range(len(key) + 1)} | {()})
     state_N = (
         states_of(table, [[prefix] for prefix in prefixes])[:, 0]
@@ -91,8 +91,8 @@ def test_advance_allowed_ends_and_key_ranges(case, backend):
 
 def test_wide_nodes_are_searched_in_strides():
     keys = [(token,) for token in range(0, 5000, 2)] + [(4, 7)]
-    for backend in ("ragged", "fixed"):
-        (table,) = tables([keys], backend, size=5000)
+    for layout in ("ragged", "fixed"):
+        (table,) = tables([keys], layout, size=5000)
         token_N = torch.arange(5000)
         state_N = table.advance(torch.zeros(5000, dtype=torch.int64), token_N)
         assert torch.equal(state_N >= 0, token_N % 2 == 0)
@@ -100,10 +100,41 @@ def test_wide_nodes_are_searched_in_strides():
 
 
 @pytest.mark.parametrize("norm", ["full", "renorm"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wide_nodes_and_tokens_of_32_bits(norm, layout):
+    size = 40_000
+    keys = [(7 * i,) for i in range(1, 700)]
+    keys += [(7, i) for i in range(2, 1200)]
+    keys += [(14, 2), (21,), (21, 3)]
+    (table,) = tables([keys], layout, size)
+    for prefixes, count in (([()], 128), ([(7,), (14,), None, (21,)], 8)):
+        score_BK = torch.randn(1, len(prefixes))
+        logits_BKV = torch.randn(1, len(prefixes), size) + torch.linspace(0, 100, size)
+        found = table.step(logits_BKV, score_BK, states_of(table, [prefixes]), count, norm)
+        wanted = expected([set(keys)], [prefixes], logits_BKV, score_BK, norm)
+        check(found, wanted, table, count)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_logits_may_lie_in_any_order(layout):
+    (table,) = tables([[(2,), (3,), (4,), (2, 3)]], layout)
+    logits_BKV = torch.randn(2, 1, SIZE + 3)
+    plain_BKV = logits_BKV[..., :SIZE].contiguous()
+    score_BK = torch.zeros(2, 1)
+    wanted = table.step(plain_BKV, score_BK, table.start(2), 3)
+    turned = plain_BKV.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    for logits in (logits_BKV[..., :SIZE], turned):
+        assert not logits.is_contiguous()
+        found = table.step(logits, score_BK, table.start(2), 3)
+        for name, part in vars(wanted).items():
+            assert torch.equal(getattr(found, name), part), name
+
+
+@pytest.mark.parametrize("norm", ["full", "renorm"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("beams", [1, 2])
-def test_broken_logits_kill_their_beam_alone(norm, backend, beams):
-    (table,) = tables([[(2,), (3,), ()]], backend)
+def test_broken_logits_kill_their_beam_alone(norm, layout, beams):
+    (table,) = tables([[(2,), (3,), ()]], layout)
     good = torch.tensor([0.0, 1, 2, 3, 4, 5, 6, 7, 8])
     bad = [good.clone() for _ in range(4)]
     bad[0][2], bad[1][3], bad[3][2] = float("nan"), float("inf"), NOWHERE
@@ -111,21 +142,21 @@ def test_broken_logits_kill_their_beam_alone(norm, backend, beams):
     logits_BKV = torch.stack([*bad, good])[:, None].repeat(1, beams, 1)
     state_BK = table.start(5).repeat(1, beams)
     score_BK = torch.tensor([0.0, NOWHERE][:beams]).repeat(5, 1)
-    found = step(table, logits_BKV, score_BK, state_BK, 4, norm)
+    found = table.step(logits_BKV, score_BK, state_BK, 4, norm)
     finite = (found.score_BC > NOWHERE).sum(1).tolist()
     assert finite == [0, 0, 0, 2, 3]
     assert found.token_BC[3].tolist() == [3, EOS, -1, -1]
     assert not found.score_BC.isnan().any()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_rows_without_a_beam_and_tries_without_a_key(backend):
-    table = concat(tables([[], [(2,)], [()]], backend))
-    found = step(table, torch.zeros(3, 1, SIZE), torch.zeros(3, 1), table.start(3), 2, "renorm")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_without_a_beam_and_tries_without_a_key(layout):
+    table = concat(tables([[], [(2,)], [()]], layout))
+    found = table.step(torch.zeros(3, 1, SIZE), torch.zeros(3, 1), table.start(3), 2, "renorm")
     assert found.token_BC.tolist() == [[-1, -1], [2, -1], [EOS, -1]]
     assert found.score_BC.tolist() == [[NOWHERE, NOWHERE], [0, NOWHERE], [0, NOWHERE]]
-    dead = step(table, torch.zeros(3, 2, SIZE), torch.zeros(3, 2), torch.full((3, 2), -1), 2)
-    scoreless = step(table, torch.zeros(3, 1, SIZE), torch.full((3, 1), NOWHERE), table.start(3), 2)
+    dead = table.step(torch.zeros(3, 2, SIZE), torch.zeros(3, 2), torch.full((3, 2), -1), 2)
+    scoreless = table.step(torch.zeros(3, 1, SIZE), torch.full((3, 1), NOWHERE), table.start(3), 2)
     for nothing in (dead, scoreless):
         assert (nothing.score_BC == NOWHERE).all()
         assert (nothing.beam_BC == 0).all()
@@ -133,14 +164,14 @@ def test_rows_without_a_beam_and_tries_without_a_key(backend):
         assert (nothing.state_BC == -1).all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_logits(backend, dtype):
+def test_half_precision_logits(layout, dtype):
     logits = torch.randn(2, 1, SIZE).to(dtype)
-    (table,) = tables([[(2, 3), (2,), (4,)]], backend)
+    (table,) = tables([[(2, 3), (2,), (4,)]], layout)
     for norm in ("full", "renorm"):
-        found = step(table, logits, torch.zeros(2, 1), table.start(2), 3, norm)
-        again = step(table, logits.float(), torch.zeros(2, 1), table.start(2), 3, norm)
+        found = table.step(logits, torch.zeros(2, 1), table.start(2), 3, norm)
+        again = table.step(logits.float(), torch.zeros(2, 1), table.start(2), 3, norm)
         torch.testing.assert_close(found.score_BC, again.score_BC)
         assert torch.equal(found.state_BC, again.state_BC)
 
@@ -177,7 +208,7 @@ def test_what_does_not_fit_is_refused():
         table.key_range(torch.tensor([0]))
     for unlike in (
         [table, TrieTable.of(trie, 0)],
-        [table, TrieTable.of(trie, EOS, backend="fixed")],
+        [table, TrieTable.of(trie, EOS, layout="fixed")],
         [],
     ):
         with pytest.raises(SettingsError, match="the same eos_id"):
@@ -252,7 +283,7 @@ def test_the_fixed_layout_never_waits_for_the_device(norm):
     table.advance(state_BK.flatten(), found.token_BC.flatten())
     table.key_range(state_BK.flatten())
     with pytest.raises((RuntimeError, NotImplementedError)):
-        replace(table, backend="ragged").step(
+        replace(table, layout="ragged").step(
             torch.empty(2, 3, SIZE, device="meta"), score_BK, state_BK, 3, norm
         )
 

@@ -130,22 +130,22 @@ def products(keys, question, row, key, norm="renorm"):
     )
 
 
-def search(keys, questions, weight, backend="ragged", norm="renorm", beams=40):
+def search(keys, questions, weight, layout="ragged", norm="renorm", beams=40):
     trie = TokenTrie.from_sequences(keys, VOCABULARY)
-    constraint = LookAhead(TrieTable.of(trie, END, backend=backend), questions, SEP, weight)
+    constraint = LookAhead(TrieTable.of(trie, END, layout=layout), questions, SEP, weight)
     rows = len(questions)
     return beam_search(Written(rows), constraint, rows, beams, trie.depth, norm=norm).lists()
 
 
-@pytest.mark.parametrize("backend", ["ragged", "fixed"])
+@pytest.mark.parametrize("layout", ["ragged", "fixed"])
 @pytest.mark.parametrize(("weight", "score"), [(WEIGHT, sums), (None, products)])
 @settings(max_examples=30)
 @given(parts=KEYS, questions=QUESTIONS, norm=st.sampled_from(["renorm", "full"]))
 def test_all_keys_are_found_with_the_scores_of_the_formula(
-    backend, weight, score, parts, questions, norm
+    layout, weight, score, parts, questions, norm
 ):
     keys = sorted({key_of(part) for part in parts})
-    for row, found in enumerate(search(keys, questions, weight, backend, norm)):
+    for row, found in enumerate(search(keys, questions, weight, layout, norm)):
         expected = []
         for key in keys:
             expected.append((score(keys, questions[row], row, key, norm), key))
