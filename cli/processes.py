@@ -11,6 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+COMMAND = (sys.executable, "-m", "cli.main")
+"""What starts `nlpkit` once more."""
+
 
 def launch(device: str, processes: int, *changes: str) -> int:
     """This command in several processes of this machine, with options changed; the exit code.
@@ -35,7 +38,7 @@ def launch(device: str, processes: int, *changes: str) -> int:
         "ACCELERATE_USE_CPU": on_cpu,
         "OMP_NUM_THREADS": max(1, (os.cpu_count() or 1) // processes),
     }
-    command = [sys.executable, "-m", "cli.main", *sys.argv[1:], "--processes=1", *changes]
+    command = [*COMMAND, *sys.argv[1:], "--processes=1", *changes]
     with tempfile.TemporaryDirectory() as folder:
         errors = [Path(folder) / str(rank) for rank in range(processes)]
         started = []

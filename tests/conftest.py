@@ -38,7 +38,9 @@ SMALL_FLAGS = ["--encoder=dgcnn"] + [
 hypothesis.settings.register_profile("patient", deadline=None)  # a machine may be busy
 hypothesis.settings.load_profile("patient")
 torch.set_num_threads(1)
-os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # of the processes that tests start
+# of the processes that tests start, and of the workers of `-n`: their threads wait asleep, since
+# those of several workers would keep each other from the processor
+os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
 
 
 CAMPAIGNS = {

@@ -5,7 +5,8 @@ A client (`python -S -I warm.py SOCKET ARGUMENTS...`) hands it the arguments, th
 environment and its own three streams. The server forks; the child puts them in place and runs the
 command, and ends as a process ends. The client waits, passes signals on, and exits as the child
 did. So arguments, streams, signals and exit codes are those of a real process; what differs is
-that nothing is imported anew, and that the seed of hashes is the server's.
+that nothing is imported anew, and that the seed of hashes is the server's. The processes of
+`--processes` are forks of the server too.
 
 The server ends when its stdin is closed, as it is when the process that started it dies.
 """
@@ -125,17 +126,19 @@ def become_command(connection):
     sys.argv = ["nlpkit", *request["arguments"]]
 
 
-def run_command():
+def run_command(path):
     """Runs the command and ends as the interpreter would, without taking its memory apart: a fork
     would copy all of it."""
     import threading
     import traceback
 
+    from cli import processes
     from cli.main import main
 
+    processes.COMMAND = (sys.executable, "-S", "-I", __file__, path)
     code = 1
     try:
-        exec(os.environ.pop("BEFORE", ""), {})
+        exec(os.environ.get("BEFORE", ""), {})
         main()
     except SystemExit as end:
         code = end.code or 0
@@ -155,5 +158,6 @@ def run_command():
 if __name__ == "__main__":
     if sys.argv[1] != "serve":
         client(sys.argv[1], sys.argv[2:])
-    serve(sys.argv[2])
-    run_command()
+    socket_path = sys.argv[2]
+    serve(socket_path)
+    run_command(socket_path)
