@@ -31,8 +31,11 @@ def top_candidates(
     S. They are normalised by all of `logits_BKV` ("full") or among themselves ("renorm").
     """
     legal_BKS = legal_BKS.float()
-    normalised = logits_BKV if norm == "full" else legal_BKS
-    total_BK = log_totals(normalised.flatten(0, 1)).view(score_BK.shape)
+    if norm == "renorm":
+        total_BK = legal_BKS.logsumexp(-1)
+    else:
+        total_N = log_totals(logits_BKV.flatten(0, 1))
+        total_BK = total_N.view(score_BK.shape)
     total_BK = total_BK.clamp_min(
         torch.finfo(torch.float32).min
     )  # where nothing is legal, -inf rather than NaN

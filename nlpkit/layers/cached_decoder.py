@@ -20,11 +20,23 @@ from nlpkit.text.tokenizer import TokenBatch
 
 class CachedDecoder:
     """`Model` of nlpkit.decoding: the targets of a batch of sources, for an encoder in evaluation
-    mode. `words_BSE` is read in place of the sources' own word vectors."""
+    mode. `words_BSE` is read in place of the sources' own word vectors.
 
-    def __init__(self, encoder: Any, sources: TokenBatch, words_BSE: torch.Tensor | None = None):
+    With an `alphabet_V` of token ids nothing else can be written. Then a token is its number there,
+    in all that is given and taken, and V counts the alphabet. So a search that scores tokens among
+    the legal ones ("renorm") need not have the logits of a whole vocabulary.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        sources: TokenBatch,
+        words_BSE: torch.Tensor | None = None,
+        alphabet_V: torch.Tensor | None = None,
+    ):
         self.encoder = encoder
         self.sources = sources.widened(encoder.max_length)
+        self.alphabet_V = alphabet_V
         self.words_BSE = words_BSE
         if words_BSE is not None:
             more = self.sources.token_ids_BT.shape[1] - words_BSE.shape[1]
@@ -64,7 +76,7 @@ class CachedDecoder:
 
     def logits(self, hidden_RKH: torch.Tensor) -> torch.Tensor:
         """Scores of the tokens after each beam: (R, K, V)."""
-        return self.encoder.token_logits(hidden_RKH)
+        return self.encoder.token_logits(hidden_RKH, self.alphabet_V)
 
     @torch.no_grad()
     def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
@@ -75,7 +87,10 @@ class CachedDecoder:
             raise SettingsError(f"decoding: {limit}, got {self.longest} and more than {self.steps}")
         if token_BK.device.type == "cpu":  # elsewhere the host would have to wait for the answer
             self._drop_dead(token_BK)
-        logits_RKV = self._extend(token_BK[self.row_R].clamp_min(0), beam_BK[self.row_R])
+        token_RK = token_BK[self.row_R].clamp_min(0)
+        if self.alphabet_V is not None:
+            token_RK = self.alphabet_V[token_RK]
+        logits_RKV = self._extend(token_RK, beam_BK[self.row_R])
         if len(logits_RKV) == len(token_BK):
             return logits_RKV
         logits_BKV = logits_RKV.new_zeros((len(token_BK), *logits_RKV.shape[1:]))

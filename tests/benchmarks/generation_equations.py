@@ -3,9 +3,10 @@ every way.
 
     python tests/benchmarks/generation_equations.py nlpkit FOLDER --tokens 9 --problems 128
 
-    nlpkit              batches of 32, cached, under EquationConstraint
+    nlpkit              batches of 32, cached, under EquationConstraint, scored among the legal tokens
     nlpkit free         the same with any tokens
-    transformers        `generate` by batches of 32, cached, with prefix_allowed_tokens_fn for the same grammar
+    transformers        `generate` by batches of 32, cached, with prefix_allowed_tokens_fn for the same grammar,
+                        and renormalize_logits
     bert4torch          one by one, uncached, any tokens (bert4torch_generation_peer.py, by the peer's interpreter)
 
 Every sequence has exactly `--tokens` tokens: the end is banned before and alone after. So the
@@ -120,19 +121,23 @@ def ours(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> 
     config = encoders.settings_of(str(folder))()
     encoder, tokenizer = encoders.load(str(folder), config, head=True)
     encoder.eval()
+    alphabet = [*given["symbols"].values(), given["end"]]
+    symbols = {symbol: number for number, symbol in enumerate(given["symbols"])}
+    end = len(symbols)
 
     def decode(sources: list[list[int]]) -> list[list[int]]:
-        decoder = CachedDecoder(encoder, collate_sources(sources, tokenizer))
-        model = Exactly(decoder, given["end"], arguments.tokens)
-        constraint: Any = Free(encoder.vocabulary_size, given["end"])
-        if arguments.backend == "nlpkit":
-            constraint = EquationConstraint(
-                given["symbols"], given["end"], max_length=arguments.tokens, double_star=False
-            )
-        rows = beam_search(
-            model, constraint, len(sources), arguments.beams, arguments.tokens
-        ).lists()
-        return [row[0][0] for row in rows]
+        batch = collate_sources(sources, tokenizer)
+        beams, tokens = arguments.beams, arguments.tokens
+        if arguments.way == "nlpkit free":
+            model = Exactly(CachedDecoder(encoder, batch), given["end"], tokens)
+            constraint: Any = Free(encoder.vocabulary_size, given["end"])
+            rows = beam_search(model, constraint, len(sources), beams, tokens).lists()
+            return [row[0][0] for row in rows]
+        decoder = CachedDecoder(encoder, batch, alphabet_V=torch.tensor(alphabet))
+        model = Exactly(decoder, end, tokens)
+        constraint = EquationConstraint(symbols, end, max_length=tokens, double_star=False)
+        rows = beam_search(model, constraint, len(sources), beams, tokens, norm="renorm").lists()
+        return [[alphabet[number] for number in row[0][0]] for row in rows]
 
     return decode
 
@@ -208,6 +213,7 @@ class ExactBert(PrefixBert):
     """It writes exactly `tokens` tokens."""
 
     end_id = tokens = 0
+    renorm = True
 
     def banned(self, logits: torch.Tensor, written: int) -> torch.Tensor:
         """See `PrefixBert`."""
@@ -271,7 +277,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     given = json.loads((arguments.folder / "sources.json").read_text())
-    decode = (theirs if arguments.backend == "transformers" else ours)(
+    decode = (theirs if arguments.way == "transformers" else ours)(
         arguments.folder, given, arguments
     )
     sources, found = given["sources"][: arguments.problems], []

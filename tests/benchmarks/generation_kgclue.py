@@ -143,7 +143,7 @@ def ours(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> 
     encoder, tokenizer = encoders.load(str(folder), encoders.settings_of(str(folder))(), head=True)
     encoder.eval()
     table = TrieTable.of(KnowledgeBase.open(folder / "kb.trie", tokenizer).trie, given["end"])
-    kind = arguments.backend.split()[-1]
+    kind = arguments.way.split()[-1]
 
     def decode(sources: list[list[int]], steps: int | None = None) -> tuple[list[list[int]], int]:
         decoder = Counting(encoder, collate_sources(sources, tokenizer))
@@ -200,13 +200,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     given = json.loads((arguments.folder / "sources.json").read_text())
-    decode = (theirs if arguments.backend == "transformers" else ours)(
+    decode = (theirs if arguments.way == "transformers" else ours)(
         arguments.folder, given, arguments
     )
     sources = given["sources"][: arguments.problems]
     batches = [sources[first : first + BATCH] for first in range(0, len(sources), BATCH)]
     with torch.inference_mode():
-        is_free = arguments.backend.startswith("free")
+        is_free = arguments.way.startswith("free")
         steps = [decode(batch)[1] if is_free else None for batch in batches]
         decode(batches[0], steps[0])
         started = time.perf_counter()

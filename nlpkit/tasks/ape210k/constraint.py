@@ -67,9 +67,11 @@ class EquationConstraint:
     """`Constraint`: expressions of the grammar above.
 
     `symbols` gives the token id of every character that may be used; "**" is legal with "*" unless
-    `double_star` is off. `operands` are for each row the ids of its whole numbers. `max_length` is
-    that of the search, in tokens without the end, or None. Raises SettingsError for an unknown
-    symbol, and where digits or one of the parentheses is missing.
+    `double_star` is off. `operands` are for each row the ids of its whole numbers, some of all the
+    `wholes` that there are (None: those of the rows). Where `wholes` are given, sums over what is
+    legal have as many terms in every batch, so that scores do not depend on it by a bit.
+    `max_length` is that of the search, in tokens without the end, or None. Raises SettingsError for
+    an unknown symbol, and where digits or one of the parentheses is missing.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class EquationConstraint:
         eos_id: int,
         *,
         operands: Sequence[Sequence[int]] = (),
+        wholes: Sequence[int] | None = None,
         max_length: int | None = None,
         double_star: bool = True,
         device: Any = "cpu",
@@ -91,7 +94,7 @@ class EquationConstraint:
         if not set(_DIGITS) & set(symbols) or ("(" in symbols) != (")" in symbols):
             raise SettingsError("equation: expected digits, and both parentheses or none")
         grammar = GRAMMAR if double_star else {**GRAMMAR, "star": _OPERAND}
-        distinct = sorted(set[int]().union(*operands))
+        distinct = sorted(set[int]().union(*operands)) if wholes is None else list(wholes)
         kinds = [*symbols, *(_WHOLE for _ in distinct)]
         tokens = [*symbols.values(), *distinct]
         next_GA = []

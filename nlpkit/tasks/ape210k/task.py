@@ -23,8 +23,8 @@ all (`nlpkit data check` names it), but its answer counts when scoring.
 Source: https://kexue.fm/archives/7809; published 0.7235 on the test set of Ape210K with BERT-base
 and beam 3 (200k lines), all items counted, values compared to 6 decimals.
 Differs from /7809: numbers are marked; percent stays as it is written; brackets see `arithmetic`;
-the search writes only complete arithmetic and numbers of the problem (`constraint`); a long problem
-is cut to windows.
+the search writes only complete arithmetic and numbers of the problem (`constraint`), and a token is
+scored by its probability among the legal ones; a long problem is cut to windows.
 """
 
 from __future__ import annotations
@@ -38,13 +38,9 @@ from torch import nn
 
 from nlpkit import task
 from nlpkit.config import Length, Share, Size
-from nlpkit.decoding.constraint import Constraint
-from nlpkit.decoding.per_position import Free
-from nlpkit.decoding.search import beam_search
 from nlpkit.errors import SettingsError
 from nlpkit.formats.finding import Finding
 from nlpkit.formats.text import read_text
-from nlpkit.layers.cached_decoder import CachedDecoder
 from nlpkit.layers.prefix_lm import (
     Pair,
     PrefixLM,
@@ -54,7 +50,6 @@ from nlpkit.layers.prefix_lm import (
     disturbed,
 )
 from nlpkit.tasks.ape210k.arithmetic import EquationError, Number, evaluate
-from nlpkit.tasks.ape210k.constraint import EquationConstraint
 from nlpkit.tasks.ape210k.equations import (
     Beam,
     Choice,
@@ -69,6 +64,7 @@ from nlpkit.tasks.ape210k.equations import (
     worth,
 )
 from nlpkit.tasks.ape210k.numbers import NumberTokens
+from nlpkit.tasks.ape210k.search import Found, any_tokens, equations
 from nlpkit.text.tokenizer import Encoding, Tokenizer
 
 
@@ -221,30 +217,19 @@ class Task(task.Writes, task.Task[Example, Batch, Prediction]):
 
     def decode(self, model: PrefixLM, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The beams of every problem, and the first of them that has a value."""
-        constraint = self._constraint(batch, model.encoder.vocabulary_size)
-        decoder = CachedDecoder(model.encoder, batch.sources)
-        rows = len(batch.examples)
-        longest = self.config.max_equation
-        found = beam_search(decoder, constraint, rows, self.config.beam_size, longest).lists()
-        return [
-            self._prediction(example, beams)
-            for example, beams in zip(batch.examples, found, strict=True)
-        ]
+        predictions = []
+        for example, beams in zip(batch.examples, self._found(model, batch), strict=True):
+            predictions.append(self._prediction(example, beams))
+        return predictions
 
-    def _constraint(self, batch: Batch, vocabulary_size: int) -> Constraint:
-        """What the search may write: arithmetic over the numbers of each problem, or anything."""
-        device = batch.sources.token_ids_BT.device
-        end_id = self.tokenizer.sep_id
+    def _found(self, model: PrefixLM, batch: Batch) -> Found:
+        beam_size = self.config.beam_size
+        longest = self.config.max_equation
         if not self.config.constraint:
-            return Free(vocabulary_size, end_id, device=device)
+            end_id = self.tokenizer.sep_id
+            return any_tokens(model.encoder, batch.sources, end_id, beam_size, longest)
         problems = [example.encoding.token_ids_T.tolist() for example in batch.examples]
-        return EquationConstraint(
-            self.tokens.symbols,
-            end_id,
-            operands=[self.tokens.copies(token_ids) for token_ids in problems],
-            max_length=self.config.max_equation,
-            device=device,
-        )
+        return equations(model.encoder, batch.sources, problems, self.tokens, beam_size, longest)
 
     def _prediction(self, example: Example, found: list[tuple[list[int], float]]) -> Prediction:
         """The prediction of (equation in tokens, score) pairs, best first."""

@@ -1,4 +1,4 @@
-"""A language model of games: windows as rows of a prefix-LM, and its decoder.
+"""A language model of games: windows as rows of a prefix-LM.
 
     [CLS] position [SEP] h 2 e 2 h 9 g 7 ...
                       |  | | | | | | |       each predicts the next coordinate
@@ -13,7 +13,7 @@ eighth of their length until C examples were seen, to a quarter until 2 C, to a 
 
 Source: https://kexue.fm/archives/7877, which has C = 20,000 batches of 16, positions as FEN, and no
 windows.
-Legend: B games, R rows, T tokens, N coordinates, S symbols, K beams, H hidden.
+Legend: B games, R rows, T tokens, N coordinates, S symbols, H hidden.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import torch
 from torch import nn
 
 from nlpkit.encoders.base import check_attention, encode
-from nlpkit.layers.cached_decoder import CachedDecoder
 from nlpkit.layers.prefix_lm import collate_sources
 from nlpkit.tasks.xiangqi.game import Example, Window
 from nlpkit.tasks.xiangqi.symbols import Symbols, spelled
@@ -149,30 +148,10 @@ class Model(nn.Module):
     def logits(self, rows: Rows) -> torch.Tensor:
         """logits_NS at the places that predict."""
         hidden_RTH = encode(self.encoder, rows.tokens, "prefix")
-        return self.symbol_logits(hidden_RTH[rows.row_N, rows.column_N])
-
-    def symbol_logits(self, hidden_NH: torch.Tensor) -> torch.Tensor:
-        """logits_NS of any number of hidden vectors."""
+        hidden_NH = hidden_RTH[rows.row_N, rows.column_N]
         return self.encoder.token_logits(hidden_NH, self.symbol_ids_S)
 
     @staticmethod
     def nats(rows: Rows, logits_NS: torch.Tensor) -> torch.Tensor:
         """-log p of every coordinate: (N,)."""
         return nn.functional.cross_entropy(logits_NS.float(), rows.symbol_N, reduction="none")
-
-
-class SymbolDecoder(CachedDecoder):
-    """`Model` of nlpkit.decoding over the 20 symbols: what follows the moves of some windows."""
-
-    def __init__(self, model: Model, windows: TokenBatch):
-        super().__init__(model.encoder, windows)
-        self.model = model
-
-    def logits(self, hidden_RKH: torch.Tensor) -> torch.Tensor:
-        """logits_RKS."""
-        return self.model.symbol_logits(hidden_RKH)
-
-    def next(self, token_BK: torch.Tensor, beam_BK: torch.Tensor) -> torch.Tensor:
-        """logits_BKS after the symbols `token_BK`."""
-        ids_BK = self.model.symbol_ids_S[token_BK.clamp_min(0)]
-        return super().next(ids_BK.masked_fill(token_BK < 0, -1), beam_BK)

@@ -38,10 +38,11 @@ from nlpkit.decoding.per_position import Free
 from nlpkit.decoding.search import beam_search
 from nlpkit.errors import SettingsError
 from nlpkit.formats.finding import Finding
+from nlpkit.layers.cached_decoder import CachedDecoder
 from nlpkit.tasks.xiangqi.constraint import LegalMoves
 from nlpkit.tasks.xiangqi.game import SOURCE, Example, Window, over, read_game
 from nlpkit.tasks.xiangqi.geometry import move_name
-from nlpkit.tasks.xiangqi.model import Batch, Model, SymbolDecoder, collate_games, collate_windows
+from nlpkit.tasks.xiangqi.model import Batch, Model, collate_games, collate_windows
 from nlpkit.tasks.xiangqi.scoring import (
     BEST,
     Assessed,
@@ -169,7 +170,9 @@ class Task(task.Writes, task.Task[Example, Batch, Prediction]):
         plies: int,
     ) -> list[list[tuple[list[int], float]]]:
         tokens = collate_windows(windows, self.symbols, self.tokenizer)
-        decoder = SymbolDecoder(model, tokens.to(model.symbol_ids_S.device))
+        symbol_ids_S = model.symbol_ids_S
+        sources = tokens.to(symbol_ids_S.device)
+        decoder = CachedDecoder(model.encoder, sources, alphabet_V=symbol_ids_S)
         return beam_search(
             decoder, constraint, len(windows), beam_size, 4 * plies, norm="renorm"
         ).lists()

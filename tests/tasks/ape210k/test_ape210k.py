@@ -12,12 +12,18 @@ from conftest import nlpkit, write_lines
 
 from nlpkit import encoders, samples
 from nlpkit.config import resolve
-from nlpkit.decoding.per_position import Free
 from nlpkit.errors import RecordError, SettingsError
 from nlpkit.evaluation.metrics import MicroF1
 from nlpkit.evaluation.scoring import Scoring
 from nlpkit.inference.predictor import predict_examples
-from nlpkit.tasks.ape210k.equations import Beam, Prediction, choose, likelihood_of_answers
+from nlpkit.tasks.ape210k.equations import (
+    Beam,
+    Prediction,
+    choose,
+    exact_answer,
+    likelihood_of_answers,
+    worth,
+)
 from nlpkit.tasks.ape210k.task import Settings, Task
 
 SHAPE = encoders.ShapeConfig(
@@ -230,15 +236,37 @@ def test_an_untrained_model_writes_only_arithmetic_of_the_problem_under_the_cons
     task = new_task(max_equation=9)
     examples = [task.read(record) for record in records]
     model = task.build_model(made[0]).eval()
-    for example, prediction in zip(examples, predict_examples(task, model, examples), strict=True):
-        assert len(prediction.beams) == 3
-        for found in prediction.beams:
-            assert len(task.tokens.equation(found.equation, example.numbers)) <= 9
+    batch = task.collate(examples, targets=False)
+    with torch.no_grad():
+        written = task._found(model, batch)
+    for example, found in zip(examples, written, strict=True):
+        assert len(found) == 3
+        for token_ids, _ in found:
+            assert len(token_ids) <= 9
+            equation = task.tokens.text(token_ids, example.numbers)
+            assert task.tokens.equation(equation, example.numbers)  # an error is raised for others
     free = new_task(constraint=False, max_equation=9)
-    assert isinstance(
-        free._constraint(free.collate(examples, targets=False), made[0].vocabulary_size), Free
-    )
-    assert len(predict_examples(free, model, examples)) == 4
+    predictions = predict_examples(free, model, examples)
+    assert len(predictions) == 4
+    assert not any(exact_answer(p.equation) for p in predictions)
+
+
+def test_only_the_logits_of_the_alphabet_are_made(made, new_task, monkeypatch):
+    asked = []
+    encoder = made[0]
+    token_logits = encoder.token_logits
+
+    def noted(hidden, token_ids=None):
+        asked.append(token_ids)
+        return token_logits(hidden, token_ids)
+
+    monkeypatch.setattr(encoder, "token_logits", noted)
+    task = new_task(max_equation=5)
+    model = task.build_model(encoder).eval()
+    predict_examples(task, model, [task.read(line(text="有7元和3%"))])
+    alphabet = {*task.tokens.symbols.values(), *task.tokens.marks.values(), task.tokenizer.sep_id}
+    assert len(asked) == 6
+    assert all(set(token_ids.tolist()) == alphabet for token_ids in asked)
 
 
 def test_a_long_problem_is_cut_and_the_surest_equation_counts(made, new_task):
@@ -254,7 +282,8 @@ def test_a_long_problem_is_cut_and_the_surest_equation_counts(made, new_task):
     model = task.build_model(made[0]).eval()
     (prediction,) = predict_examples(task, model, [example])
     pieces = predict_examples(task, model, windows)
-    assert prediction.score == max(p.score for p in pieces if p.answer is not None)
+    most = max(worth(p.answer, False) for p in pieces)
+    assert prediction.score == max(p.score for p in pieces if worth(p.answer, False) == most)
     near = task.read(line("x=12*3", "36", text="有12个，每个3元。" + "很长的话，" * 30))
     assert [w.target == near.target for w in task.windows(near)][:1] == [True]
 
