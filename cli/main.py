@@ -13,8 +13,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from cli.output import ClosedPipe
+from cli.output import ClosedPipe, write
 from nlpkit.errors import NlpkitError
+
+HELP = os.path.join(os.path.dirname(__file__), "help.txt")
+"""What `nlpkit --help` says on 80 columns and more; a test keeps it equal to what Typer says."""
 
 EXHAUSTED = {
     errno.EMFILE,
@@ -36,9 +39,13 @@ def main() -> None:
 
 
 def answer() -> int:
-    """Does what the arguments say. What a shell asks at a TAB is answered without Typer, which takes
-    longer to import than the answer takes to find."""
+    """Does what the arguments say. What a shell asks at a TAB, and the first help, are answered
+    without Typer, which takes longer to import than the answer takes to find."""
     match sys.argv[1:]:
+        case ["--help"] if is_wide():
+            with open(HELP, "rb") as file:
+                write([file.read()])
+            return 0
         case ["completion", "bash" | "zsh" | "fish", "--", *words] if words:
             from cli.candidates import offer
 
@@ -46,6 +53,13 @@ def answer() -> int:
     from cli.app import call
 
     return call()
+
+
+def is_wide() -> bool:
+    """Whether Typer would wrap a help at its 80 columns, not at the terminal's width."""
+    import shutil
+
+    return shutil.get_terminal_size().columns >= 80
 
 
 def run(command: Callable[[], int]) -> int:

@@ -76,9 +76,13 @@ ROOT = Path(__file__).parents[1]
 
 
 @cache
-def warm_server():
+def warm_server(path=str(ROOT)):
     """(a process that has imported everything, the words of a shell that run `nlpkit` in a fork of
-    it); see warm.py."""
+    it); see warm.py.
+
+    Args:
+        path: PYTHONPATH of the process.
+    """
     socket = Path(tempfile.mkdtemp(prefix="nlpkit")) / "socket"
     atexit.register(shutil.rmtree, socket.parent)
     program = str(ROOT / "tests" / "warm.py")
@@ -86,20 +90,23 @@ def warm_server():
         [sys.executable, program, "serve", str(socket)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": path},
     )
     assert server.stdout.readline() == b"ready\n"
     return server, [sys.executable, "-S", "-I", program, str(socket)]
 
 
-def nlpkit(*arguments, stdin=b"", check=True, timeout=300, fresh=False, **options):
+def nlpkit(*arguments, stdin=b"", check=True, timeout=300, fresh=False, command=None, **options):
     """Runs the command as a user's shell would.
 
     Args:
         fresh: in an interpreter of its own, seconds slower.
+        command: the words that run it; None means those of `warm_server`.
     """
     environment = {**os.environ, **options.pop("env", {})}
-    command = [sys.executable, "-m", "cli.main"] if fresh else warm_server()[1]
+    if fresh:
+        command = [sys.executable, "-m", "cli.main"]
+    command = command or warm_server()[1]
     done = subprocess.run(
         [*command, *map(str, arguments)],
         input=stdin,

@@ -20,10 +20,12 @@ def run(monkeypatch, capsys, *arguments):
 
 
 def test_what_has_a_result_is_not_trained_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training_science, "TIMED_STEPS", 2)
+    monkeypatch.setattr(training_science, "WARM_UP", 1)
     records = list(samples.records("classification", 24, seed=1))
     write_lines(tmp_path / "reviews_train.jsonl", records)
     results = tmp_path / "results.jsonl"
-    arguments = ["--data", tmp_path, "--results", results, "--settings=reviews", "--epochs=7"]
+    arguments = ["--data", tmp_path, "--results", results, "--settings=reviews", "--epochs=2"]
     arguments += ["--seeds=1", f"--threads={torch.get_num_threads()}"]
     found = run(monkeypatch, capsys, *arguments, "--wrapper=lookahead(k=2)")
     base, variant = map(json.loads, found)

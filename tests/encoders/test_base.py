@@ -1,13 +1,11 @@
 """What every encoder is: tensors in and out, exportable, found by the name of its file."""
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import write_lines
+from conftest import nlpkit, write_lines
 
 from nlpkit import encoders, samples
 from nlpkit.encoders import transformer
@@ -60,15 +58,6 @@ class Encoder(nn.Module, base.Encoder):
     def spec(self):
         return {"kind": "toy", "vocabulary": self.vocabulary, "config": asdict(self.config)}
 '''
-PROGRAM = """
-import sys
-
-import nlpkit.encoders
-from cli.main import main
-
-nlpkit.encoders.__path__.append(sys.argv.pop(1))
-main()
-"""
 
 
 def small_transformer(family="bert", **settings):
@@ -141,8 +130,8 @@ def test_an_encoder_is_one_file(tmp_path):
     data = write_lines(tmp_path / "data.jsonl", samples.records("ner", 40, seed=1))
 
     def command(*arguments):
-        program = [sys.executable, "-c", PROGRAM, str(package), *map(str, arguments)]
-        return subprocess.run(program, capture_output=True, check=True).stdout
+        see = f"import nlpkit.encoders\nnlpkit.encoders.__path__.append({str(package)!r})"
+        return nlpkit(*arguments, env={"BEFORE": see}).stdout
 
     flags = ["--encoder=toy", "--set=encoder.hidden_size=32", "--epochs=1", "--dev", data]
     command("train", "ner", "--data", data, "--out", out, *flags)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_FLAGS, write_lines
+from conftest import SMALL_FLAGS, nlpkit, warm_server, write_lines
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
@@ -40,13 +40,15 @@ def link_all(source, target, but=()):
             (target / path.name).symlink_to(path)
 
 
-def run(top, *arguments, module="cli.main", stdin=b"", code=0):
-    """A command in the tree; the rest comes from where the tests are."""
-    environment = {**os.environ, "PYTHONPATH": f"{top}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(
-        command, input=stdin, capture_output=True, timeout=300, env=environment, cwd=top
-    )
+def path_of(top):
+    """PYTHONPATH of the tree; the rest comes from where the tests are."""
+    return f"{top}{os.pathsep}{ROOT}"
+
+
+def run(top, *arguments, code=0):
+    """A command in the tree, as a fork of a process that has imported it."""
+    command = warm_server(path_of(top))[1]
+    done = nlpkit(*arguments, command=command, check=False, cwd=top)
     assert done.returncode == code, (done.stdout + done.stderr).decode()
     return done
 
@@ -94,6 +96,11 @@ def test_it_keeps_the_contract(tree):
     contract = tree / "tests" / "test_contract.py"
     text = (TESTS / "tasks" / "test_contract.py").read_text(encoding="utf-8")
     contract.write_text(text.replace(".parents[1]", ".parents[0]"), encoding="utf-8")
-    done = run(tree, "-q", "-k", "rain", contract, "-p", "no:cacheprovider", module="pytest")
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "rain", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": path_of(tree)}
+    done = subprocess.run(
+        [*command, contract], capture_output=True, timeout=300, env=environment, cwd=tree
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
     assert b" passed" in done.stdout
     assert b" failed" not in done.stdout

@@ -49,17 +49,17 @@ def test_nested_and_longer_spans_are_labelled_by_their_ends(parts):
 
 def brute_force(task, model, batch, threshold):
     """Every quintuple whose four scores lie above the threshold, by loops over everything."""
-    entity, head, tail = (scores.dense() for scores in model.scores(batch.tokens))
-    length = entity.shape[-1]
+    entity, head, tail = (scores.dense().tolist() for scores in model.scores(batch.tokens))
+    length = len(entity[0][0])
     spans = [(i, j) for i in range(length) for j in range(i, length)]
     for row, encoding in enumerate(batch.encodings):
         found = {}
         for (sh, st), (oh, ot), p in itertools.product(spans, spans, range(len(task.predicates))):
             score = min(
-                entity[row, 0, sh, st],
-                entity[row, 1, oh, ot],
-                head[row, p, sh, oh],
-                tail[row, p, st, ot],
+                entity[row][0][sh][st],
+                entity[row][1][oh][ot],
+                head[row][p][sh][oh],
+                tail[row][p][st][ot],
             )
             if score > threshold:
                 subject, object_ = (
@@ -67,7 +67,7 @@ def brute_force(task, model, batch, threshold):
                     for s in ((sh, st + 1), (oh, ot + 1))
                 )
                 key = subject, task.predicates[p], object_
-                found[key] = max(found.get(key, -1e9), score.item())
+                found[key] = max(found.get(key, -1e9), score)
         yield found
 
 
