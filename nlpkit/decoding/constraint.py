@@ -93,6 +93,7 @@ class Model(Protocol):
         """logits_BKV after `token_BK`, where new beam k of a row continues the row's old beam
         `beam_BK[k]`.
 
-        A dead beam comes as token -1. What is given for it is not looked at, but must not be NaN.
+        A beam that is dead, or of which no logits are wanted any more, comes as token -1. What is
+        given for it is not looked at, but must not be NaN.
         """
         ...

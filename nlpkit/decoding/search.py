@@ -22,6 +22,7 @@ and ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -69,9 +70,13 @@ def beam_search(
     *,
     norm: Norm = "full",
     length_normalised: bool = False,
+    is_decided: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Hypotheses:
     """The `beam_size` best sequences of at most `max_length` tokens without the end, which at that
     length must follow.
+
+    `is_decided` tells of states (B, K, ...) from which of them, bool (B, K), one sequence alone goes
+    on, each of its tokens and its end with the score 0: the model is not asked for these any more.
 
     Raises SettingsError where `beam_size` is not positive or `max_length` negative.
     """
@@ -103,7 +108,10 @@ def beam_search(
         token_BK = options.token_BC.gather(1, chosen_BK)
         tokens_BKL = take(tokens_BKL, beam_BK)
         tokens_BKL[:, :, length] = token_BK
-        logits_BKV = model.next(token_BK.masked_fill(score_BK == NEGATIVE_INFINITY, -1), beam_BK)
+        is_unasked_BK = score_BK == NEGATIVE_INFINITY
+        if is_decided is not None:
+            is_unasked_BK = is_unasked_BK | is_decided(state_BK)
+        logits_BKV = model.next(token_BK.masked_fill(is_unasked_BK, -1), beam_BK)
     options = last_ends(constraint, logits_BKV, score_BK, state_BK, beam_size, norm)
     is_end_BC = options.token_BC == constraint.eos_id
     return with_ends(found, options, is_end_BC, tokens_BKL, max_length, longest)

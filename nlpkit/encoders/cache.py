@@ -19,6 +19,7 @@ from torch import nn
 
 from nlpkit.encoders.parts import Weigh
 from nlpkit.encoders.transformer_blocks import Block
+from nlpkit.layers.packing import Packing
 from nlpkit.layers.rotary import Rotary
 from nlpkit.layers.steady_products import is_traced, spare, weighted_sums
 
@@ -60,13 +61,18 @@ def run_block(
     rotary: Rotary | None,
     mask_B1QK: torch.Tensor,
     kept: KeyValues | None,
+    packing: Packing | None = None,
 ) -> torch.Tensor:
     """hidden_BQH after a block. `rotary` are the sines and cosines of the positions, where the
     family has them; `mask_B1QK` is an `additive_mask`. Without a cache the tokens see each other
-    alone."""
+    alone. With a `packing` the hidden vectors and the positions are packed, the mask is not."""
     attention = block.attention.self
     entered_BQH = block.attention.output.enter(hidden_BQH)
     query, key, value = attention.project(entered_BQH, rotary)
+    if packing is not None:
+        query = packing.spread_heads(query)
+        key = packing.spread_heads(key)
+        value = packing.spread_heads(value)
     source = 0
     if kept is not None:
         key, value = kept.append(key, value)
@@ -75,7 +81,10 @@ def run_block(
         context_BAQD = attention.performer(query, key, value, mask_B1QK)
     else:
         context_BAQD = attend(query, key, value, mask_B1QK, source, attention.weigh)
-    return block.finish(context_BAQD.transpose(1, 2).flatten(2), hidden_BQH)
+    context_BQH = context_BAQD.transpose(1, 2).flatten(2)
+    if packing is not None:
+        context_BQH = packing.pack(context_BQH)
+    return block.finish(context_BQH, hidden_BQH)
 
 
 def attend(

@@ -23,6 +23,7 @@ from nlpkit.encoders.language_head import LanguageHead
 from nlpkit.encoders.transformer_blocks import TransformerModel
 from nlpkit.encoders.transformer_settings import read_settings
 from nlpkit.errors import SettingsError
+from nlpkit.layers.packing import Packing
 from nlpkit.layers.steady_products import is_traced
 
 
@@ -122,13 +123,20 @@ class Encoder(nn.Module, base.Encoder):
         visible_BQK: torch.Tensor,
         cache: list[KeyValues] | None,
         words_BQE: torch.Tensor | None = None,
+        packing: Packing | None = None,
     ) -> torch.Tensor:
         """hidden_BQH of Q more tokens, whose keys and values are appended to the `cache` (of
         `new_cache`; None where they are all there is).
 
         `visible_BQK` says which of the K tokens that are then in the cache a new token sees, in
-        their order there; `words_BQE` is read in place of the tokens' own `word_vectors`.
+        their order there; `words_BQE` is read in place of the tokens' own `word_vectors`. With a
+        `packing` only the N tokens that count are computed: hidden_1NH.
         """
+        if packing is not None:
+            token_ids_BQ = packing.pack(token_ids_BQ)
+            segment_ids_BQ = packing.pack(segment_ids_BQ)
+            positions_BQ = packing.pack(positions_BQ)
+            words_BQE = None if words_BQE is None else packing.pack(words_BQE)
         hidden_BQH = self.model.embed(token_ids_BQ, segment_ids_BQ, positions_BQ, words_BQE)
         rotary = None
         if self.model.encoder.embed_positions is not None:
@@ -136,7 +144,7 @@ class Encoder(nn.Module, base.Encoder):
         mask_B1QK = additive_mask(visible_BQK, hidden_BQH.dtype)
         caches = [None] * self.depth if cache is None else cache
         for block, kept in zip(self.model.encoder.layer, caches, strict=True):
-            hidden_BQH = run_block(block, hidden_BQH, rotary, mask_B1QK, kept)
+            hidden_BQH = run_block(block, hidden_BQH, rotary, mask_B1QK, kept, packing)
         return self.model.encoder.finish(hidden_BQH)
 
     def _new_head(self) -> LanguageHead:

@@ -15,7 +15,11 @@ from torch import nn
 from nlpkit.decoding.top_candidates import take
 from nlpkit.encoders.base import attention_mask
 from nlpkit.errors import SettingsError
+from nlpkit.layers.packing import Packing
 from nlpkit.text.tokenizer import TokenBatch
+
+FULL = 0.9
+"""Share of living beams from which on dead ones are computed as well."""
 
 
 class CachedDecoder:
@@ -26,6 +30,10 @@ class CachedDecoder:
     in all that is given and taken, and V counts the alphabet. So a search that scores tokens among
     the legal ones ("renorm") need not have the logits of a whole vocabulary.
     """
+
+    packs = True
+    """Whether a beam's logits are made of its hidden vector alone, so that dead beams can be left
+    out also beside living ones."""
 
     def __init__(
         self,
@@ -69,7 +77,9 @@ class CachedDecoder:
             self.words_BSE,
         )
         self.keep_source(hidden_BSH)
-        return self.logits(take(hidden_BSH, self.length_R[:, None] - 1))[:, 0]
+        logits_BV = self.logits(take(hidden_BSH, self.length_R[:, None] - 1))[:, 0]
+        self.nothing_V = torch.zeros_like(logits_BV[0])
+        return logits_BV
 
     def keep_source(self, hidden_BSH: torch.Tensor) -> None:
         """For a decoder that looks at the vectors of the source again."""
@@ -87,16 +97,19 @@ class CachedDecoder:
             raise SettingsError(f"decoding: {limit}, got {self.longest} and more than {self.steps}")
         if token_BK.device.type == "cpu":  # elsewhere the host would have to wait for the answer
             self._drop_dead(token_BK)
-        token_RK = token_BK[self.row_R].clamp_min(0)
-        if self.alphabet_V is not None:
-            token_RK = self.alphabet_V[token_RK]
-        logits_RKV = self._extend(token_RK, beam_BK[self.row_R])
+        logits_BKV = self.nothing_V.expand(*token_BK.shape, -1)
+        if not len(self.row_R):
+            return logits_BKV
+        logits_RKV = self._extend(token_BK[self.row_R], beam_BK[self.row_R])
         if len(logits_RKV) == len(token_BK):
             return logits_RKV
-        logits_BKV = logits_RKV.new_zeros((len(token_BK), *logits_RKV.shape[1:]))
-        return logits_BKV.index_copy_(0, self.row_R, logits_RKV)
+        return logits_BKV.index_copy(0, self.row_R, logits_RKV)
 
     def _extend(self, token_RK: torch.Tensor, beam_RK: torch.Tensor) -> torch.Tensor:
+        packing = self._packing(token_RK)
+        token_RK = token_RK.clamp_min(0)
+        if self.alphabet_V is not None:
+            token_RK = self.alphabet_V[token_RK]
         itself_KK = torch.eye(token_RK.shape[1], dtype=torch.bool, device=token_RK.device)
         self.seen_RKU = torch.cat(
             [take(self.seen_RKU, beam_RK), itself_KK.expand(len(token_RK), -1, -1)], 2
@@ -107,9 +120,25 @@ class CachedDecoder:
         position_RK = (self.length_R + self.steps)[:, None].expand_as(token_RK)
         self.steps += 1
         hidden_RKH = self.encoder.extend(
-            token_RK, torch.ones_like(token_RK), position_RK, visible_RKT, self.cache
+            token_RK,
+            torch.ones_like(token_RK),
+            position_RK,
+            visible_RKT,
+            self.cache,
+            packing=packing,
         )
-        return self.logits(hidden_RKH)
+        logits_RKV = self.logits(hidden_RKH)
+        return logits_RKV if packing is None else packing.spread(logits_RKV)
+
+    def _packing(self, token_RK: torch.Tensor) -> Packing | None:
+        """Where enough beams are dead beside living ones for it to pay; a beam's own numbers are
+        the same with it and without."""
+        if not self.packs or token_RK.device.type != "cpu":
+            return None
+        is_alive_RK = token_RK >= 0
+        if int(is_alive_RK.sum()) > FULL * token_RK.numel():
+            return None
+        return Packing(is_alive_RK)
 
     def keep(self, row_N: torch.Tensor) -> None:
         """Goes on with these rows alone, after `first`: their numbers, or a mask. They are counted

@@ -137,6 +137,8 @@ class Model(PrefixLM):
 class CopyingDecoder(CachedDecoder):
     """Log-probabilities of tokens written, or copied from the source where `copied_RS` is true."""
 
+    packs = False
+
     def __init__(
         self,
         encoder: Any,

@@ -44,6 +44,7 @@ from nlpkit.layers.prefix_lm import collate_sources
 from nlpkit.run import load
 from nlpkit.tasks.kgclue.knowledge_base import KnowledgeBase
 from nlpkit.tasks.kgclue.lookahead import LookAhead
+from nlpkit.tasks.kgclue.search import decided_by
 from nlpkit.tasks.kgclue.task import Settings
 
 BATCH, CHUNK, MOST_QUESTION = 32, 65536, 64
@@ -142,7 +143,9 @@ def ours(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> 
     free."""
     encoder, tokenizer = encoders.load(str(folder), encoders.settings_of(str(folder))(), head=True)
     encoder.eval()
-    table = TrieTable.of(KnowledgeBase.open(folder / "kb.trie", tokenizer).trie, given["end"])
+    table = TrieTable.of(
+        KnowledgeBase.open(folder / "kb.trie", tokenizer).trie, given["end"], key_ranges=True
+    )
     kind = arguments.way.split()[-1]
 
     def decode(sources: list[list[int]], steps: int | None = None) -> tuple[list[list[int]], int]:
@@ -157,7 +160,13 @@ def ours(folder: Path, given: dict[str, Any], arguments: argparse.Namespace) -> 
             )
         most = given["depth"] if steps is None else steps
         rows = beam_search(
-            decoder, constraint, len(sources), arguments.beams, most, norm="renorm"
+            decoder,
+            constraint,
+            len(sources),
+            arguments.beams,
+            most,
+            norm="renorm",
+            is_decided=decided_by(constraint) if steps is None else None,
         ).lists()
         return [row[0][0] if row else [] for row in rows], decoder.count
 

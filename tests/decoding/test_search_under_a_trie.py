@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlpkit.decoding.search import beam_search
+from nlpkit.decoding.trie.one_key import has_one_key
 from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.decoding.trie.token_trie import TokenTrie
 
@@ -73,3 +74,42 @@ def test_renormalised_scores_are_probabilities_over_the_keys():
     found = beam_search(Bigrams(1, 5), table, 1, beam_size=32, max_length=4, norm="renorm")
     assert found.score_BK[0, : len(keys)].exp().sum().item() == pytest.approx(1.0, abs=1e-5)
     assert torch.isinf(found.score_BK[0, len(keys) :]).all()
+
+
+@given(KEYS)
+@settings(max_examples=60)
+def test_a_node_that_is_said_to_have_one_key_has_one(keys):
+    trie = TokenTrie.from_sequences(keys, VOCABULARY)
+    table = TrieTable.of(trie, EOS, key_ranges=True)
+    nodes = range(len(trie.csr.first_child) - 2)
+    said = has_one_key(table, torch.tensor([*nodes, -1])).tolist()
+    assert not said.pop()
+    for node in nodes:
+        assert len(trie.key_range(node)) == 1 or not said[node]
+
+
+def test_nodes_of_one_key_by_hand():
+    trie = TokenTrie.from_sequences([(0, 1, 2), (0, 3, 2), (4, 1, 2), (5,)], VOCABULARY)
+    table = TrieTable.of(trie, EOS, key_ranges=True)
+    # root; 0, 4, 5; 0 1, 0 3, 4 1; 0 1 2, 0 3 2, 4 1 2. The last of a level is not known to have
+    # one; behind 4 1 2 comes the shorter key 5.
+    expected = [False, False, True, False, True, True, False, True, True, False]
+    assert has_one_key(table, torch.arange(10)).tolist() == expected
+
+
+@pytest.mark.parametrize("beams", [1, 2, 16])
+@given(KEYS, st.integers(0, 99))
+@settings(max_examples=40)
+def test_beams_of_one_key_need_no_model(beams, keys, seed):
+    table = TrieTable.of(TokenTrie.from_sequences(keys, VOCABULARY), EOS, key_ranges=True)
+
+    def is_decided(state_BK):
+        return has_one_key(table, state_BK.flatten()).view(state_BK.shape)
+
+    expected = beam_search(Bigrams(2, seed), table, 2, beams, 4, norm="renorm").lists()
+    model = Bigrams(2, seed)
+    found = beam_search(model, table, 2, beams, 4, norm="renorm", is_decided=is_decided).lists()
+    for row, expected_row in zip(found, expected, strict=True):
+        assert [tokens for tokens, _ in row] == [tokens for tokens, _ in expected_row]
+        scores = [score for _, score in row]
+        assert scores == pytest.approx([score for _, score in expected_row], abs=1e-5)

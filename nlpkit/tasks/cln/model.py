@@ -104,6 +104,8 @@ class Model(PrefixLM):
 class ConditionedDecoder(CachedDecoder):
     """`CachedDecoder` of a model whose norms see condition_BC, a row for every source."""
 
+    packs = False
+
     def __init__(self, model: Model, sources: TokenBatch, condition_BC: torch.Tensor):
         super().__init__(model.encoder, sources)
         self.norms = model.norms

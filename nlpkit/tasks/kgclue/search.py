@@ -9,13 +9,15 @@ one piece, and its unknown characters are the same there, by their text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any
 
 import torch
 
 from nlpkit.decoding.constraint import Constraint
+from nlpkit.decoding.trie.one_key import has_one_key
 from nlpkit.decoding.trie.table import TrieTable
 from nlpkit.tasks.kgclue.answers import Answer, Prediction
 from nlpkit.tasks.kgclue.batch import question_tokens
@@ -37,7 +39,10 @@ class Tables:
         with self._lock:
             if device not in self._made:
                 end_id = self.kb.tokenizer.cls_id
-                self._made[device] = TrieTable.of(self.kb.trie, end_id, device)
+                # elsewhere nothing is left out, and so nothing asks for keys
+                on_cpu = device.type == "cpu"
+                table = TrieTable.of(self.kb.trie, end_id, device, key_ranges=on_cpu)
+                self._made[device] = table
             return self._made[device]
 
 
@@ -55,6 +60,25 @@ def constraint_of(
         return table
     worth_V = None if power else worth_V
     return LookAhead(table, [question_tokens(q) for q in questions], sep_id, weight, worth_V)
+
+
+def decided_by(constraint: Constraint) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """`is_decided` of `beam_search` with "renorm" under such a constraint: where one key is left, a
+    token is certain among the legal ones, so that the model need not be asked. With `sum` that is
+    so in the meaning alone. None where the table was made without keys."""
+    look_ahead = constraint if isinstance(constraint, LookAhead) else None
+    table: Any = constraint if look_ahead is None else look_ahead.table
+    if table.first_key is None:
+        return None
+
+    def is_decided(state: torch.Tensor) -> torch.Tensor:
+        node_BK = state if look_ahead is None else state[..., 0]
+        is_decided_BK = has_one_key(table, node_BK.flatten()).view(node_BK.shape)
+        if look_ahead is None or look_ahead.weight is None:
+            return is_decided_BK
+        return is_decided_BK & (state[..., 1] > 1)
+
+    return is_decided
 
 
 def prediction_of(

@@ -56,7 +56,7 @@ from nlpkit.tasks.kgclue.knowledge_base import (
     read_triples,
 )
 from nlpkit.tasks.kgclue.logit_adjustment import LogitAdjustment
-from nlpkit.tasks.kgclue.search import Tables, constraint_of, is_named, prediction_of
+from nlpkit.tasks.kgclue.search import Tables, constraint_of, decided_by, is_named, prediction_of
 from nlpkit.tasks.kgclue.token_worth import CharacterCounts, token_worths
 from nlpkit.text.tokenizer import Tokenizer
 
@@ -217,7 +217,13 @@ class Task(task.Writes, task.KnowledgeBase, task.Task[Example, Batch, Prediction
         decoder = CachedDecoder(model.encoder, batch.sources)
         beam_size = self.config.beam_size
         found = beam_search(
-            decoder, constraint, len(questions), beam_size, table.depth, norm="renorm"
+            decoder,
+            constraint,
+            len(questions),
+            beam_size,
+            table.depth,
+            norm="renorm",
+            is_decided=decided_by(constraint),
         )
         predictions = []
         for question, states, scores in zip(

@@ -15,6 +15,7 @@ from nlpkit.decoding.trie.token_trie import TokenTrie
 from nlpkit.errors import SettingsError
 from nlpkit.tasks.kgclue.coverage import Coverage
 from nlpkit.tasks.kgclue.lookahead import LookAhead
+from nlpkit.tasks.kgclue.search import decided_by
 
 VOCABULARY, END, SEP = 9, 0, 1
 WEIGHT = 1.5
@@ -199,3 +200,35 @@ def test_another_number_of_questions_is_refused():
     table = TrieTable.of(TokenTrie.from_sequences([(2, SEP, 3, SEP)], VOCABULARY), END)
     with pytest.raises(SettingsError, match="expected 2 rows, got 3"):
         LookAhead(table, [[2], [3]], SEP, WEIGHT).start(3)
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+@given(KEYS, QUESTIONS, st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_where_one_key_is_left_the_model_need_not_be_asked(weight, parts, questions, beams):
+    trie = TokenTrie.from_sequences({key_of(part) for part in parts}, VOCABULARY)
+    table = TrieTable.of(trie, END, key_ranges=True)
+    rows = len(questions)
+    listed = []
+    for decides in (False, True):
+        constraint = LookAhead(table, questions, SEP, weight)
+        is_decided = decided_by(constraint) if decides else None
+        found = beam_search(
+            Written(rows),
+            constraint,
+            rows,
+            beams,
+            table.depth,
+            norm="renorm",
+            is_decided=is_decided,
+        )
+        listed.append(found.lists())
+    for row, expected_row in zip(listed[1], listed[0], strict=True):
+        assert [tokens for tokens, _ in row] == [tokens for tokens, _ in expected_row]
+        scores = [score for _, score in row]
+        assert scores == pytest.approx([score for _, score in expected_row], abs=1e-4)
+
+
+def test_without_keys_in_the_table_nothing_is_decided():
+    table = TrieTable.of(TokenTrie.from_sequences([(2, SEP, 3, SEP)], VOCABULARY), END)
+    assert decided_by(table) is None
