@@ -79,8 +79,8 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--trie", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.backend:
-        print(json.dumps(measure(arguments.backend, arguments.triples, arguments.trie)))
+    if arguments.way:
+        print(json.dumps(measure(arguments.way, arguments.triples, arguments.trie)))
         return
     with tempfile.TemporaryDirectory() as folder:
         trie, turns = Path(folder) / "kb.trie", []
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def _child(way: str, triples: str, trie: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, triples, f"--backend={way}", f"--trie={trie}"]
+    command = [sys.executable, __file__, triples, f"--way={way}", f"--trie={trie}"]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
