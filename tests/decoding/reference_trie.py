@@ -55,9 +55,9 @@ def expected(keys_B, prefix_BK, logits_BKV, score_BK, norm):
 
 
 def tables(key_sets, layout="ragged", size=SIZE):
-    """On a CPU, with key ranges."""
+    """On a CPU."""
     tries = [TokenTrie.from_sequences(keys, size) for keys in key_sets]
-    return [TrieTable.of(trie, EOS, key_ranges=True, layout=layout) for trie in tries]
+    return [TrieTable.of(trie, EOS, layout=layout) for trie in tries]
 
 
 def states_of(table, prefix_BK):

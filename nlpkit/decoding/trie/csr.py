@@ -232,12 +232,9 @@ def _problem_of_keys(
     return None
 
 
-def boundaries(first_child: Any, root: int = 0) -> list[int]:
-    """The first node of each level from `root` on, and the end of the last.
-
-    `first_child` is an array or a tensor.
-    """
-    bounds = [root, root + 1]
+def boundaries(first_child: np.ndarray) -> list[int]:
+    """The first node of each level, and the end of the last."""
+    bounds = [0, 1]
     while bounds[-1] > bounds[-2]:
         bounds.append(int(first_child[bounds[-1]]) >> 1)
     return bounds[:-1]

@@ -4,8 +4,6 @@ rows or one for each.
     table = TrieTable.of(trie, eos_id)                      # one trie for all rows
     # row 0 decodes in `trie`, row 1 in `other`
     table = concat([table, TrieTable.of(other, eos_id)])
-    # rows 1 and 2 decode in `trie`, row 0 in `other`
-    table = table.pick(torch.tensor([1, 0, 0]))
 
 A state is the number of a node in the table, -1 is nowhere: dead, without continuations, like every
 state after it. The arrays are those of `csr`, moved by the place of their trie in the table. The
@@ -55,7 +53,7 @@ first.
 
 @dataclass(frozen=True, eq=False)
 class TrieTable:
-    """A `Constraint`. Made by `of`, `concat` and `pick`."""
+    """A `Constraint`. Made by `of` and `concat`."""
 
     eos_id: int
     vocabulary_size: int
@@ -63,8 +61,6 @@ class TrieTable:
     """2 * first child of every node, plus 1 where a key ends, int32; two more close each trie."""
     label: torch.Tensor
     """The token that leads to the node."""
-    first_key: torch.Tensor | None
-    """The first key at or below the node, counted in its own trie, int32."""
     root_R: torch.Tensor
     """Where the rows start: one for all, or one for each."""
     depth: int
@@ -81,10 +77,6 @@ class TrieTable:
             raise SettingsError(f"tables: {expected}, got {len(self.root_R)}")
         return self.root_R.expand(rows)[:, None]
 
-    def pick(self, trie_B: torch.Tensor) -> TrieTable:
-        """The table with these of its roots, one for each row."""
-        return replace(self, root_R=self.root_R[trie_B])
-
     @classmethod
     def of(
         cls,
@@ -92,7 +84,6 @@ class TrieTable:
         eos_id: int,
         device: torch.device | str = "cpu",
         *,
-        key_ranges: bool = False,
         layout: Layout | None = None,
     ) -> TrieTable:
         """The table of one trie.
@@ -101,7 +92,6 @@ class TrieTable:
             trie: of which nothing is copied on a CPU.
             eos_id: the token that ends a sequence.
             device: where the table lies.
-            key_ranges: keep what `key_range` needs, 4 bytes a node.
             layout: of `step`; None: ragged on a CPU, fixed elsewhere.
 
         Raises SettingsError for an `eos_id` outside the vocabulary.
@@ -113,13 +103,11 @@ class TrieTable:
         device = torch.device(device)
         if layout is None:
             layout = "ragged" if device.type == "cpu" else "fixed"
-        first_child, label, first_key = (torch.from_numpy(part) for part in trie.csr)
         return cls(
             eos_id=eos_id,
             vocabulary_size=trie.vocabulary_size,
-            first_child=first_child.to(device),
-            label=label.to(device),
-            first_key=first_key.to(device) if key_ranges else None,
+            first_child=torch.from_numpy(trie.csr.first_child).to(device),
+            label=torch.from_numpy(trie.csr.label).to(device),
             root_R=torch.zeros(1, dtype=torch.int64, device=device),
             depth=trie.depth,
             widest=() if layout == "ragged" else _widest(trie),
@@ -179,10 +167,6 @@ class TrieTable:
         first_N = own_N >> 1
         return Nodes(state_N, first_N, (next_N >> 1) - first_N, (own_N & 1).bool())
 
-    def is_end(self, state_N: torch.Tensor) -> torch.Tensor:
-        """Whether a key ends at the states: bool (N,)."""
-        return self.nodes(state_N).is_end_N
-
     def allowed(self, state: int) -> list[int]:
         """The tokens that are legal at one state, sorted, and `eos_id` behind them where a key
         ends."""
@@ -218,22 +202,6 @@ class TrieTable:
             return self.widest_fan
         return int(fan_N.max()) if len(fan_N) else 0
 
-    def key_range(self, state_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(first, end) of the keys at and below the states, half-open, each int64 (N,); no keys lie
-        below -1.
-
-        Raises SettingsError where the table was made without key ranges.
-        """
-        if self.first_key is None:
-            raise SettingsError(
-                "this table does not know keys", hint="TrieTable.of(trie, eos_id, key_ranges=True)"
-            )
-        last_N = state_N
-        for _ in range(self.depth):
-            nodes = self.nodes(last_N)
-            last_N = torch.where(nodes.fan_N > 0, nodes.first_N + nodes.fan_N - 1, last_N)
-        return self.first_key[state_N].long(), (self.first_key[last_N] + self.is_end(last_N)).long()
-
     @property
     def widest_fan(self) -> int:
         """The most children of a node."""
@@ -256,7 +224,7 @@ def concat(tables: Sequence[TrieTable]) -> TrieTable:
 
     Raises SettingsError where the tables were not made alike, and beyond 2**30 nodes.
     """
-    if len({(t.eos_id, t.vocabulary_size, t.layout, t.first_key is None) for t in tables}) != 1:
+    if len({(t.eos_id, t.vocabulary_size, t.layout) for t in tables}) != 1:
         raise SettingsError(
             "tables: expected some with the same eos_id, vocabulary size and options"
         )
@@ -270,7 +238,6 @@ def concat(tables: Sequence[TrieTable]) -> TrieTable:
     for table, place in zip(tables, moved, strict=True):
         first_children.append(table.first_child + 2 * place)
         roots.append(table.root_R + place)
-    first_keys = [table.first_key for table in tables if table.first_key is not None]
     none = (0,) * MOST_BEAMS
     widest = []
     for of_tables in zip_longest(*(table.widest for table in tables), fillvalue=none):
@@ -279,7 +246,6 @@ def concat(tables: Sequence[TrieTable]) -> TrieTable:
         tables[0],
         first_child=torch.cat(first_children),
         label=torch.cat([table.label for table in tables]),
-        first_key=torch.cat(first_keys) if first_keys else None,
         root_R=torch.cat(roots),
         depth=max(table.depth for table in tables),
         widest=tuple(widest),

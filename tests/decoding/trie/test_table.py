@@ -62,7 +62,7 @@ def test_vocabularies_of_any_size(case, seed):
 
 @settings(max_examples=200)
 @given(key_lists(), st.sampled_from(["ragged", "fixed"]))
-def test_advance_allowed_ends_and_key_ranges(case, layout):
+def test_advance_allowed_and_ends(case, layout):
     size, sequences = case
     (table,), keys = tables([sequences], layout, size=size), sorted(set(sequences))
     prefixes = sorted({key[:end] for key in keys for end in range(len(key) + 1)} | {()})
@@ -73,10 +73,7 @@ def test_advance_allowed_ends_and_key_ranges(case, layout):
     )
     for prefix, state in zip(prefixes, state_N.tolist(), strict=False):
         assert table.allowed(state) == [token for token, _ in continuations(set(keys), prefix)]
-        below = [rank for rank, key in enumerate(keys) if key[: len(prefix)] == prefix]
-        first, end = (int(part) for part in table.key_range(torch.tensor([state])))
-        assert list(range(first, end)) == below
-        assert bool(table.is_end(torch.tensor([state]))) == (prefix in keys)
+        assert bool(table.nodes(torch.tensor([state])).is_end_N) == (prefix in keys)
     for token in (0, 1, 2, size - 1):
         after_N = table.advance(state_N, torch.full_like(state_N, token))
         for prefix, state, after in zip(prefixes, state_N.tolist(), after_N.tolist(), strict=False):
@@ -84,8 +81,6 @@ def test_advance_allowed_ends_and_key_ranges(case, layout):
             assert (after >= 0) == (token in legal), (prefix, token, state)
     nowhere = torch.tensor([-1])
     assert table.advance(nowhere, torch.tensor([2])).tolist() == [-1]
-    first, end = table.key_range(nowhere)
-    assert first == end
     assert table.allowed(-1) == []
 
 
@@ -176,23 +171,9 @@ def test_half_precision_logits(layout, dtype):
         assert torch.equal(found.state_BC, again.state_BC)
 
 
-def test_a_trie_for_each_row_and_picking_them():
+def test_a_trie_for_each_row():
     table = concat(tables([[(2,)], [(3,)], [(4,), (5,)]]))
     assert [table.allowed(state) for state in table.start(3)[:, 0].tolist()] == [[2], [3], [4, 5]]
-    picked = table.pick(torch.tensor([2, 0, 0, 1]))
-    assert [picked.allowed(state) for state in picked.start(4)[:, 0].tolist()] == [
-        [4, 5],
-        [2],
-        [2],
-        [3],
-    ]
-    twice = concat([table, table.pick(torch.tensor([1]))])
-    assert [twice.allowed(state) for state in twice.start(4)[:, 0].tolist()] == [
-        [2],
-        [3],
-        [4, 5],
-        [3],
-    ]
     with pytest.raises(SettingsError, match="one for each of 2 rows, got 3"):
         table.start(2)
 
@@ -204,8 +185,6 @@ def test_what_does_not_fit_is_refused():
     table = TrieTable.of(trie, EOS)
     with pytest.raises(SettingsError, match="logits: expected 9 tokens, got 8"):
         table.step(torch.zeros(1, 1, 8), torch.zeros(1, 1), table.start(1), 1)
-    with pytest.raises(SettingsError, match="does not know keys"):
-        table.key_range(torch.tensor([0]))
     for unlike in (
         [table, TrieTable.of(trie, 0)],
         [table, TrieTable.of(trie, EOS, layout="fixed")],
@@ -281,7 +260,6 @@ def test_the_fixed_layout_never_waits_for_the_device(norm):
         score_BK, chosen_BK = found.score_BC.topk(3)
         state_BK = table.follow(state_BK, found, chosen_BK)
     table.advance(state_BK.flatten(), found.token_BC.flatten())
-    table.key_range(state_BK.flatten())
     with pytest.raises((RuntimeError, NotImplementedError)):
         replace(table, layout="ragged").step(
             torch.empty(2, 3, SIZE, device="meta"), score_BK, state_BK, 3, norm
