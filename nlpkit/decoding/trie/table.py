@@ -61,6 +61,8 @@ class TrieTable:
     """2 * first child of every node, plus 1 where a key ends, int32; two more close each trie."""
     label: torch.Tensor
     """The token that leads to the node."""
+    first_key: torch.Tensor | None
+    """The first key at or below the node, counted in its own trie, int32."""
     root_R: torch.Tensor
     """Where the rows start: one for all, or one for each."""
     depth: int
@@ -84,6 +86,7 @@ class TrieTable:
         eos_id: int,
         device: torch.device | str = "cpu",
         *,
+        key_ranges: bool = False,
         layout: Layout | None = None,
     ) -> TrieTable:
         """The table of one trie.
@@ -92,6 +95,7 @@ class TrieTable:
             trie: of which nothing is copied on a CPU.
             eos_id: the token that ends a sequence.
             device: where the table lies.
+            key_ranges: keep `first_key`, 4 bytes a node.
             layout: of `step`; None: ragged on a CPU, fixed elsewhere.
 
         Raises SettingsError for an `eos_id` outside the vocabulary.
@@ -103,11 +107,13 @@ class TrieTable:
         device = torch.device(device)
         if layout is None:
             layout = "ragged" if device.type == "cpu" else "fixed"
+        first_child, label, first_key = (torch.from_numpy(part) for part in trie.csr)
         return cls(
             eos_id=eos_id,
             vocabulary_size=trie.vocabulary_size,
-            first_child=torch.from_numpy(trie.csr.first_child).to(device),
-            label=torch.from_numpy(trie.csr.label).to(device),
+            first_child=first_child.to(device),
+            label=label.to(device),
+            first_key=first_key.to(device) if key_ranges else None,
             root_R=torch.zeros(1, dtype=torch.int64, device=device),
             depth=trie.depth,
             widest=() if layout == "ragged" else _widest(trie),
@@ -224,7 +230,7 @@ def concat(tables: Sequence[TrieTable]) -> TrieTable:
 
     Raises SettingsError where the tables were not made alike, and beyond 2**30 nodes.
     """
-    if len({(t.eos_id, t.vocabulary_size, t.layout) for t in tables}) != 1:
+    if len({(t.eos_id, t.vocabulary_size, t.layout, t.first_key is None) for t in tables}) != 1:
         raise SettingsError(
             "tables: expected some with the same eos_id, vocabulary size and options"
         )
@@ -238,6 +244,7 @@ def concat(tables: Sequence[TrieTable]) -> TrieTable:
     for table, place in zip(tables, moved, strict=True):
         first_children.append(table.first_child + 2 * place)
         roots.append(table.root_R + place)
+    first_keys = [table.first_key for table in tables if table.first_key is not None]
     none = (0,) * MOST_BEAMS
     widest = []
     for of_tables in zip_longest(*(table.widest for table in tables), fillvalue=none):
@@ -246,6 +253,7 @@ def concat(tables: Sequence[TrieTable]) -> TrieTable:
         tables[0],
         first_child=torch.cat(first_children),
         label=torch.cat([table.label for table in tables]),
+        first_key=torch.cat(first_keys) if first_keys else None,
         root_R=torch.cat(roots),
         depth=max(table.depth for table in tables),
         widest=tuple(widest),
