@@ -69,11 +69,11 @@ def test_states_and_levels_are_those_of_the_equations(size, chunk):
 
 @pytest.mark.parametrize(("size", "chunk"), [(6, 2), (4, 1), (3, 3)])
 def test_the_gradient_by_hand_is_right(size, chunk):
-    layer, inputs = layer_and_inputs(size, chunk, steps=4, rows=2)
+    layer, inputs = layer_and_inputs(size, chunk, steps=3, rows=2)
     layer.weight.data *= 3
     torch.autograd.gradcheck(lambda x, w: run_with(layer, x, w), (inputs, layer.weight))
     torch.autograd.gradgradcheck(lambda x, w: run_with(layer, x, w), (inputs, layer.weight))
-    weights = torch.randn(4, 2, size, dtype=torch.double)
+    weights = torch.randn(3, 2, size, dtype=torch.double)
     grads = torch.autograd.grad((layer(inputs)[0] * weights).sum(), (inputs, layer.weight))
     plain = torch.autograd.grad(
         (run(inputs, layer.weight, chunk)[0] * weights).sum(), (inputs, layer.weight)

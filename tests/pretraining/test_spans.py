@@ -393,7 +393,7 @@ def test_it_learns_to_point(tmp_path):
     text, out = tmp_path / "text.txt", tmp_path / "out"
     text.write_text("\n".join(lines), encoding="utf-8")
     shape = {"layers": 2, "hidden_size": 64, "heads": 2, "intermediate_size": 128}
-    settings = {"tokens": 200_000, "batch_tokens": 1024, "evaluate_every": 50_000, "length": 32}
+    settings = {"tokens": 130_000, "batch_tokens": 1024, "evaluate_every": 65_000, "length": 32}
     settings |= {"span_share": 0.9, "prefix_share": 0.05, "average": 0.5, "learning_rate": 5e-3}
     flags = [f"--set=encoder.{k}={v}" for k, v in shape.items()] + ["--set=encoder.max_length=32"]
     flags += [f"--set=pretrain.{k}={v}" for k, v in settings.items()]
