@@ -224,7 +224,8 @@ def show_rehearsal(fit: Any, examples: int, peak: float) -> None:
             f"{start}{lines} lines in {len(part.examples)} examples, {fit.state.steps} steps;",
             f"gold facts that can't be learned: {part.lost} of {part.facts}",
         )
-    err.print(f"longest batch: {examples} examples, peak memory {peak:.0f} MiB")
+    of_what = "the GPU" if fit.accelerator.device.type == "cuda" else "the process"
+    err.print(f"longest batch: {examples} examples; peak memory of {of_what}: {peak:.0f} MiB")
     err.print(f"precision: {fit.accelerator.precision_choice}", highlight=False)
 
 

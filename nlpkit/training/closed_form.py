@@ -69,10 +69,6 @@ class ClosedFormStep:
         state.step += 1
         return Total(float("nan"), examples, interrupts > 0)
 
-    def rehearse(self, micro_batches: MicroBatches) -> None:
-        """The step takes little memory, and seconds: this is all of it."""
-        self(micro_batches)
-
 
 def step_of(state: TrainState) -> ClosedFormStep | TrainingStep:
     """The step of the state's model."""

@@ -30,6 +30,7 @@ from nlpkit.training.dataset import read_examples
 from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.model_card import model_card
 from nlpkit.training.plan import Data, Plan, build_run, load_data
+from nlpkit.training.rehearsal import evaluate_longest, largest, take_steps
 from nlpkit.training.settings import TrainConfig
 from nlpkit.training.split import tuning_half
 from nlpkit.training.state import TrainState
@@ -189,11 +190,15 @@ class Fit:
         metrics, self.run.task.config = from_main(found)
         return metrics
 
-    def _evaluate(self, best: float) -> tuple[dict[str, Any], Any]:
+    def predictor(self) -> Predictor:
+        """What an evaluation predicts with: no more than the scores ask for."""
         task = self.run.task
         decode = partial(task.evaluate, loose=self.tunes, brief=True)
-        predictor = Predictor(task, self.run.model, self.run.precision, decode=decode)
-        predictions = predictor.of_examples(self.dev)
+        return Predictor(task, self.run.model, self.run.precision, decode=decode)
+
+    def _evaluate(self, best: float) -> tuple[dict[str, Any], Any]:
+        task = self.run.task
+        predictions = self.predictor().of_examples(self.dev)
         predictions = [
             task.restrict_to_annotated(*pair) for pair in zip(self.dev, predictions, strict=True)
         ]
@@ -239,13 +244,13 @@ class Fit:
         return run_summary(self.run.folder, self.run.config)
 
     def rehearse(self) -> tuple[int, float]:
-        """Forward and backward of the longest batch: (examples in it, peak memory in MiB)."""
-        longest = max(
-            range(self.batches.per_epoch),
-            key=lambda step: self.batches.lengths[self.batches[step]].sum(),
-        )
-        step_of(self.state).rehearse(partial(self.micro_batches, longest))
-        return len(self.batches[longest]), peak_memory(self.accelerator.device)
+        """Tries what takes the most memory, see `rehearsal`: (examples of the batch with the most
+        tokens, peak memory in MiB)."""
+        steps = largest(self.batches)
+        take_steps(self.state, self.micro_batches, steps)
+        with self.state.evaluated_weights():
+            evaluate_longest(self)
+        return len(self.batches[steps[0]]), peak_memory(self.accelerator.device)
 
     def save_new(self) -> None:
         """Writes what the run has before it has a model."""

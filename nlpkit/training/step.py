@@ -92,11 +92,6 @@ class TrainingStep:
             module.count_examples(total.examples)
         return total
 
-    def rehearse(self, micro_batches: MicroBatches) -> None:
-        """What takes the memory of a step: the gradient, and the moments of the optimizer."""
-        self.backward(micro_batches)
-        self.state.wrapped.step()
-
     def gradients(self) -> list[torch.Tensor]:
         """Those of the parameters that have one, in their order and shapes."""
         return [p.grad for p in self.parameters if p.grad is not None]

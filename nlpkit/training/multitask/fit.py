@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,9 @@ from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.multitask.model import MultiModel, TaskBatch
 from nlpkit.training.multitask.plan import MultiPlan
 from nlpkit.training.plan import build_run, load_data, load_encoder
+from nlpkit.training.rehearsal import evaluate_longest, take_steps
 from nlpkit.training.settings import TrainConfig
 from nlpkit.training.state import TrainState
-from nlpkit.training.step import TrainingStep
 from nlpkit.training.tensorboard import write_evaluation
 
 MONITOR = "mean"
@@ -198,7 +197,10 @@ class MultiFit:
     def rehearse(self) -> tuple[int, float]:
         """As that of a `Fit`, of the step with the most tokens."""
         longest = max(range(self.per_epoch), key=self._tokens)
-        TrainingStep(self.state).rehearse(partial(self.micro_batches, longest))
+        take_steps(self.state, self.micro_batches, [longest])
+        with self.state.evaluated_weights():
+            for fit in self.parts:
+                evaluate_longest(fit)
         examples = sum(len(fit.batches[longest]) for fit in self.parts)
         return examples, peak_memory(self.accelerator.device)
 
