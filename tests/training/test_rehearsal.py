@@ -58,6 +58,5 @@ def test_the_peak_of_a_training_is_stated_before_it(tmp_path):
     assert found, said
     stated = float(found[1])
     _, true = run(*command)
-    print(stated, true)
     assert stated == pytest.approx(true, rel=0.15)
     assert true > 550  # a process that has read torch and the lines takes 400: the rest is of steps
