@@ -198,7 +198,9 @@ class Task(Protocol[E, B, P]):
 
 class Writes:
     """A trait of a task: it writes one token after another, with `encoder.extend` and the encoder's
-    masked-LM head."""
+    masked-LM head. `beams_and_steps` of an example, all its rows together, bounds what is kept."""
+
+    beams_and_steps: Callable[[Any], tuple[int, int]]
 
     @classmethod
     def needs_head(cls, config: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -33,12 +33,18 @@ def split(
         yield piece
 
 
-def cheapest(lengths: Sequence[int], most: int, max_tokens: int) -> list[list[int]]:
+def cheapest(
+    lengths: Sequence[int],
+    most: int,
+    max_tokens: int,
+    rows_of: Callable[[int], int] | None = None,
+) -> list[list[int]]:
     """The places of `lengths` cut, by length, into the pieces that take the least time.
 
     A piece of n examples takes n times its width, the padded length of its longest, plus
     BATCH_COST. It has at most `most` examples and `max_tokens` tokens with padding; an example that
-    is longer makes a piece of its own. The shortest come first.
+    is longer makes a piece of its own. With `rows_of` it has at most so many examples for its
+    width; a greater width must not have more, and each has 1. The shortest come first.
     """
     ordered = sorted(range(len(lengths)), key=lambda place: lengths[place])
     widths = [padded_length(lengths[place]) for place in ordered]
@@ -46,7 +52,10 @@ def cheapest(lengths: Sequence[int], most: int, max_tokens: int) -> list[list[in
     first = [0] * (len(ordered) + 1)  # where the last piece of the first n begins
     place = np.arange(len(ordered) + 1)
     for end, width in enumerate(widths, 1):
-        begin = end - min(most, max(1, max_tokens // width), end)
+        fitting = min(most, max(1, max_tokens // width), end)
+        if rows_of is not None:
+            fitting = min(fitting, rows_of(width))
+        begin = end - fitting
         # that of what is before the last piece, less that of its rows if there were no others
         times = least[begin:end] - width * place[begin:end]
         best = int(times.argmin())

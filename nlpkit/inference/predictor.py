@@ -16,6 +16,7 @@ import torch
 
 from nlpkit.errors import RecordError
 from nlpkit.inference.batching import cheapest
+from nlpkit.inference.memory import rows_in_memory
 from nlpkit.layers.steady_products import steady
 
 MAX_TOKENS = 8192  # of a batch, padding included
@@ -45,7 +46,8 @@ class Predictor:
     precision: str = "fp32"
     """Of the matrix products: "fp32" or "bf16"."""
     batch_size: int = 64
-    """Most windows decoded together; fewer where they are long (MAX_TOKENS)."""
+    """Most windows decoded together; fewer where they are long (MAX_TOKENS), or where what is
+    written to them takes much memory (`rows_in_memory`)."""
     long: Long = "split"
     """A text longer than the model takes: "split" to windows, "cut" to its first, or "fail"."""
     decode: Callable[[Any, Any], list[Any]] | None = None
@@ -118,7 +120,8 @@ class Predictor:
         is_bf16 = self.precision == "bf16"
         done = 0
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
-            for indices in cheapest(lengths, self.batch_size, MAX_TOKENS):
+            rows_of = rows_in_memory(self.task, self.model, windows)
+            for indices in cheapest(lengths, self.batch_size, MAX_TOKENS, rows_of):
                 some = [windows[index] for index in indices]
                 batch = self.task.collate(some, targets=False).to(device)
                 for index, prediction in zip(indices, decode(self.model, batch), strict=True):

@@ -242,6 +242,10 @@ class Task(task.Writes, Reading, task.Task[Example, Batch, Prediction]):
         """The encoder, and what copies with fresh weights."""
         return Model(encoder, self.config)
 
+    def beams_and_steps(self, example: Example) -> tuple[int, int]:
+        """See `task.Writes`: every window has the beams."""
+        return len(example.windows) * self.config.beam_size, self.max_answer
+
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """One answer from all windows of every example."""
         decoder = model.decoder(batch)

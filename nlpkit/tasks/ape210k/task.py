@@ -215,6 +215,10 @@ class Task(task.Writes, task.Task[Example, Batch, Prediction]):
         """The encoder as it is."""
         return PrefixLM(encoder, self.config.passes)
 
+    def beams_and_steps(self, example: Example) -> tuple[int, int]:
+        """See `task.Writes`."""
+        return self.config.beam_size, self.config.max_equation
+
     def decode(self, model: PrefixLM, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The beams of every problem, and the first of them that has a value."""
         predictions = []

@@ -236,6 +236,11 @@ class Task(task.Writes, task.AsksRun, task.Task[Example, Batch, Prediction]):
             latent = Latent(hidden_size, config.latent, config.size, config.free, config.annealing)
         return Model(encoder, self.space, config.size, latent)
 
+    def beams_and_steps(self, example: Example) -> tuple[int, int]:
+        """See `task.Writes`: all samples of a condition, or the beams that find them."""
+        beams = self.config.beam_size if self.config.search == "beams" else 1
+        return max(beams, self.config.samples), self.config.max_length
+
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """`samples` texts for every example."""
         return Writer(self.config, self.tokenizer, self.metres).write(model, batch)

@@ -200,6 +200,10 @@ class Task(task.Writes, task.KnowledgeBase, task.Task[Example, Batch, Prediction
         """The encoder as it is."""
         return Model(encoder)
 
+    def beams_and_steps(self, example: Example) -> tuple[int, int]:
+        """See `task.Writes`: keys are at most as long as the longest."""
+        return self.config.beam_size, self.kb.trie.depth
+
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The beams of every question as answers, the best first."""
         tables = self._known_tables

@@ -142,6 +142,10 @@ class Task(task.Writes, task.Task[Example, Batch, Prediction]):
         """The encoder with its head for the symbols."""
         return Model(encoder, self.symbols.token_ids, self.config.window, self.config.curriculum)
 
+    def beams_and_steps(self, example: Example) -> tuple[int, int]:
+        """See `task.Writes`: a ply is four symbols."""
+        return max(self.config.moves, self.config.beam_size), 4 * self.config.plies
+
     def decode(self, model: Model, batch: Batch, *, loose: bool = False) -> list[Prediction]:
         """The best continuations after the last move of every game."""
         windows = [example.before(len(example.moves)) for example in batch.examples]
