@@ -27,7 +27,7 @@ Differs from /8888: no clipping of 1 - exp(b - a), which is wrong once a gold sc
 Differs from /8877: the halving of u and v is left to the weights; their biases start at
 `initial_score / 2`.
 Legend: B batch, T tokens, P heads (predicates, labels), R rows (text and head) that hold gold, N
-pairs, D head size.
+pairs, D head size, M the pairs of a row and one more.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ import torch
 from torch import nn
 
 NEGATIVE_INFINITY = float("-inf")
+CELLS_AT_ONCE = 1 << 20
+"""Pairs of the rows that hold gold whose sums are taken together. The gradient needs some 24 bytes
+for each of them for a moment, just when all activations are still there."""
 
 
 @dataclass
@@ -74,7 +77,7 @@ class PairScores:
         else:
             start_RT, end_RT = self.start_BTP[b_R, :, p_R], self.end_BTP[b_R, :, p_R]
             scores_RTT = self.pair[b_R] + start_RT[:, :, None] + end_RT[:, None, :]
-        return scores_RTT.masked_fill(~self.allowed_BTT[b_R], NEGATIVE_INFINITY)
+        return scores_RTT.masked_fill_(~self.allowed_BTT[b_R], NEGATIVE_INFINITY)
 
     def dense(self) -> torch.Tensor:
         """All scores, -inf where not allowed: (B, P, T, T)."""
@@ -198,19 +201,45 @@ def multilabel_loss(scores: PairScores, gold_N4: torch.Tensor) -> tuple[torch.Te
     gold_BP = torch.zeros_like(others_BP)
     if len(gold_N4) == 0:
         return gold_BP, others_BP
-    b_N, p_N, i_N, j_N = gold_N4.unbind(1)
-    row_keys_R, row_N = torch.unique(b_N * scores.heads + p_N, return_inverse=True)
-    b_R = row_keys_R // scores.heads
-    p_R = row_keys_R % scores.heads
-    scores_RTT = scores.rows(b_R, p_R).double()
-    gold_scores_N = scores_RTT[row_N, i_N, j_N]
-    others_RTT = scores_RTT.index_put(
-        (row_N, i_N, j_N), gold_scores_N.new_tensor(NEGATIVE_INFINITY)
-    )
-    others_BP = others_BP.index_put((b_R, p_R), log_one_plus_sum(others_RTT.flatten(1)))
-    return gold_BP.index_put(
-        (b_R, p_R), _log_one_plus_sum_of_rows(-gold_scores_N, row_N, len(row_keys_R))
-    ), others_BP
+    key_N, order_N = (gold_N4[:, 0] * scores.heads + gold_N4[:, 1]).sort(stable=True)
+    i_N, j_N = gold_N4[order_N, 2:].unbind(1)
+    key_R, row_N, count_R = torch.unique_consecutive(key_N, return_inverse=True, return_counts=True)
+    at_once = max(1, CELLS_AT_ONCE // scores.allowed_BTT[0].numel())
+    counts = [int(count_r.sum()) for count_r in count_R.split(at_once)]
+    cells_N3 = torch.stack([row_N, i_N, j_N], 1)
+    gold_parts = []
+    others_parts = []
+    pieces = zip(key_R.split(at_once), cells_N3.split(counts), strict=True)
+    for number, (key_r, cells_n3) in enumerate(pieces):
+        row_n, i_n, j_n = cells_n3.unbind(1)
+        own_row_n = row_n - number * at_once
+        gold_scores_n, others_r = _of_gold_rows(scores, key_r, own_row_n, i_n, j_n)
+        gold_parts.append(gold_scores_n)
+        others_parts.append(others_r)
+    b_R = key_R // scores.heads
+    p_R = key_R % scores.heads
+    gold_R = _log_one_plus_sum_of_rows(-torch.cat(gold_parts), row_N, len(key_R))
+    others_BP = others_BP.index_put((b_R, p_R), torch.cat(others_parts))
+    return gold_BP.index_put((b_R, p_R), gold_R), others_BP
+
+
+def _of_gold_rows(
+    scores: PairScores,
+    key_R: torch.Tensor,
+    row_N: torch.Tensor,
+    i_N: torch.Tensor,
+    j_N: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scores of gold cells, (N,), and log(1 + sum of exp(score)) over all others of their rows,
+    (R,), float64 both. A row's key is text * P + head; `row_N` counts in `key_R`."""
+    scores_RTT = scores.rows(key_R // scores.heads, key_R % scores.heads)
+    gold_scores_N = scores_RTT[row_N, i_N, j_N].double()
+    rows, length, _ = scores_RTT.shape
+    # Filled in place, since a copy would be the largest tensor of a training. The last place is the 1.
+    others_RM = scores_RTT.new_zeros(rows, length * length + 1, dtype=torch.float64)
+    others_RM[:, :-1] = scores_RTT.flatten(1)
+    others_RM[row_N, i_N * length + j_N] = NEGATIVE_INFINITY
+    return gold_scores_N, others_RM.logsumexp(1)
 
 
 def overlap_loss(scores: PairScores, gold_N4: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nlpkit.layers import global_pointer
 from nlpkit.layers.global_pointer import (
     GlobalPointer,
     PairScores,
@@ -69,6 +70,24 @@ def test_loss_and_gradient_equal_the_dense_reference(seed, factorised, scale):
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factorised", [True, False])
+def test_rows_with_gold_may_be_summed_in_pieces(factorised, monkeypatch):
+    found = []
+    for most in (1, 3 * 9 * 9, 1 << 20):  # one row at once, three, all
+        monkeypatch.setattr(global_pointer, "CELLS_AT_ONCE", most)
+        scores, gold_N4 = random_scores(3, factorised, 10.0, batch=6, tokens=9)
+        assert len(gold_N4) > 5
+        parts = (scores.pair, scores.start_BTP, scores.end_BTP)
+        leaves = [None if part is None else part.detach().double() for part in parts]
+        wide = [part.requires_grad_() for part in leaves if part is not None]
+        terms = multilabel_loss(PairScores(*leaves, scores.allowed_BTT), gold_N4.flip(0))
+        gradients = torch.autograd.grad(sum(terms).sum(), wide)
+        found.append([*terms, *gradients])
+    for some in found[:2]:
+        for one, whole in zip(some, found[2], strict=True):
+            torch.testing.assert_close(one, whole, rtol=1e-13, atol=1e-13)
 
 
 @settings(max_examples=40)
