@@ -56,6 +56,9 @@ that of one example."""
 LEARNT = {"cln": 0.9, "xiangqi": 0.9}
 """How much of 1 a task's monitor reaches where it is a probability."""
 
+BY_HEART = 0.001
+"""The loss below which a sample is known."""
+
 
 def bare(task, text):
     """The record of a text that has nothing else to it."""
@@ -103,8 +106,11 @@ class Case:
         self.model.train()
         for _ in range(steps):
             optimizer.zero_grad()
-            self.model(self.task.collate(self.examples)).mean().backward()
+            loss = self.model(self.task.collate(self.examples)).mean()
+            loss.backward()
             optimizer.step()
+            if loss < BY_HEART:
+                break
         self.model.eval()
         return self
 
