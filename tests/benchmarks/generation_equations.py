@@ -6,7 +6,7 @@ every way.
     nlpkit              batches of 32, cached, under EquationConstraint, scored among the legal tokens
     nlpkit free         the same with any tokens
     transformers        `generate` by batches of 32, cached, with prefix_allowed_tokens_fn for the same grammar,
-                        and renormalize_logits
+                        and scores among the legal tokens, as renormalize_logits has them
     bert4torch          one by one, uncached, any tokens (bert4torch_generation_peer.py, by the peer's interpreter)
 
 Every sequence has exactly `--tokens` tokens: the end is banned before and alone after. So the
@@ -25,7 +25,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from transformers import BertLMHeadModel
+from transformers import BertLMHeadModel, LogitsProcessor, LogitsProcessorList
 
 from nlpkit import encoders, samples
 from nlpkit.decoding.per_position import Free
@@ -148,7 +148,9 @@ class PrefixBert(BertLMHeadModel):
 
     source_length = 0
     renorm = False
-    """Whether tokens are scored among the legal ones."""
+    """Whether tokens are scored among the legal ones; every beam must have one then."""
+    processors: tuple[Any, ...] = ()
+    """What else is done to the scores of each step."""
 
     def forward(
         self,
@@ -206,15 +208,24 @@ class PrefixBert(BertLMHeadModel):
         }
         options |= {"pad_token_id": 0, "eos_token_id": given["end"], "use_cache": True}
         options |= {"prefix_allowed_tokens_fn": allowed, "renormalize_logits": self.renorm}
+        options |= {"logits_processor": LogitsProcessorList(self.processors)}
         output = self.generate(ids, attention_mask=mask, **options)
         return [row[length:][: row[length:].index(given["end"])] for row in output.tolist()]
+
+
+class Renormalised(LogitsProcessor):
+    """As `renormalize_logits`, which gives NaN where a beam can neither go on nor end."""
+
+    def __call__(self, input_ids: Any, scores: torch.Tensor) -> torch.Tensor:
+        """Scores among what is legal, -inf for a beam without any."""
+        return scores.log_softmax(-1).nan_to_num(nan=float("-inf"), neginf=float("-inf"))
 
 
 class ExactBert(PrefixBert):
     """It writes exactly `tokens` tokens."""
 
     end_id = tokens = 0
-    renorm = True
+    processors = (Renormalised(),)
 
     def banned(self, logits: torch.Tensor, written: int) -> torch.Tensor:
         """See `PrefixBert`."""
