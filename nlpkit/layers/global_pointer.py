@@ -39,7 +39,7 @@ import torch
 from torch import nn
 
 NEGATIVE_INFINITY = float("-inf")
-CELLS_AT_ONCE = 1 << 20
+CELLS_AT_ONCE = 1 << 19
 """Pairs of the rows that hold gold whose sums are taken together. The gradient needs some 24 bytes
 for each of them for a moment, just when all activations are still there."""
 
