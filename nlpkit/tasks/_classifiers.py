@@ -23,7 +23,7 @@ from nlpkit.text.tokenizer import TokenBatch
 @dataclass(frozen=True)
 class Batch(TensorFields):
     """Tokens and, where gold is known, the numbers of the labels; `drawn` is what vectors are made up
-    from (None: the model draws it)."""
+    from, or the seeds of a bottleneck's noise, (B, 1) (None: the model draws them)."""
 
     tokens: TokenBatch
     labels_B: torch.Tensor | None
@@ -74,9 +74,12 @@ class BottleneckModel(Model):
         self.bottleneck = Bottleneck(2 * encoder.hidden_size)
         self.beta = beta
 
-    def costed(self, tokens: TokenBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(logits_BL, cost_B)."""
-        z_BP, kl_B = self.bottleneck(self.dropout(self.pooled(tokens)))
+    def costed(
+        self, tokens: TokenBatch, seed_B1: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(logits_BL, cost_B); in training with the noise of these seeds."""
+        seed_B = None if seed_B1 is None else seed_B1[:, 0]
+        z_BP, kl_B = self.bottleneck(self.dropout(self.pooled(tokens)), seed_B)
         return self.classifier(z_BP).to(z_BP.dtype), self.beta * kl_B
 
     def logits(self, tokens: TokenBatch) -> torch.Tensor:
@@ -85,7 +88,7 @@ class BottleneckModel(Model):
 
     def outputs(self, batch: Batch) -> Any:
         """`costed` of a batch."""
-        return self.costed(batch.tokens)
+        return self.costed(batch.tokens, batch.drawn)
 
     def log_probs(self, outputs: Any) -> torch.Tensor:
         """As without a bottleneck."""

@@ -118,7 +118,8 @@ class Example:
     encoding: Encoding
     gold: Prediction | None
     drawn: Any = None
-    """What a vector of its label is made up from, as an array; None where it is not drawn yet."""
+    """What a vector of its label is made up from, or the seed of a bottleneck's noise, as an array;
+    None where it is not drawn yet."""
 
     def __len__(self) -> int:
         return len(self.encoding)
@@ -167,16 +168,19 @@ class Task(task.Task[Example, Batch, Prediction]):
         return text_windows(self.tokenizer, example, self.config.max_length)
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
-        """With `gan` draws what each example's vector is made from, so that it is the same however a
-        batch is cut."""
-        if not self.config.gan:
-            return None
+        """With `gan` draws what each example's vector is made from, with `vib` the seed of its noise,
+        so that they are the same however a batch is cut."""
 
-        def augment(example: Example, random: Any) -> Example:
+        def vector(example: Example, random: Any) -> Example:
             noise = random.standard_normal(self.config.gan_noise)
             return replace(example, drawn=np.append(noise, random.random()).astype(np.float32))
 
-        return augment
+        def seed(example: Example, random: Any) -> Example:
+            return replace(example, drawn=random.integers(2**63, size=1))
+
+        if self.config.gan:
+            return vector
+        return seed if self.config.vib else None
 
     def collate(self, examples: Sequence[Example], *, targets: bool = True) -> Batch:
         """Pads the texts."""

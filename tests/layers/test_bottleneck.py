@@ -1,4 +1,5 @@
-"""The information bottleneck: its KL against torch.distributions, its noise in training alone."""
+"""The information bottleneck: its KL against torch.distributions, its noise in training alone, and
+by the seeds of the rows."""
 
 import torch
 from torch.distributions import Normal, kl_divergence
@@ -30,3 +31,19 @@ def test_what_is_drawn_is_normal_and_only_in_training():
     drawn = layer.train()(features_BD[:1].expand(20_000, 4))[0]
     torch.testing.assert_close(drawn.mean(0), mean_BD[0], rtol=0, atol=0.05)
     torch.testing.assert_close(drawn.var(0), log_variance_BD[0].exp(), rtol=0.05, atol=0)
+
+
+def test_a_row_is_drawn_by_its_own_seed():
+    layer, features_BD = made()
+    seed_B = torch.tensor([5, 2**62, 0, 7, 5, 1])
+    together = layer.train()(features_BD, seed_B)[0]
+    for number, seed in enumerate(seed_B):
+        alone = layer(features_BD[number : number + 1], seed[None])[0]
+        torch.testing.assert_close(alone[0], together[number], rtol=1e-12, atol=1e-12)
+    noise_BD = together - layer.eval()(features_BD)[0]
+    assert not torch.equal(noise_BD[0], noise_BD[1])
+    many_BD = features_BD[:1].expand(5_000, 4)
+    drawn_BD = layer.train()(many_BD, torch.arange(5_000))[0]
+    mean_BD, log_variance_BD = layer.posterior(many_BD).chunk(2, 1)
+    torch.testing.assert_close(drawn_BD.mean(0), mean_BD[0], rtol=0, atol=0.1)
+    torch.testing.assert_close(drawn_BD.var(0), log_variance_BD[0].exp(), rtol=0.1, atol=0)

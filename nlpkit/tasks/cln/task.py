@@ -183,14 +183,19 @@ class Task(task.Writes, task.AsksRun, task.Task[Example, Batch, Prediction]):
         return replace(example, number=number)
 
     def augmenter(self, examples: Sequence[Example]) -> Callable[[Example, Any], Example] | None:
-        """With `categories` draws the noise of each example, so that it is the same however a batch
-        is cut."""
-        if self.config.categories is None:
+        """With `latent` draws the noise of each example, so that it is the same however a batch is
+        cut."""
+        variables = self.config.latent
+        categories = self.config.categories
+        if variables is None:
             return None
-        shape = (self.config.latent, self.config.categories)
 
         def augment(example: Example, random: Any) -> Example:
-            return replace(example, noise=random.gumbel(size=shape).astype(np.float32))
+            if categories is None:
+                noise = random.standard_normal(variables)
+            else:
+                noise = random.gumbel(size=(variables, categories))
+            return replace(example, noise=noise.astype(np.float32))
 
         return augment
 
