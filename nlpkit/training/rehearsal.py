@@ -18,6 +18,7 @@ from nlpkit.inference.predictor import Predictor
 from nlpkit.training.batching import Batches
 from nlpkit.training.closed_form import ClosedFormModel, step_of
 from nlpkit.training.state import TrainState
+from nlpkit.training.unlabelled import Unlabelled
 
 EVALUATED = 64
 """Lines of dev that are tried: as many as a batch of the evaluation has."""
@@ -35,8 +36,12 @@ def largest(batches: Batches) -> list[int]:
 def take_steps(
     state: TrainState, micro_batches: Callable[[int], Iterable[Any]], steps: Sequence[int]
 ) -> None:
-    """Trains on the batches of some steps, and once more on that of the first of them. The state is
-    of no use afterwards."""
+    """Trains on the batches of some steps, and once more on that of the first of them, each beside
+    one of the largest batches of lines without gold. The state is of no use afterwards."""
+    bare = state.unlabelled
+    if isinstance(bare, Unlabelled):
+        bare_steps = largest(bare.batches)
+        state.unlabelled = lambda step: bare(bare_steps[step % 2])
     take_step = step_of(state)
     state.model.train()
     is_computed = isinstance(state.model, ClosedFormModel)

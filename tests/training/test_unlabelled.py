@@ -191,3 +191,21 @@ def test_what_does_not_go_together_is_refused(lines, texts, tmp_path):
     done = nlpkit("train", "casrel", "--data", data, *flags, check=False)
     assert done.returncode == 2
     assert b"vat: it compares distributions" in done.stderr
+
+
+def test_a_dry_run_has_the_largest_batches_of_them_too(lines, texts, tmp_path):
+    long = "云" * 100
+    texts.write_bytes(texts.read_bytes() + ('{"text": "' + long + '"}\n').encode())
+    fit = fit_of(lines, tmp_path / "run", "vat", unlabelled=[str(texts)])
+    widths = []
+    collate = fit.run.task.collate
+
+    def noting(examples, **settings):
+        if settings.get("targets") is False:
+            widths.append(max(map(len, examples)))
+        return collate(examples, **settings)
+
+    fit.run.task.collate = noting
+    fit.dev = fit.dev[:0]  # else its evaluation would collate without targets too
+    fit.rehearse()
+    assert max(widths) >= len(long)
