@@ -8,11 +8,12 @@ What a step does is in `nlpkit.training.step`, what it changes in `nlpkit.traini
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from nlpkit.training.ahead import MicroBatchesOf, made_ahead
 from nlpkit.training.closed_form import step_of
 from nlpkit.training.state import TrainState
 
@@ -44,7 +45,7 @@ class Evaluation:
 
 def train(
     state: TrainState,
-    micro_batches: Callable[[int], Iterable[Any]],
+    micro_batches: MicroBatchesOf,
     evaluate: Callable[[], dict[str, Any]],
     monitor: str,
     steps_per_epoch: int,
@@ -56,11 +57,23 @@ def train(
     Args:
         state: where the training is.
         micro_batches: (step, counted from 0) -> this process's micro-batches of the step's batch;
-            the same ones whenever it is called.
+            the same ones whenever it is called, by any thread.
         evaluate: () -> metrics; called under `state.evaluated_weights()`.
         monitor: the metric that picks the best; higher is better.
         steps_per_epoch: for the epochs of the events, and for `train.evaluate_every`.
     """
+    with made_ahead(micro_batches, state.steps, state.accelerator.device) as made:
+        yield from _events(state, made, evaluate, monitor, steps_per_epoch)
+
+
+def _events(
+    state: TrainState,
+    micro_batches: MicroBatchesOf,
+    evaluate: Callable[[], dict[str, Any]],
+    monitor: str,
+    steps_per_epoch: int,
+) -> Iterator[Step | Evaluation]:
+    """See `train`."""
     every = max(1, round(state.config.evaluate_every * steps_per_epoch))
     patience = state.config.patience or float("inf")
     take_step = step_of(state)
