@@ -23,7 +23,7 @@ DECODING_BYTES = 2**31
 """What a batch may keep so on a processor, 2 GiB; one row is decoded whatever it takes. It is about
 six times what 64 problems of 100 tokens take on an encoder of 4 layers of 256."""
 SHARE_OF_GPU = 0.5
-"""Of the memory that is free on a GPU."""
+"""Of the memory that is free on a GPU, what torch holds without a use counted."""
 
 
 def rows_in_memory(task: Any, model: Any, windows: Sequence[Any]) -> Callable[[int], int] | None:
@@ -50,4 +50,6 @@ def budget_of(device: torch.device) -> int:
     if device.type != "cuda":
         return DECODING_BYTES
     free, _ = torch.cuda.mem_get_info(device)
-    return int(SHARE_OF_GPU * free)
+    # What batches before left in torch's hands is free too, or each call would have fewer rows.
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(SHARE_OF_GPU * (free + unused))

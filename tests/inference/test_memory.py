@@ -85,3 +85,10 @@ def test_a_predictor_decodes_no_more_together(monkeypatch):
     assert sizes[0] == 7
     assert max(sizes[1:]) == 3
     assert sum(sizes[1:]) == 7
+
+
+def test_what_torch_holds_without_a_use_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (400, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
+    assert memory.budget_of(torch.device("cuda")) == 300
