@@ -248,16 +248,15 @@ def train(args: argparse.Namespace) -> Record:
 
 
 def extract(
-    text: str, tokenizer: Tokenizer, model: GPLinker, predicates: list[str]
+    text: str, tokenizer: Tokenizer, model: GPLinker, predicates: list[str], device: str
 ) -> set[tuple[str, str, str]]:
     """The triples of one sentence: entity cells above 0, then every subject-object pair's head and
     tail cells."""
     tokens = tokenizer.tokenize(text, maxlen=MAX_LENGTH)
     places = tokenizer.rematch(text, tokens)
-    token_ids = torch.tensor([tokenizer.tokens_to_ids(tokens)])
-    entities, heads, tails = (
-        scores[0].numpy() for scores in model.predict([token_ids, torch.zeros_like(token_ids)])
-    )
+    token_ids = torch.tensor([tokenizer.tokens_to_ids(tokens)], device=device)
+    scores_of_heads = model.predict([token_ids, torch.zeros_like(token_ids)])
+    entities, heads, tails = (scores[0].float().cpu().numpy() for scores in scores_of_heads)
     entities[:, [0, -1]] = entities[:, :, [0, -1]] = -np.inf
     spans: list[set[tuple[int, int]]] = [set(), set()]
     for label, first, last in np.argwhere(entities > 0).tolist():
@@ -287,18 +286,21 @@ def predict(args: argparse.Namespace) -> Record:
                 f"--mode={args.mode}",
                 f"--threads={args.threads}",
                 f"--weights={path}",
+                f"--device={args.device}",
+                f"--shape={args.shape}",
                 *FIT,
             ]
             options += [f"--data={file}" for file in args.data]
             subprocess.run(
                 [sys.executable, __file__, "train", *options], check=True, stdout=sys.stderr
             )
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, weights_only=True, map_location="cpu")
     tokenizer, model = build(saved["vocab"], saved["predicates"], args.mode)
     model.load_state_dict(saved["weights"])
+    model = model.to(args.device)
     warmup, marks, found = records[: args.warmup_steps], [time.perf_counter()], []
     for record in warmup + records:
-        found.append(extract(record["text"], tokenizer, model, saved["predicates"]))
+        found.append(extract(record["text"], tokenizer, model, saved["predicates"], args.device))
         marks.append(time.perf_counter())
     found, marks = found[len(warmup) :], marks[len(warmup) :]
     gold = [
@@ -340,7 +342,7 @@ def main() -> None:
         "--weights", type=Path, help="file that `train` writes and `predict` in the same mode reads"
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu", help="of a training; a prediction is on the cpu")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--shape", default="4x256", help="LAYERSxSIZE of the encoder")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()

@@ -8,7 +8,7 @@
     shape       pretraining of BERT-base's shape: its tokens a second, and an encoder for the next two
     training    that encoder trained for `gplinker`, beside bert4torch (training_speed.py)
     run         a training of a few steps with it, for the next one
-    prediction  the filter with that run: its time for the lines of --train
+    prediction  bare decoding and the filter with that run, beside bert4torch (prediction_speed.py)
     pretrain    pretraining of --start until the time is up; its weights lie in DIR/encoder, and in
                 parts of 16 MB beside it
 
@@ -37,8 +37,8 @@ SHARES = {
     "shape": 0.1,
     "training": 0.16,
     "run": 0.08,
-    "prediction": 0.08,
-    "pretrain": 0.3,
+    "prediction": 0.16,
+    "pretrain": 0.22,
 }
 """Of the whole time; the rest is for starting and saving."""
 
@@ -61,8 +61,13 @@ def commands(arguments: argparse.Namespace) -> dict[str, list[str]]:
     speed = [python, str(HERE / "training_speed.py"), "--data", arguments.train, *device]
     speed += ["--encoder", base, "--repeats", "1", "--peer-shape", f"{layers}x{size}"]
     speed += [] if on_gpu else ["--steps", "5", "--warmup-steps", "1"]
+    predicted = [python, str(HERE / "prediction_speed.py"), "--run", run, "--data", arguments.train]
+    predicted += [*device, "--repeats", "1", "--peer-shape", f"{layers}x{size}", "--memory-lines"]
+    predicted += ["--peer-modes", "tuned"]
+    predicted += [] if on_gpu else ["--lines", "2048", "--peer-lines", "20"]
     if arguments.peer_python:
         speed += ["--peer-python", arguments.peer_python]
+        predicted += ["--peer-python", arguments.peer_python]
     return {
         "tests": [python, "-m", "pytest", "-q", "-m", "gpu", str(HERE.parent / "decoding")],
         "trie": [
@@ -78,7 +83,7 @@ def commands(arguments: argparse.Namespace) -> dict[str, list[str]]:
             *[*nlpkit, "train", "gplinker", "--data", arguments.train, "--encoder", base, *device],
             *["--out", run, "--epochs", "1"],
         ],
-        "prediction": [*nlpkit, "predict", run, arguments.train, "-o", str(out / "p.jsonl")],
+        "prediction": predicted,
         "pretrain": [
             *[*pretrain, str(out / "corpus"), "--out", encoder, "--start", arguments.start],
             *[*teacher, *batch, *device, "--tokens", many],

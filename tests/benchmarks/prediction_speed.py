@@ -4,7 +4,8 @@ long input.
     python tests/benchmarks/prediction_speed.py --run RUN --data duie_dev.jsonl --peer-python PEER/bin/python
 
 `RUN` is a run of gplinker with `--encoder tiny` for the comparison with the peer, which has the
-same shape (BERT 4 x 256) and predicts one sentence at a time, as its example does. Every
+same shape (BERT 4 x 256, or that of `--peer-shape`) and predicts one sentence at a time, as its
+example does. Every
 measurement is a process of its own; they take turns and medians are compared. The filter's speed is
 that of `nlpkit predict` through a pipe without its start: from its first lines to its last. Run it
 on an idle machine.
@@ -37,7 +38,7 @@ def bare(arguments: argparse.Namespace) -> dict[str, Any]:
     from nlpkit.run import load
     from nlpkit.training.dataset import read_examples, read_records
 
-    run = load(arguments.run)
+    run = load(arguments.run, arguments.device)
     examples = read_examples(run.task, read_records([arguments.data]).pairs)
     examples = (examples * (1 + arguments.lines // len(examples)))[: arguments.lines]
     predict_examples(run.task, run.model, examples[:WINDOW], precision=run.precision)
@@ -53,6 +54,7 @@ def pipe(arguments: argparse.Namespace, lines: int, raw: list[bytes]) -> dict[st
     """`nlpkit predict` on `lines` lines through pipes: its speed after the first window, and its
     peak memory."""
     command = [sys.executable, "-m", "cli.main", "predict", arguments.run]
+    command += ["--device", arguments.device]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
@@ -97,6 +99,7 @@ def child(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def measure(name: str, arguments: argparse.Namespace, lines: int) -> dict[str, Any]:
     """One measurement in a process of its own."""
     shared = ["--data", arguments.data, "--threads", str(arguments.threads)]
+    shared += ["--device", arguments.device]
     if name.startswith("bert4torch"):
         mode = name.partition(" ")[2]
         weights = [f"--weights={arguments.peer_weights}-{mode}"] if arguments.peer_weights else []
@@ -107,7 +110,9 @@ def measure(name: str, arguments: argparse.Namespace, lines: int) -> dict[str, A
             "--mode",
             mode,
             "--limit",
-            "300",
+            str(arguments.peer_lines),
+            "--shape",
+            arguments.peer_shape,
             *shared,
             *weights,
         ]
@@ -144,6 +149,9 @@ def main() -> None:
         help="PREFIX of what `bert4torch_peer.py train --weights PREFIX-MODE` wrote",
     )
     parser.add_argument("--peer-modes", nargs="*", default=["tuned", "example"])
+    parser.add_argument("--peer-lines", type=int, default=300)
+    parser.add_argument("--peer-shape", default="4x256", help="LAYERSxSIZE of the peer's encoder")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--lines", type=int, default=8192)
     parser.add_argument("--memory-lines", type=int, nargs="*", default=[10_000, 1_000_000])
     parser.add_argument("--threads", type=int, default=2)
