@@ -76,20 +76,25 @@ def beam_search(
     length must follow.
 
     `is_decided` tells of states (B, K, ...) from which of them, bool (B, K), one sequence alone goes
-    on, each of its tokens and its end with the score 0: the model is not asked for these any more.
+    on, each of its tokens and its end with the score 0: the model is not asked for these any more,
+    nor for what continues them. Only with the norm "renorm" a certain token has that score.
 
-    Raises SettingsError where `beam_size` is not positive or `max_length` negative.
+    Raises SettingsError where `beam_size` is not positive or `max_length` negative, ValueError for
+    `is_decided` with another norm.
     """
     if beam_size < 1 or max_length < 0:
         raise SettingsError(
             "beam search: expected beam_size >= 1 and max_length >= 0, "
             f"got {beam_size} and {max_length}"
         )
+    if is_decided is not None and norm != "renorm":
+        raise ValueError(f"is_decided: expected the norm renorm, got {norm}")
     logits_BKV = model.first()[:, None]
     state_BK = constraint.start(rows)
     score_BK = logits_BKV.new_zeros((rows, 1), dtype=torch.float32)
     tokens_BKL = nothing(rows, 1, max_length, score_BK.device).tokens_BKL
     found = nothing(rows, beam_size, max_length, score_BK.device)
+    decided_BK = torch.zeros_like(score_BK, dtype=torch.bool)
     longest = max_length + 1 if length_normalised else 1
     for length in range(max_length):
         options = constraint.step(logits_BKV, score_BK, state_BK, 2 * beam_size, norm, length)
@@ -110,7 +115,8 @@ def beam_search(
         tokens_BKL[:, :, length] = token_BK
         is_unasked_BK = score_BK == NEGATIVE_INFINITY
         if is_decided is not None:
-            is_unasked_BK = is_unasked_BK | is_decided(state_BK)
+            decided_BK = decided_BK.gather(1, beam_BK) | is_decided(state_BK)
+            is_unasked_BK = is_unasked_BK | decided_BK
         logits_BKV = model.next(token_BK.masked_fill(is_unasked_BK, -1), beam_BK)
     options = last_ends(constraint, logits_BKV, score_BK, state_BK, beam_size, norm)
     is_end_BC = options.token_BC == constraint.eos_id

@@ -113,3 +113,25 @@ def test_beams_of_one_key_need_no_model(beams, keys, seed):
         assert [tokens for tokens, _ in row] == [tokens for tokens, _ in expected_row]
         scores = [score for _, score in row]
         assert scores == pytest.approx([score for _, score in expected_row], abs=1e-5)
+
+
+def test_a_beam_that_needs_no_model_never_needs_it_again():
+    keys = [(2, 1, 4), (3,), (4, 2, 2), (4, 3)]  # 2 is said to have one key, 2 1 is not
+    table = TrieTable.of(TokenTrie.from_sequences(keys, VOCABULARY), EOS, key_ranges=True)
+    model = Bigrams(1, 5)
+    asked = []
+
+    def following(token_BK, beam_BK):
+        asked.append(token_BK[0].tolist())
+        return Bigrams.next(model, token_BK, beam_BK)
+
+    model.next = following
+
+    def is_decided(state_BK):
+        return has_one_key(table, state_BK.flatten()).view(state_BK.shape)
+
+    beam_search(model, table, 1, 4, 3, norm="renorm", is_decided=is_decided)
+    assert 2 not in asked[0]
+    assert 1 not in [token for tokens in asked[1:] for token in tokens]
+    with pytest.raises(ValueError, match="renorm, got full"):
+        beam_search(Bigrams(1, 5), table, 1, 4, 3, is_decided=is_decided)
