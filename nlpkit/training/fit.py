@@ -246,7 +246,7 @@ class Fit:
     def rehearse(self) -> tuple[int, float]:
         """Tries what takes the most memory, see `rehearsal`: (examples of the batch with the most
         tokens, peak memory in MiB)."""
-        steps = largest(self.batches)
+        steps = largest(self.batches.per_epoch, self.batches)
         take_steps(self.state, self.micro_batches, steps)
         with self.state.evaluated_weights():
             evaluate_longest(self)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from nlpkit.inference.predictor import Predictor
 from nlpkit.training.batching import Batches
 from nlpkit.training.closed_form import ClosedFormModel, step_of
@@ -24,12 +26,16 @@ EVALUATED = 64
 """Lines of dev that are tried: as many as a batch of the evaluation has."""
 
 
-def largest(batches: Batches) -> list[int]:
+def largest(per_epoch: int, *batches: Batches) -> list[int]:
     """The steps of the first epoch to try: that with the most tokens, and that with the longest
-    example."""
-    steps = range(batches.per_epoch)
-    most = max(steps, key=lambda step: batches.lengths[batches[step]].sum())
-    longest = max(steps, key=lambda step: batches.lengths[batches[step]].max())
+    example. A step has a batch of each of the `batches`."""
+
+    def lengths_of(step: int) -> np.ndarray:
+        return np.concatenate([one.lengths[one[step]] for one in batches])
+
+    steps = range(per_epoch)
+    most = max(steps, key=lambda step: lengths_of(step).sum())
+    longest = max(steps, key=lambda step: lengths_of(step).max())
     return [most, longest]
 
 
@@ -40,7 +46,7 @@ def take_steps(
     one of the largest batches of lines without gold. The state is of no use afterwards."""
     bare = state.unlabelled
     if isinstance(bare, Unlabelled):
-        bare_steps = largest(bare.batches)
+        bare_steps = largest(bare.batches.per_epoch, bare.batches)
         state.unlabelled = lambda step: bare(bare_steps[step % 2])
     take_step = step_of(state)
     state.model.train()

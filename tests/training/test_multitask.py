@@ -100,6 +100,30 @@ def test_the_gradient_is_that_of_the_mean_losses_of_the_tasks_however_they_are_c
         torch.set_default_dtype(torch.float32)
 
 
+def test_a_dry_run_takes_the_step_with_the_longest_example_too(files, tmp_path):
+    fit = fit_of(plan(files, tmp_path / "run", batch_size=8, batch_by="tokens"))
+    for part in fit.parts:
+        part.dev = part.dev[:0]
+    batches = fit.parts[1].batches
+    sizes = [
+        sum(int(part.batches.lengths[part.batches[step]].sum()) for part in fit.parts)
+        for step in range(fit.per_epoch)
+    ]
+    few = sizes.index(min(sizes))
+    batches.lengths[batches[few][0]] = max(part.batches.lengths.max() for part in fit.parts) + 1
+    taken = []
+    micro_batches = fit.micro_batches
+
+    def noting(step):
+        taken.append(step)
+        return micro_batches(step)
+
+    fit.micro_batches = noting
+    fit.rehearse()
+    assert few in taken
+    assert sizes.index(max(sizes)) in taken
+
+
 def test_epochs_end_together_and_every_step_has_every_task(files, tmp_path):
     fit = fit_of(plan(files, tmp_path / "run", batch_size=4))
     assert fit.per_epoch == 84 // 4

@@ -26,7 +26,7 @@ from nlpkit.training.loop import Evaluation, train
 from nlpkit.training.multitask.model import MultiModel, TaskBatch
 from nlpkit.training.multitask.plan import MultiPlan
 from nlpkit.training.plan import build_run, load_data, load_encoder
-from nlpkit.training.rehearsal import evaluate_longest, take_steps
+from nlpkit.training.rehearsal import evaluate_longest, largest, take_steps
 from nlpkit.training.settings import TrainConfig
 from nlpkit.training.state import TrainState
 from nlpkit.training.tensorboard import write_evaluation
@@ -195,17 +195,14 @@ class MultiFit:
         return multi_summary(self.folder, [fit.run.config for fit in self.parts])
 
     def rehearse(self) -> tuple[int, float]:
-        """As that of a `Fit`, of the step with the most tokens."""
-        longest = max(range(self.per_epoch), key=self._tokens)
-        take_steps(self.state, self.micro_batches, [longest])
+        """As that of a `Fit`, of steps of all tasks."""
+        steps = largest(self.per_epoch, *(fit.batches for fit in self.parts))
+        take_steps(self.state, self.micro_batches, steps)
         with self.state.evaluated_weights():
             for fit in self.parts:
                 evaluate_longest(fit)
-        examples = sum(len(fit.batches[longest]) for fit in self.parts)
+        examples = sum(len(fit.batches[steps[0]]) for fit in self.parts)
         return examples, peak_memory(self.accelerator.device)
-
-    def _tokens(self, step: int) -> int:
-        return sum(int(fit.batches.lengths[fit.batches[step]].sum()) for fit in self.parts)
 
     def save_new(self) -> None:
         """Writes what the runs have before they have models."""
