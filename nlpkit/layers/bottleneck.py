@@ -5,8 +5,8 @@ r"""The variational information bottleneck: features that pass no more than a la
     KL          sum_i (mean_i^2 + exp(log_variance_i) - 1 - log_variance_i) / 2
 
 of q and N(0, 1), in nats: an upper bound of what z tells of x. The loss of an example has `beta` KL
-added. The noise of an example comes from a number of its own, so that it is the same however a batch
-is cut.
+added. The noise of an example with gold comes from a number of its own, so that it is the same however a
+batch is cut, and in both passes of R-Drop.
 
 Source: https://kexue.fm/archives/6181; Alemi et al. 2016, arxiv.org/abs/1612.00410.
 Legend: B examples, D features.
