@@ -62,38 +62,27 @@ def train(
         monitor: the metric that picks the best; higher is better.
         steps_per_epoch: for the epochs of the events, and for `train.evaluate_every`.
     """
-    with made_ahead(micro_batches, state.steps, state.accelerator.device) as made:
-        yield from _events(state, made, evaluate, monitor, steps_per_epoch)
-
-
-def _events(
-    state: TrainState,
-    micro_batches: MicroBatchesOf,
-    evaluate: Callable[[], dict[str, Any]],
-    monitor: str,
-    steps_per_epoch: int,
-) -> Iterator[Step | Evaluation]:
-    """See `train`."""
     every = max(1, round(state.config.evaluate_every * steps_per_epoch))
     patience = state.config.patience or float("inf")
     take_step = step_of(state)
     state.model.train()
-    while state.bad_evaluations < patience:
-        if state.evaluation_is_due(every):
-            yield _evaluate(state, evaluate, monitor, steps_per_epoch)
-        elif state.step < state.steps:
-            total = take_step(partial(micro_batches, state.step))
-            yield Step(
-                step=state.step,
-                steps=state.steps,
-                epoch=state.step / steps_per_epoch,
-                loss=total.loss,
-                learning_rate=max(group["lr"] for group in state.optimizer.param_groups),
-                examples=total.examples,
-                interrupted=total.interrupted,
-            )
-        else:
-            return
+    with made_ahead(micro_batches, state.steps, state.accelerator.device) as made:
+        while state.bad_evaluations < patience:
+            if state.evaluation_is_due(every):
+                yield _evaluate(state, evaluate, monitor, steps_per_epoch)
+            elif state.step < state.steps:
+                total = take_step(partial(made, state.step))
+                yield Step(
+                    step=state.step,
+                    steps=state.steps,
+                    epoch=state.step / steps_per_epoch,
+                    loss=total.loss,
+                    learning_rate=max(group["lr"] for group in state.optimizer.param_groups),
+                    examples=total.examples,
+                    interrupted=total.interrupted,
+                )
+            else:
+                return
 
 
 def _evaluate(
