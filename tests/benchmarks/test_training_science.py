@@ -40,6 +40,17 @@ def test_what_has_a_result_is_not_trained_again(tmp_path, monkeypatch, capsys):
         run(monkeypatch, capsys, *arguments, "--optimizer=adm")
 
 
+def test_the_time_of_a_step_is_that_of_another_seed():
+    case = training_science.Case("duie", "tiny", 6, 2, "fgm", ("train.techniques=[fgm]",))
+    other = {"setting": "duie", "encoder": "tiny", "epochs": 3, "seed": 1, "variant": "fgm"}
+    assert training_science.known_ratio(case, [{**other, "time_ratio": 1.5}]) == 1.5
+    for key, value in (("setting", "cluener"), ("encoder", "random"), ("variant", "pgd")):
+        elsewhere = {**other, key: value, "time_ratio": 1.5}
+        assert training_science.known_ratio(case, [elsewhere]) is None
+    base = training_science.Case("duie", "tiny", 6, 2, training_science.BASE)
+    assert training_science.known_ratio(base, []) == 1.0
+
+
 def test_the_table_pairs_results_by_seed():
     def record(variant, seed, value, ratio=1.0):
         place = {"setting": "duie", "encoder": "tiny", "epochs": 6, "metric": "f1"}

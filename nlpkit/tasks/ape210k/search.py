@@ -62,5 +62,8 @@ def equations(
     found = beam_search(decoder, constraint, len(problems), beam_size, longest, norm="renorm")
     written = []
     for beams in found.lists():
-        written.append([([alphabet[number] for number in one], score) for one, score in beams])
+        equations_of = []
+        for numbers, score in beams:
+            equations_of.append(([alphabet[number] for number in numbers], score))
+        written.append(equations_of)
     return written
